@@ -1,0 +1,94 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package edge
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Status is a picture of the edge at one moment. It is what the status page, its JSON twin and the nouns of the
+// command line show.
+type Status struct {
+	Site       string          `json:"site"`
+	Version    string          `json:"version"`
+	PID        int             `json:"pid"`
+	Started    time.Time       `json:"started"`
+	Generation int             `json:"generation"` // counts from 1
+	Loaded     time.Time       `json:"loaded"`     // when the generation went into service
+	ReloadErr  string          `json:"reload-error,omitempty"`
+	Draining   int             `json:"draining"` // older generations that still have flows
+	Ready      bool            `json:"ready"`    // every service is open
+	Loops      int             `json:"loops"`
+	Ledger     *LedgerStatus   `json:"ledger,omitempty"`
+	Services   []ServiceStatus `json:"services"`
+	Backends   []BackendStatus `json:"backends"`
+}
+
+// LedgerStatus is how full the ledger is.
+type LedgerStatus struct {
+	Pool   netip.Prefix `json:"pool"`
+	Size   int          `json:"size"`            // stand-ins there are
+	Leased int          `json:"leased"`          // of them given to a prefix
+	Shared int          `json:"shared"`          // of the leased, those that several prefixes share
+	Err    string       `json:"error,omitempty"` // why new prefixes get none
+}
+
+// ServiceStatus is one service for one client family.
+type ServiceStatus struct {
+	Service      string           `json:"service"`
+	Protocol     string           `json:"protocol"`
+	ClientFamily string           `json:"client-family"`
+	Listen       []string         `json:"listen"`
+	State        string           `json:"state"`            // open, degraded, shut
+	Reason       string           `json:"reason,omitempty"` // why it is not open, and what to do
+	Pools        []string         `json:"pools"`            // "new 20%", then fallbacks "existing (fallback)"
+	Up           int              `json:"up"`               // backends that are up
+	Backends     int              `json:"backends"`
+	Source       string           `json:"source"`
+	Handover     string           `json:"handover"`
+	Plane        string           `json:"plane"`
+	PlaneReason  string           `json:"plane-reason,omitempty"`
+	Crossings    []CrossingStatus `json:"crossings"` // to IPv4 and to IPv6 backends
+}
+
+// CrossingStatus counts since the process started.
+type CrossingStatus struct {
+	Crossing string           `json:"crossing"` // "6→4"
+	Active   int64            `json:"active"`
+	Opened   int64            `json:"opened"`
+	Requests int64            `json:"requests"`
+	Rate     float64          `json:"rate"` // flows or requests a second, over the last seconds
+	ToServer int64            `json:"to-server-bytes"`
+	ToClient int64            `json:"to-client-bytes"`
+	Errors   map[string]int64 `json:"errors,omitempty"` // by reason
+}
+
+// BackendStatus is one backend of one pool.
+type BackendStatus struct {
+	Service string    `json:"service"`
+	Pool    string    `json:"pool"`
+	Address string    `json:"address"`
+	Family  string    `json:"family"`
+	State   string    `json:"state"` // up, down, ejected, draining, slow-start
+	Reason  string    `json:"reason,omitempty"`
+	Since   time.Time `json:"since"`
+	Checked time.Time `json:"checked"` // when it was last asked; zero if never
+	Weight  int       `json:"weight"`
+	Flows   int64     `json:"flows"`
+	Cap     int       `json:"cap"`
+}
+
+// FlowStatus is one flow under way.
+type FlowStatus struct {
+	Service  string         `json:"service"`
+	Client   netip.AddrPort `json:"client"`
+	Source   netip.AddrPort `json:"source"` // what the backend sees
+	Backend  netip.AddrPort `json:"backend"`
+	Crossing string         `json:"crossing"`
+	Plane    string         `json:"plane"`
+	Started  time.Time      `json:"started"`
+	ToServer int64          `json:"to-server-bytes"`
+	ToClient int64          `json:"to-client-bytes"`
+}

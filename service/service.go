@@ -1,0 +1,140 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package service is the contract between the edge and the protocols: what a service is, what a protocol makes
+// of it, and what the edge lends to it. It does no I/O.
+//
+//	config ─▶ []*Service ─▶ Protocol.Build(services, env) ─▶ Server{Doors} ─▶ the edge opens the doors
+package service
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/relay"
+)
+
+// Hosting says who owns which layer of a service (mission S18).
+type Hosting string
+
+// The kinds of hosting.
+const (
+	Shared    Hosting = "shared"
+	VPS       Hosting = "vps"
+	Dedicated Hosting = "dedicated"
+	Housing   Hosting = "housing"
+)
+
+// Service is one thing clients reach, and the servers behind it. It is immutable.
+type Service struct {
+	Name     string
+	Protocol string
+	Hosting  Hosting
+	Listen   []Listen
+	Allow    ip.Prefixes // who may come in; empty means anyone
+	Deny     ip.Prefixes // who may not, even if allowed
+	Proxy    ip.Prefixes // networks whose connections begin with a PROXY header
+	Pools    map[string]backend.Spec
+	Routes   map[Door]backend.RouteSpec
+	Health   backend.Health
+	Timeouts backend.Timeouts
+	Options  Options
+}
+
+// Listen is one address of a service, named where the service has several kinds ("smtp", "imaps").
+type Listen struct {
+	Name string
+	listen.Addr
+}
+
+// Door is what a route belongs to: the name of a listen and the family of the clients that come to it.
+type Door struct {
+	Listen string
+	Family ip.Family
+}
+
+// Protocol is one line of the table in cmd/kyozon/protocols.go.
+type Protocol struct {
+	Name      string
+	Doc       string             // one line, for `kyozon protocols`
+	Transport listen.Transport   // what its listens are
+	Listens   []string           // the names its listens may have; none means that they have no names
+	Share     bool               // several services may have the same listen
+	Handovers []backend.Handover // those it can do, beside none
+	Options   func() Options     // new options holding the defaults; the file is decoded over them
+	Build     func(services []*Service, env Env) (Server, error)
+}
+
+// Options is a protocol's section of a service.
+type Options interface {
+	// Check says what is wrong with s, each mistake an *Error if it knows the place. It touches nothing outside s.
+	Check(s *Service) []error
+}
+
+// Error is a mistake at a place below the service in the site file.
+type Error struct {
+	Path []string // keys and list indices, for example "web", "tls", "certificate"
+	Err  error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Server is all services of one protocol, ready to run. Build opens no socket and starts no goroutine.
+type Server struct {
+	Doors map[listen.Addr]Handler
+
+	// Start, if set, is called when the generation goes into service: what the protocol kept from the one before
+	// is now its own. It must not fail.
+	Start func()
+
+	// Drain, if set, is called when the generation is replaced, or the edge stops (last): end what waits for
+	// nothing. Flows under way end by themselves or are cut when the drain deadline passes.
+	Drain func(last bool)
+}
+
+// Handler serves one door. Exactly one field is set.
+type Handler struct {
+	Conn func(c *relay.Conn)                        // a client on its loop; it must not block
+	Flow func(client, local netip.AddrPort) Packets // packets of one client form a flow: the relay carries them
+}
+
+// Packets is where the packets of a new UDP flow go. A zero Route means that the client is refused.
+type Packets struct {
+	Route *backend.Route
+	Idle  time.Duration
+}
+
+// Env is what the edge lends to a protocol.
+type Env struct {
+	Log   *slog.Logger
+	Loops *relay.Loops
+
+	// Route returns the route of a service's door. It lives as long as the generation.
+	Route func(service string, door Door) *backend.Route
+
+	kept map[string]any
+}
+
+// NewEnv returns an Env whose Keep finds what kept holds. Only the edge and tests make one.
+func NewEnv(e Env, kept map[string]any) Env {
+	e.kept = kept
+	return e
+}
+
+// Keep returns the protocol's value named key from before the reload, or a new one. It is how a protocol lets
+// something outlive a generation.
+func Keep[T any](env Env, key string, fresh func() *T) *T {
+	if v, ok := env.kept[key].(*T); ok {
+		return v
+	}
+	v := fresh()
+	env.kept[key] = v
+	return v
+}
