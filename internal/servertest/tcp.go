@@ -1,0 +1,81 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package servertest has small real servers for tests.
+package servertest
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/ip/iptest"
+)
+
+// TCP serves each connection with serve, then closes it, until the test ends.
+func TCP(t testing.TB, f ip.Family, serve func(*net.TCPConn)) netip.AddrPort {
+	t.Helper()
+	network := map[ip.Family]string{ip.V4: "tcp4", ip.V6: "tcp6"}[f]
+	l, err := net.ListenTCP(network, net.TCPAddrFromAddrPort(netip.AddrPortFrom(iptest.Loopback(f), 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.AcceptTCP()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				serve(c)
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close() })
+	return ip.CanonicalPort(l.Addr().(*net.TCPAddr).AddrPort())
+}
+
+// Echo sends back what it gets and ends its half when the client ends his.
+func Echo(t testing.TB, f ip.Family) netip.AddrPort {
+	t.Helper()
+	return TCP(t, f, func(c *net.TCPConn) { io.Copy(c, c) })
+}
+
+// TLS returns the configurations of a server with a new certificate for the names, and of a client that trusts it.
+func TLS(t testing.TB, names ...string) (server, client *tls.Config) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	server = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}}}
+	return server, &tls.Config{RootCAs: roots, ServerName: names[0]}
+}

@@ -1,0 +1,501 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+// Hot path: no allocation per packet.
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The errors that a Conn ends with.
+var (
+	ErrStopped = errors.New("relay: stopped")
+	ErrTimeout = errors.New("relay: timed out")
+	errFull    = errors.New("relay: handler consumed nothing of a full buffer")
+)
+
+// Event is something that happens on a Conn beside bytes.
+type Event uint8
+
+// The events.
+const (
+	Ended   Event = iota // the peer has ended its half: no more Data will come
+	Drained              // a Conn that was Full has been emptied
+	Timeout              // the time given to SetTimeout has passed
+)
+
+// Handler is told what happens on a Conn, on its loop. It may call any method of the Conn, Close too; after Close it
+// is told nothing more.
+type Handler interface {
+	// Data is shown the bytes that have arrived and not been consumed, and returns how many it consumes. It is called
+	// again when more have come, or after Resume. What it is shown is valid until it returns.
+	Data(c *Conn, p []byte) int
+
+	// Event is told of everything else.
+	Event(c *Conn, e Event)
+
+	// Closed is told that the connection broke. It has been closed already.
+	Closed(c *Conn, err error)
+}
+
+// flags of a Conn
+const (
+	connecting uint16 = 1 << iota
+	readable          // the socket may hold bytes that were not read
+	paused            // the handler wants no Data
+	queued            // on the ready list
+	eof               // the peer's half has ended
+	eofTold           // and the handler knows
+	hangup            // the kernel has said that the peer's half ends: read once more even after a short read
+	shut              // our half ends when the output is sent
+	shutDone          // it has ended
+	closing           // close when the output is sent
+	closed
+	full // there was more output than HighWater; Drained is owed
+	owed // held bytes must be shown again: the handler was paused, or is a new one
+)
+
+// readBudget is how much one connection may read before the others get their turn.
+const readBudget = 4
+
+// lingerTime is how long a connection that closes waits for the peer to take the last bytes.
+const lingerTime = 30 * time.Second
+
+// Conn is one socket on an event loop: bytes arrive, bytes are sent, halves end separately. Its methods are called on
+// its loop only. TLS is inside it (see StartServerTLS). A Conn that is closed ignores what it is told.
+type Conn struct {
+	loop      *Loop
+	fd        int32
+	flags     uint16
+	handler   Handler
+	in        *buffer // bytes the handler has not consumed
+	out       queue   // bytes the kernel has not taken
+	pump      *pump   // moves what arrives by splice(2), if set
+	feeder    *Conn   // the connection whose pump fills this one
+	tls       *tlsState
+	nextReady *Conn
+	timer     Timer
+	dial      func(*Conn, error) // while connecting
+
+	remote, local netip.AddrPort
+}
+
+// Loop returns the loop that c lives on.
+func (c *Conn) Loop() *Loop { return c.loop }
+
+// Remote returns the address of the peer.
+func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// Local returns our address: of an accepted connection the one that the client dialled.
+func (c *Conn) Local() netip.AddrPort {
+	if !c.local.IsValid() && c.flags&closed == 0 {
+		c.local = localAddr(int(c.fd))
+	}
+	return c.local
+}
+
+// SetHandler makes h the one who is told what happens from now on. What the last one left is shown to h after Resume.
+func (c *Conn) SetHandler(h Handler) { c.handler = h }
+
+// Handler returns who is told.
+func (c *Conn) Handler() Handler { return c.handler }
+
+// Buffered returns how many bytes wait to be sent.
+func (c *Conn) Buffered() int { return c.out.size }
+
+// Full says whether the writer should wait for Drained.
+func (c *Conn) Full() bool { return c.out.size >= HighWater }
+
+// IsClosed says whether c is closed, or will be when its output is sent.
+func (c *Conn) IsClosed() bool { return c.flags&(closed|closing) != 0 }
+
+// HasEnded says whether the peer has ended its half and nothing of it is left.
+func (c *Conn) HasEnded() bool { return c.flags&eofTold != 0 }
+
+// newConn registers fd, which it owns from now on, also if it fails.
+func (l *Loop) newConn(fd int, h Handler) (*Conn, error) {
+	c := &Conn{loop: l, fd: int32(fd), handler: h}
+	if err := l.watch(fd, c, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	l.conns.Add(1)
+	return c, nil
+}
+
+func (c *Conn) ready(events uint32) {
+	if c.flags&connecting != 0 {
+		c.connected()
+		return
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		c.flags |= readable
+		if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+			c.flags |= hangup
+		}
+	}
+	if events&unix.EPOLLOUT != 0 {
+		if c.out.size > 0 {
+			c.flush()
+		} else if c.feeder != nil {
+			c.feeder.Resume()
+		}
+	}
+	c.work()
+}
+
+// work delivers what is held back and reads what has come, as far as the handler and the budget allow.
+func (c *Conn) work() {
+	if c.flags&(owed|paused|closed|closing) == owed {
+		c.flags &^= owed
+		c.redeliver()
+	}
+	for turn := 0; c.flags&(readable|paused|closed|closing|connecting) == readable; turn++ {
+		if turn == readBudget {
+			c.loop.runnable.push(c)
+			return
+		}
+		switch {
+		case c.pump != nil:
+			c.pump.run(c)
+		case c.tls != nil:
+			c.tls.read(c)
+		default:
+			c.read()
+		}
+	}
+	c.tellEnd()
+}
+
+// read reads once and delivers what came.
+func (c *Conn) read() {
+	p := c.loop.scratch[:]
+	if c.in != nil {
+		p = c.in.room()
+	}
+	n, ok := c.receive(p)
+	if !ok {
+		return
+	}
+	if c.in != nil {
+		c.in.end += n
+		c.deliver(nil)
+		return
+	}
+	c.deliver(p[:n])
+}
+
+// receive reads into p. It returns false if there is nothing to deliver.
+func (c *Conn) receive(p []byte) (n int, ok bool) {
+	n, errno := recv(int(c.fd), p)
+	switch {
+	case errno == syscall.EAGAIN:
+		c.flags &^= readable
+		return 0, false
+	case again(errno):
+		return 0, false
+	case errno != 0:
+		c.fail(os.NewSyscallError("read", errno))
+		return 0, false
+	case n == 0:
+		c.flags &^= readable
+		c.flags |= eof
+		return 0, false
+	case n < len(p) && c.flags&hangup == 0:
+		c.flags &^= readable // a short read of a stream means that it is empty: epoll(7), question 9
+	}
+	return n, true
+}
+
+// deliver shows p, or what is held back, to the handler and keeps what it does not consume.
+func (c *Conn) deliver(p []byte) {
+	held := c.in
+	if held != nil {
+		p = held.bytes()
+	}
+	n := c.handler.Data(c, p)
+	switch {
+	case c.flags&closed != 0:
+		return
+	case n == len(p):
+		if held != nil {
+			c.in = nil
+			c.loop.all.buffers.put(held)
+		}
+	case held != nil:
+		held.consume(n)
+		if n == 0 && held.end == BufferSize && c.flags&(paused|closing) == 0 {
+			c.fail(errFull)
+		}
+	default:
+		c.hold(p[n:])
+	}
+}
+
+// hold keeps p, which Data did not consume.
+func (c *Conn) hold(p []byte) {
+	if len(p) <= BufferSize {
+		c.in = c.loop.all.buffers.get()
+		c.in.end = copy(c.in.data[:], p)
+		return
+	}
+	c.fail(errFull)
+}
+
+// redeliver shows the handler what is held back.
+func (c *Conn) redeliver() {
+	if c.in != nil {
+		c.deliver(nil)
+	}
+	if c.tls != nil {
+		c.tls.drain(c)
+	}
+}
+
+// tellEnd tells the handler that the peer's half has ended, once it has had all bytes.
+func (c *Conn) tellEnd() {
+	if c.flags&(eof|eofTold|paused|closed|closing) == eof {
+		c.flags |= eofTold
+		c.handler.Event(c, Ended)
+	}
+}
+
+// Pause stops Data, and with it Ended, until Resume.
+func (c *Conn) Pause() { c.flags |= paused }
+
+// Resume undoes Pause. What was held back is delivered later in this round.
+func (c *Conn) Resume() {
+	if c.flags&closed == 0 {
+		c.flags = c.flags&^paused | owed
+		c.loop.runnable.push(c)
+	}
+}
+
+// Write sends p, or keeps a copy of what the kernel does not take now. A write error comes to Closed, later.
+func (c *Conn) Write(p []byte) {
+	if c.flags&(closed|closing|shut) != 0 || len(p) == 0 {
+		return
+	}
+	if c.tls != nil {
+		c.tls.write(c, p)
+		return
+	}
+	c.transmit(p)
+}
+
+func (c *Conn) transmit(p []byte) {
+	if c.out.size == 0 && c.flags&connecting == 0 {
+		n, errno := send(int(c.fd), p)
+		switch {
+		case errno == 0:
+			p = p[n:]
+		case errno != syscall.EAGAIN && !again(errno):
+			c.failLater()
+			return
+		}
+	}
+	if len(p) > 0 {
+		c.out.append(p, &c.loop.all.buffers)
+		if c.out.size >= HighWater {
+			c.flags |= full
+		}
+	}
+}
+
+// flush sends what waits.
+func (c *Conn) flush() {
+	for c.out.size > 0 {
+		n, errno := send(int(c.fd), c.out.first.bytes())
+		if errno == syscall.EAGAIN {
+			return
+		}
+		if again(errno) {
+			continue
+		}
+		if errno != 0 {
+			c.failLater()
+			return
+		}
+		c.out.drop(n, &c.loop.all.buffers)
+	}
+	c.sent()
+}
+
+// sent does what waited for the output to be sent.
+func (c *Conn) sent() {
+	switch {
+	case c.flags&closing != 0:
+		c.release()
+	case c.flags&(shut|shutDone) == shut:
+		c.shutdown()
+	}
+	if c.flags&full != 0 && c.flags&closed == 0 {
+		c.flags &^= full
+		c.handler.Event(c, Drained)
+	}
+}
+
+// CloseWrite ends our half when everything written has been sent.
+func (c *Conn) CloseWrite() {
+	if c.flags&(closed|closing|shut) != 0 {
+		return
+	}
+	if c.tls != nil {
+		c.tls.end(c)
+	}
+	c.flags |= shut
+	if c.out.size == 0 && c.flags&connecting == 0 {
+		c.shutdown()
+	}
+}
+
+func (c *Conn) shutdown() {
+	c.flags |= shutDone
+	unix.Shutdown(int(c.fd), unix.SHUT_WR) // an error means that the peer is gone, which the read side tells
+}
+
+// Close sends what was written and closes. The handler is told nothing more.
+func (c *Conn) Close() {
+	if c.flags&(closed|closing) != 0 {
+		return
+	}
+	if c.tls != nil && c.flags&shut == 0 {
+		c.tls.end(c)
+	}
+	c.flags |= closing
+	c.handler = nobody{}
+	if c.out.size == 0 || c.flags&connecting != 0 {
+		c.release()
+		return
+	}
+	c.SetTimeout(lingerTime)
+}
+
+// Linger closes like Close, but first ends our half and lets the peer finish: bytes that the peer has under way would
+// otherwise make the kernel reset the connection, and the peer might lose what we sent last. RFC 9112 §9.6.
+func (c *Conn) Linger(d time.Duration) {
+	if c.flags&(closed|closing) != 0 {
+		return
+	}
+	c.handler = lingerer{}
+	c.CloseWrite()
+	c.SetTimeout(d)
+	c.Resume()
+}
+
+// Abort closes at once and throws away what was not sent; the peer sees a reset.
+func (c *Conn) Abort() {
+	if c.flags&closed == 0 {
+		unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		c.release()
+	}
+}
+
+// SetTimeout has the handler told Timeout after d. Each call replaces the one before; 0 means never. Giving a later
+// time is almost free, so it may be done with every byte.
+func (c *Conn) SetTimeout(d time.Duration) {
+	switch {
+	case c.flags&closed != 0:
+	case d == 0:
+		c.loop.wheel.stop(&c.timer)
+	default:
+		if c.timer.Func == nil {
+			c.timer.Func = c.timedOut
+		}
+		c.loop.wheel.set(&c.timer, c.loop.now+int64(d))
+	}
+}
+
+func (c *Conn) timedOut() {
+	switch {
+	case c.flags&closed != 0:
+	case c.flags&closing != 0:
+		c.release()
+	case c.flags&connecting != 0:
+		c.dialled(ErrTimeout)
+	default:
+		c.handler.Event(c, Timeout)
+	}
+}
+
+// fail closes c and tells the handler why.
+func (c *Conn) fail(err error) {
+	if c.flags&closed != 0 {
+		return
+	}
+	if c.flags&connecting != 0 {
+		c.dialled(err)
+		return
+	}
+	h := c.handler
+	c.release()
+	h.Closed(c, err)
+}
+
+// failLater fails c in its next turn: a handler that has just written must not be called back in the middle.
+func (c *Conn) failLater() {
+	c.out.clear(&c.loop.all.buffers)
+	c.flags |= shut | shutDone // takes nothing more
+	if c.flags&closing != 0 {
+		c.release()
+		return
+	}
+	c.loop.Post(func() { c.fail(c.socketError()) })
+}
+
+func (c *Conn) socketError() error {
+	if c.flags&closed != 0 {
+		return nil
+	}
+	if v, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && v != 0 {
+		return os.NewSyscallError("write", syscall.Errno(v))
+	}
+	return os.NewSyscallError("write", syscall.EPIPE)
+}
+
+// release closes the socket and gives back everything that c holds.
+func (c *Conn) release() {
+	if c.tls != nil {
+		c.tls.close()
+	}
+	c.flags |= closed
+	c.loop.wheel.stop(&c.timer)
+	c.loop.forget(int(c.fd))
+	unix.Close(int(c.fd))
+	c.loop.conns.Add(-1)
+	c.out.clear(&c.loop.all.buffers)
+	if c.in != nil {
+		c.loop.all.buffers.put(c.in)
+		c.in = nil
+	}
+	if c.pump != nil {
+		c.pump.close(c)
+	}
+	c.feeder = nil
+}
+
+// nobody handles a connection whose owner has closed it.
+type nobody struct{}
+
+func (nobody) Data(_ *Conn, p []byte) int { return len(p) }
+func (nobody) Event(*Conn, Event)         {}
+func (nobody) Closed(*Conn, error)        {}
+
+// lingerer throws away what comes until the peer ends its half or the time is up.
+type lingerer struct{}
+
+func (lingerer) Data(_ *Conn, p []byte) int { return len(p) }
+func (lingerer) Closed(*Conn, error)        {}
+func (lingerer) Event(c *Conn, e Event) {
+	if e != Drained {
+		c.Close()
+	}
+}

@@ -1,0 +1,322 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+// Hot path: no allocation per packet.
+
+import (
+	"context"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// watcher is something whose descriptor a loop waits for.
+type watcher interface {
+	// ready is called with the epoll events that have come.
+	ready(events uint32)
+}
+
+// Loops are the event loops of the process.
+type Loops struct {
+	loops      []*Loop
+	buffers    buffers
+	pipes      pipes
+	handshakes handshakes
+}
+
+// Loop is one event loop. Its methods are called on the loop itself, but for Post and Loops.
+type Loop struct {
+	all      *Loops
+	id       int
+	epfd     int
+	wake     int       // eventfd that ends a wait
+	slots    []slot    // by descriptor
+	runnable readyList // connections with work left over from the last round
+	wheel    wheel
+	now      int64 // nanoseconds since start, taken once a round
+	start    time.Time
+	conns    atomic.Int64
+
+	events  [256]unix.EpollEvent
+	scratch [128 << 10]byte // what a socket is read into
+	plain   [64 << 10]byte  // what TLS records are decrypted into
+	cipher  []byte          // what they are encrypted into
+
+	asleep atomic.Bool
+	mu     sync.Mutex
+	posted []func()
+	spare  []func() // the other of the two lists that posted alternates between
+}
+
+// slot finds who a descriptor belongs to. The count tells a socket from an earlier one with the same descriptor, whose
+// events may still be in the batch.
+type slot struct {
+	owner watcher
+	count uint32
+}
+
+// Open makes n loops. Close them when Run has returned.
+func Open(n int) (*Loops, error) {
+	ls := new(Loops)
+	ls.handshakes.init(n)
+	for i := range n {
+		l := &Loop{all: ls, id: i, start: time.Now(), epfd: -1, wake: -1}
+		ls.loops = append(ls.loops, l)
+		if err := l.open(); err != nil {
+			ls.Close()
+			return nil, err
+		}
+	}
+	return ls, nil
+}
+
+func (l *Loop) open() (err error) {
+	l.tell()
+	l.wheel.init(l.now)
+	if l.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return os.NewSyscallError("eventfd", err)
+	}
+	return l.watch(l.wake, (*waker)(l), unix.EPOLLIN|unix.EPOLLET)
+}
+
+// Close releases the loops' descriptors.
+func (ls *Loops) Close() {
+	for _, l := range ls.loops {
+		if l.epfd >= 0 {
+			unix.Close(l.epfd)
+		}
+		if l.wake >= 0 {
+			unix.Close(l.wake)
+		}
+	}
+	ls.pipes.close()
+}
+
+// Run runs the loops until ctx is done. What is posted later is not run. Connections that are still open are cut.
+func (ls *Loops) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, l := range ls.loops {
+		wg.Go(l.run)
+	}
+	<-ctx.Done()
+	for _, l := range ls.loops {
+		l.Post(l.stop)
+	}
+	wg.Wait()
+	ls.handshakes.wait()
+}
+
+// Len returns the number of loops.
+func (ls *Loops) Len() int { return len(ls.loops) }
+
+// Do calls fn on every loop and returns when all have. It must not be called on a loop.
+func (ls *Loops) Do(fn func(l *Loop)) {
+	var wg sync.WaitGroup
+	for _, l := range ls.loops {
+		wg.Add(1)
+		l.Post(func() {
+			defer wg.Done()
+			fn(l)
+		})
+	}
+	wg.Wait()
+}
+
+// ID returns the place of l among the loops, from 0.
+func (l *Loop) ID() int { return l.id }
+
+// Now returns the loop's clock in nanoseconds: it stands still while the loop works through a batch.
+func (l *Loop) Now() int64 { return l.now }
+
+// tell looks at the clock.
+func (l *Loop) tell() { l.now = int64(time.Since(l.start)) + 1 }
+
+// SetTimer makes t due after d.
+func (l *Loop) SetTimer(t *Timer, d time.Duration) { l.wheel.set(t, l.now+int64(d)) }
+
+// StopTimer makes t never due.
+func (l *Loop) StopTimer(t *Timer) { l.wheel.stop(t) }
+
+// Post has fn called on the loop, soon. It may be called from anywhere and does not block.
+func (l *Loop) Post(fn func()) {
+	l.mu.Lock()
+	l.posted = append(l.posted, fn)
+	l.mu.Unlock()
+	if l.asleep.Load() {
+		l.rouse()
+	}
+}
+
+func (l *Loop) rouse() {
+	one := [8]byte{1}
+	unix.Write(l.wake, one[:]) // fails only if the counter is full, and then the loop wakes anyway
+}
+
+// waker reads the eventfd so that it can fire again.
+type waker Loop
+
+func (w *waker) ready(uint32) {
+	var b [8]byte
+	unix.Read(w.wake, b[:])
+}
+
+// run is the loop. It ends when stop has been posted, which closes the slots.
+func (l *Loop) run() {
+	for l.slots != nil {
+		n := l.wait()
+		l.tell()
+		for i := range l.events[:n] {
+			e := &l.events[i]
+			if s := l.slot(int(e.Fd)); s != nil && s.count == uint32(e.Pad) && s.owner != nil {
+				s.owner.ready(e.Events)
+			}
+		}
+		l.runPosted()
+		l.runnable.run()
+		l.wheel.advance(l.now)
+	}
+}
+
+// wait returns the number of events that have come. It looks once without blocking, because under load there are
+// always some and blocking costs the scheduler's attention.
+func (l *Loop) wait() int {
+	n, errno := poll(l.epfd, l.events[:])
+	if n > 0 && errno == 0 {
+		return n
+	}
+	l.asleep.Store(true)
+	defer l.asleep.Store(false)
+	n, errno = wait(l.epfd, l.events[:], l.patience())
+	if errno != 0 { // EINTR: the runtime interrupts threads
+		return 0
+	}
+	return n
+}
+
+// patience is how many milliseconds the loop may sleep.
+func (l *Loop) patience() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case len(l.posted) > 0 || !l.runnable.empty():
+		return 0
+	case l.wheel.count > 0:
+		return int(tick / time.Millisecond)
+	}
+	return -1
+}
+
+func (l *Loop) runPosted() {
+	l.mu.Lock()
+	if len(l.posted) == 0 {
+		l.mu.Unlock()
+		return
+	}
+	run := l.posted
+	l.posted, l.spare = l.spare[:0], nil
+	l.mu.Unlock()
+	for _, fn := range run {
+		fn()
+	}
+	clear(run)
+	l.spare = run[:0]
+}
+
+// stop cuts every connection and ends the loop.
+func (l *Loop) stop() {
+	for _, s := range l.slots {
+		if c, ok := s.owner.(*Conn); ok {
+			c.fail(ErrStopped)
+		}
+	}
+	l.slots = nil
+}
+
+// Each calls fn for every connection of the loop. fn may close it.
+func (l *Loop) Each(fn func(c *Conn)) {
+	for i := range l.slots {
+		if c, ok := l.slots[i].owner.(*Conn); ok {
+			fn(c)
+		}
+	}
+}
+
+// watch begins to wait for events of fd on behalf of w.
+func (l *Loop) watch(fd int, w watcher, events uint32) error {
+	for fd >= len(l.slots) {
+		l.slots = append(l.slots, make([]slot, max(64, len(l.slots)))...)
+	}
+	s := &l.slots[fd]
+	s.owner = w
+	s.count++
+	e := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: int32(s.count)}
+	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &e); err != nil {
+		s.owner = nil
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	return nil
+}
+
+// forget ends watch. The caller closes fd, which takes it out of the epoll set unless it has been duplicated.
+func (l *Loop) forget(fd int) {
+	if s := l.slot(fd); s != nil {
+		s.owner = nil
+		s.count++
+	}
+}
+
+func (l *Loop) slot(fd int) *slot {
+	if fd >= len(l.slots) {
+		return nil
+	}
+	return &l.slots[fd]
+}
+
+// readyList is the connections that have work left: their budget of one round was used up, or they were resumed.
+type readyList struct{ first, last *Conn }
+
+func (r *readyList) empty() bool { return r.first == nil }
+
+func (r *readyList) push(c *Conn) {
+	if c.flags&queued != 0 {
+		return
+	}
+	c.flags |= queued
+	if r.last == nil {
+		r.first = c
+	} else {
+		r.last.nextReady = c
+	}
+	r.last = c
+}
+
+// run gives each connection that is on the list now one turn.
+func (r *readyList) run() {
+	last := r.last
+	for c := r.first; c != nil; {
+		next := c.nextReady
+		r.first = next
+		if next == nil {
+			r.last = nil
+		}
+		c.nextReady = nil
+		c.flags &^= queued
+		c.work()
+		if c == last {
+			return
+		}
+		c = r.first
+	}
+}
+
+// again says whether a call should be made once more at once.
+func again(errno syscall.Errno) bool { return errno == syscall.EINTR }

@@ -1,0 +1,164 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+// Hot path: no allocation per packet.
+
+import (
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// pipeSize is how much a pipe holds. With the 64 KiB of a fresh pipe, splice(2) costs more than copying.
+	pipeSize = 1 << 20
+
+	// idlePipes is how many unused pipes are kept: each may pin its size of kernel memory.
+	idlePipes = 64
+
+	// trickle is how little a turn moves when a stream no longer flows in bulk.
+	trickle = 32 << 10
+)
+
+// pipe is a kernel buffer between two sockets.
+type pipe struct{ r, w, size int }
+
+// pipes keeps unused pipes, all of them empty.
+type pipes struct {
+	mu   sync.Mutex
+	idle []*pipe
+}
+
+func (p *pipes) get() (*pipe, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.idle); n > 0 {
+		last := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		return last, nil
+	}
+	var fd [2]int
+	if err := unix.Pipe2(fd[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("pipe2", err)
+	}
+	size, err := unix.FcntlInt(uintptr(fd[0]), unix.F_SETPIPE_SZ, pipeSize)
+	if err != nil { // an unprivileged user has only so many pages: pipe(7), pipe-user-pages-soft
+		unix.Close(fd[0])
+		unix.Close(fd[1])
+		return nil, os.NewSyscallError("F_SETPIPE_SZ", err)
+	}
+	return &pipe{r: fd[0], w: fd[1], size: size}, nil
+}
+
+func (p *pipes) put(one *pipe, empty bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if empty && len(p.idle) < idlePipes {
+		p.idle = append(p.idle, one)
+		return
+	}
+	one.close()
+}
+
+func (p *pipes) close() {
+	for _, one := range p.idle {
+		one.close()
+	}
+	p.idle = nil
+}
+
+func (p *pipe) close() {
+	unix.Close(p.r)
+	unix.Close(p.w)
+}
+
+// pump moves what arrives on one connection to another by splice(2), without copying it through user space.
+type pump struct {
+	to    *Conn
+	pipe  *pipe
+	held  int // bytes in the pipe
+	moved *uint64
+	seen  uint64 // what moved was when the idle deadline last looked
+	quiet int    // turns in a row that moved little
+	stop  func()
+}
+
+// startPump has what arrives on c moved to another connection of the same loop, and counted, until it trickles; then
+// stop is called and Data is again. It returns false, and nothing has changed, if there is no pipe to be had, or if
+// one of the two has bytes in user space.
+func (c *Conn) startPump(to *Conn, moved *uint64, stop func()) bool {
+	if c.in != nil || to.out.size > 0 || c.tls != nil || to.tls != nil {
+		return false
+	}
+	p, err := c.loop.all.pipes.get()
+	if err != nil {
+		return false
+	}
+	c.pump = &pump{to: to, pipe: p, moved: moved, stop: stop}
+	to.feeder = c
+	return true
+}
+
+// run gives the stream one turn.
+func (p *pump) run(c *Conn) {
+	before := *p.moved
+	n, errno := splice(int(c.fd), p.pipe.w, p.pipe.size-p.held)
+	switch {
+	case errno == syscall.EAGAIN && p.held == 0:
+		c.flags &^= readable
+		p.rest(c)
+		return
+	case errno == syscall.EAGAIN, again(errno): // the pipe may have no slot left: it empties below
+	case errno != 0:
+		c.fail(os.NewSyscallError("splice", errno))
+		return
+	case n == 0:
+		c.flags &^= readable
+		c.flags |= eof
+	default:
+		p.held += n
+	}
+	p.push(c)
+	if c.pump == p && *p.moved-before >= trickle {
+		p.quiet = 0
+	}
+}
+
+// push moves the pipe's bytes on. If the receiver takes no more, c pauses until it does.
+func (p *pump) push(c *Conn) {
+	for p.held > 0 {
+		n, errno := splice(p.pipe.r, int(p.to.fd), p.held)
+		switch {
+		case errno == syscall.EAGAIN:
+			c.flags |= paused
+			return
+		case again(errno):
+		case errno != 0:
+			p.to.failLater()
+			c.flags |= paused
+			return
+		default:
+			p.held -= n
+			*p.moved += uint64(n)
+		}
+	}
+}
+
+// rest is called when nothing is left to move: a stream that trickles goes back to copying, which wakes up cheaper.
+func (p *pump) rest(c *Conn) {
+	if p.quiet++; p.quiet < 4 {
+		return
+	}
+	p.close(c)
+	p.stop()
+}
+
+func (p *pump) close(c *Conn) {
+	c.loop.all.pipes.put(p.pipe, p.held == 0)
+	c.pump = nil
+	p.to.feeder = nil
+}

@@ -1,0 +1,365 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+// Hot path: no allocation per packet.
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// maxHandshake bounds the bytes that are taken from a peer before its handshake is done.
+const maxHandshake = 64 << 10
+
+// maxHandshakes bounds the handshakes under way, each of which holds a goroutine.
+const maxHandshakes = 8192
+
+var (
+	errWait          = error(waitError{})
+	errBusy          = errors.New("relay: too many TLS handshakes under way")
+	errLongHandshake = errors.New("relay: TLS handshake longer than 64 KiB")
+)
+
+// waitError tells crypto/tls that there are no bytes now. Being temporary it does not break the connection: the next
+// Read goes on in the middle of a record.
+type waitError struct{}
+
+func (waitError) Error() string   { return "relay: no bytes yet" }
+func (waitError) Timeout() bool   { return true }
+func (waitError) Temporary() bool { return true }
+
+// handshakes bounds how many handshakes compute at once. One that waits for its peer gives its place to another.
+type handshakes struct {
+	gate chan struct{}
+	wg   sync.WaitGroup
+	mu   sync.Mutex
+	all  int
+}
+
+func (h *handshakes) init(loops int) {
+	h.gate = make(chan struct{}, max(loops, runtime.NumCPU())) // one for each core: more would only share the cores
+}
+
+func (h *handshakes) wait() { h.wg.Wait() }
+
+// start runs fn on a goroutine of its own, unless there are too many.
+func (h *handshakes) start(fn func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.all >= maxHandshakes {
+		return false
+	}
+	h.all++
+	h.wg.Go(func() {
+		fn()
+		h.mu.Lock()
+		h.all--
+		h.mu.Unlock()
+	})
+	return true
+}
+
+// tlsState is TLS on a connection. crypto/tls reads and writes through it as if it were the socket.
+//
+// It has two lives. During the handshake, which computes and waits, crypto/tls runs on a goroutine: the loop brings
+// it bytes, and it sends by itself. Afterwards everything is on the loop, and a Read that finds no bytes returns
+// errWait.
+type tlsState struct {
+	conn    *tls.Conn
+	owner   *Conn
+	pending bool   // bytes may be left in tls.Conn or in in
+	sent    []byte // ciphertext that crypto/tls has written on the loop
+	in      []byte // ciphertext that crypto/tls has not read
+
+	gate chan struct{}
+
+	mu     sync.Mutex // guards what follows, and in, during the handshake
+	more   sync.Cond
+	done   bool // the handshake is over: the loop owns everything
+	gone   bool // the connection is closed, or the peer has ended
+	unsent []byte
+}
+
+// StartServerTLS makes c a TLS server. Bytes that were not consumed are the beginning of the handshake. When it is
+// done the handler's Data sees what was encrypted; before that the handler is told only Timeout and Closed. ready is
+// called on the loop after the handshake.
+func (c *Conn) StartServerTLS(config *tls.Config, ready func(tls.ConnectionState)) {
+	s := &tlsState{owner: c, gate: c.loop.all.handshakes.gate}
+	s.more.L = &s.mu
+	s.conn = tls.Server(s, config)
+	if c.in != nil {
+		s.in = append(s.in, c.in.bytes()...)
+		c.loop.all.buffers.put(c.in)
+		c.in = nil
+	}
+	c.tls = s
+	if !c.loop.all.handshakes.start(func() { s.handshake(ready) }) {
+		c.loop.Post(func() { c.fail(errBusy) })
+		return
+	}
+	c.Resume()
+}
+
+// TLS returns the state of the connection's TLS, or nil.
+func (c *Conn) TLS() *tls.ConnectionState {
+	if c.tls == nil || !c.tls.done {
+		return nil
+	}
+	s := c.tls.conn.ConnectionState()
+	return &s
+}
+
+// handshake runs on a goroutine.
+func (s *tlsState) handshake(ready func(tls.ConnectionState)) {
+	s.gate <- struct{}{}
+	err := s.conn.Handshake()
+	<-s.gate
+	c := s.owner
+	c.loop.Post(func() {
+		if c.flags&closed != 0 {
+			return
+		}
+		if err != nil {
+			s.mu.Lock()
+			unsent := s.unsent
+			s.mu.Unlock()
+			if len(unsent) > 0 {
+				c.transmit(unsent)
+			}
+			c.fail(err)
+			return
+		}
+		s.finish(ready)
+	})
+}
+
+// finish gives the connection to the loop.
+func (s *tlsState) finish(ready func(tls.ConnectionState)) {
+	s.mu.Lock()
+	s.done = true
+	unsent := s.unsent
+	s.unsent = nil
+	s.mu.Unlock()
+	c := s.owner
+	if len(unsent) > 0 {
+		c.transmit(unsent)
+	}
+	s.pending = true
+	ready(s.conn.ConnectionState())
+	c.Resume()
+}
+
+// read takes ciphertext from the socket.
+func (s *tlsState) read(c *Conn) {
+	p := c.loop.scratch[:]
+	n, ok := c.receive(p)
+	s.mu.Lock()
+	if s.done {
+		s.mu.Unlock()
+		if ok {
+			s.feed(c, p[:n])
+		}
+		return
+	}
+	defer s.mu.Unlock()
+	switch {
+	case c.flags&(eof|closed) != 0:
+		s.gone = true
+	case ok:
+		s.in = append(s.in, p[:n]...)
+		if len(s.in) > maxHandshake {
+			c.Pause() // what follows the handshake can wait in the socket until finish
+		}
+	}
+	s.more.Signal()
+}
+
+// feed decrypts p and keeps what the handler has no wish for now.
+func (s *tlsState) feed(c *Conn, p []byte) {
+	if len(s.in) > 0 {
+		s.in = append(s.in, p...)
+		s.drain(c)
+		return
+	}
+	s.in = p
+	s.drain(c)
+	if len(s.in) == 0 || c.flags&closed != 0 {
+		s.in = nil
+		return
+	}
+	s.in = append([]byte(nil), s.in...)
+}
+
+// drain decrypts what there is and shows it to the handler.
+func (s *tlsState) drain(c *Conn) {
+	if !s.done {
+		return
+	}
+	s.pending = true
+	for s.pending && c.flags&(paused|closed|closing) == 0 {
+		n, err := s.decrypt(c)
+		if n > 0 {
+			if c.in != nil {
+				c.in.end += n
+				c.deliver(nil)
+			} else {
+				c.deliver(c.loop.plain[:n])
+			}
+		}
+		switch {
+		case err == nil || err == errWait || c.flags&closed != 0:
+		case errors.Is(err, io.EOF):
+			c.flags |= eof
+		default:
+			c.fail(err)
+		}
+	}
+}
+
+// decrypt fills the buffer with as many records as there are.
+func (s *tlsState) decrypt(c *Conn) (n int, err error) {
+	p := c.loop.plain[:]
+	if c.in != nil {
+		p = c.in.room()
+	}
+	for n < len(p) {
+		var k int
+		k, err = s.conn.Read(p[n:])
+		n += k
+		if err != nil {
+			s.pending = false
+			break
+		}
+	}
+	s.transmit(c) // the answer to a key update, RFC 8446 §4.6.3
+	return n, err
+}
+
+// write encrypts p into as few sends as possible.
+func (s *tlsState) write(c *Conn, p []byte) {
+	if !s.done {
+		return
+	}
+	s.sent = c.loop.cipher[:0]
+	_, err := s.conn.Write(p)
+	c.loop.cipher = s.sent[:0]
+	s.transmit(c)
+	if err != nil {
+		c.failLater()
+	}
+}
+
+// end sends close_notify. RFC 8446 §6.1.
+func (s *tlsState) end(c *Conn) {
+	if !s.done {
+		return
+	}
+	s.conn.CloseWrite() // fails only if writing has failed before
+	s.transmit(c)
+}
+
+func (s *tlsState) transmit(c *Conn) {
+	if p := s.sent; len(p) > 0 {
+		s.sent = nil
+		c.transmit(p)
+	}
+}
+
+// close ends a handshake that is under way.
+func (s *tlsState) close() {
+	s.mu.Lock()
+	s.gone = true
+	s.mu.Unlock()
+	s.more.Signal()
+}
+
+// Read implements net.Conn for crypto/tls.
+func (s *tlsState) Read(p []byte) (int, error) {
+	if s.done {
+		if len(s.in) == 0 {
+			return 0, errWait
+		}
+		return s.take(p), nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.in) == 0 && !s.gone {
+		<-s.gate
+		for len(s.in) == 0 && !s.gone {
+			s.more.Wait()
+		}
+		s.mu.Unlock()
+		s.gate <- struct{}{}
+		s.mu.Lock()
+	}
+	if len(s.in) == 0 {
+		return 0, io.EOF
+	}
+	return s.take(p), nil
+}
+
+func (s *tlsState) take(p []byte) int {
+	n := copy(p, s.in)
+	s.in = s.in[n:]
+	return n
+}
+
+// Write implements net.Conn for crypto/tls.
+func (s *tlsState) Write(p []byte) (int, error) {
+	if s.done {
+		s.sent = append(s.sent, p...)
+		return len(p), nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return 0, os.ErrClosed
+	}
+	rest := p
+	if len(s.unsent) == 0 {
+		if n, errno := send(int(s.owner.fd), p); errno == 0 {
+			rest = p[n:]
+		}
+	}
+	if len(rest) > 0 {
+		s.unsent = append(s.unsent, rest...)
+		s.owner.loop.Post(s.flush)
+	}
+	return len(p), nil
+}
+
+// flush has the loop send what the socket did not take during the handshake.
+func (s *tlsState) flush() {
+	if s.owner.flags&closed != 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unsent) > 0 {
+		s.owner.transmit(s.unsent)
+		s.unsent = nil
+	}
+}
+
+// The rest of net.Conn, which crypto/tls asks for but does not need here: the loop has the deadlines.
+
+func (s *tlsState) Close() error                     { return nil }
+func (s *tlsState) LocalAddr() net.Addr              { return unixAddr{} }
+func (s *tlsState) RemoteAddr() net.Addr             { return unixAddr{} }
+func (s *tlsState) SetDeadline(time.Time) error      { return nil }
+func (s *tlsState) SetReadDeadline(time.Time) error  { return nil }
+func (s *tlsState) SetWriteDeadline(time.Time) error { return nil }
+
+// unixAddr stands for an address that nobody asks for.
+type unixAddr struct{}
+
+func (unixAddr) Network() string { return "loop" }
+func (unixAddr) String() string  { return "loop" }
