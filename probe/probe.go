@@ -1,0 +1,162 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package probe asks one address once and says what happened, phase by phase. It asks the address that it is given:
+// it looks up no name, follows no redirect, uses no proxy and never tries another family, so that a family that is
+// dead shows.
+//
+//	Target ─▶ connect (from Local, if given) ─▶ answer ─▶ Result{Phases, Err}
+package probe
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kyozon/kyozon/ip"
+)
+
+// ErrTimeout means that a phase had not ended when the context's deadline passed.
+var ErrTimeout = errors.New("probe: no answer in time")
+
+// Target is what to ask. It is comparable: equal targets are the same question.
+type Target struct {
+	Addr netip.AddrPort
+
+	// Local is the address to come from; the zero value leaves it to the kernel. It need not be on an interface,
+	// but the answer must find its way back here.
+	Local       netip.Addr
+	Transparent bool // Local is not an address of this machine: IP_TRANSPARENT, ip(7)
+
+	HTTP   string // path to ask for; "" means that a connection is enough
+	Host   string // Host header; "" means the address
+	Status [2]int // lowest and highest status that is well; zero means 200 to 399
+}
+
+// Func asks one address once. It never tries another family, and returns at the latest when ctx is done.
+type Func func(ctx context.Context, t Target) Result
+
+// Result is what happened. Err is nil if the target is well.
+type Result struct {
+	Target Target
+	Start  time.Time
+	Phases []Phase // those that ended well, in order
+	Err    error   // begins with the phase that did not: "connect: connection refused"
+}
+
+// Phase is a step of a probe and how long it took.
+type Phase struct {
+	Name string // connect, answer
+	Took time.Duration
+}
+
+// Ask asks as much as t says: HTTP if it names a path, else TCP.
+func Ask(ctx context.Context, t Target) Result {
+	if t.HTTP != "" {
+		return HTTP(ctx, t)
+	}
+	return TCP(ctx, t)
+}
+
+// TCP connects and is content.
+func TCP(ctx context.Context, t Target) Result {
+	r := begin(t)
+	c := r.connect(ctx)
+	if c != nil {
+		c.Close()
+	}
+	return r.Result
+}
+
+// run is a probe under way.
+type run struct {
+	Result
+	phase time.Time // when the present one began
+}
+
+func begin(t Target) *run {
+	now := time.Now()
+	return &run{Result: Result{Target: t, Start: now}, phase: now}
+}
+
+// end ends a phase. It says whether the next one may begin.
+func (r *run) end(ctx context.Context, name string, err error) bool {
+	now := time.Now()
+	if err != nil {
+		r.Err = &phaseError{name, cause(ctx, err)}
+		return false
+	}
+	r.Phases = append(r.Phases, Phase{name, now.Sub(r.phase)})
+	r.phase = now
+	return true
+}
+
+// connect returns nil if there is no connection. A connection obeys ctx; the caller closes it.
+func (r *run) connect(ctx context.Context) net.Conn {
+	d := net.Dialer{KeepAlive: -1, Control: r.Target.control}
+	network := "tcp6"
+	if r.Target.Addr.Addr().Is4() {
+		network = "tcp4"
+	}
+	c, err := d.DialTCP(ctx, network, netip.AddrPortFrom(r.Target.Local, 0), r.Target.Addr)
+	if !r.end(ctx, "connect", err) {
+		return nil
+	}
+	return c
+}
+
+// control prepares the socket to come from Local. The port is chosen when it connects, so that one address can
+// have as many connections to each backend as there are ports: IP_BIND_ADDRESS_NO_PORT, ip(7).
+func (t *Target) control(_, _ string, raw syscall.RawConn) error {
+	if !t.Local.IsValid() {
+		return nil
+	}
+	level, freebind, transparent := unix.IPPROTO_IP, unix.IP_FREEBIND, unix.IP_TRANSPARENT
+	if ip.FamilyOf(t.Local) == ip.V6 {
+		level, freebind, transparent = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, unix.IPV6_TRANSPARENT
+	}
+	var failed error
+	err := raw.Control(func(fd uintptr) {
+		set := func(level, option int, name string) {
+			if failed == nil {
+				failed = os.NewSyscallError("setsockopt "+name, unix.SetsockoptInt(int(fd), level, option, 1))
+			}
+		}
+		set(unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, "IP_BIND_ADDRESS_NO_PORT")
+		set(level, freebind, "IP_FREEBIND")
+		if t.Transparent {
+			set(level, transparent, "IP_TRANSPARENT")
+		}
+	})
+	return errors.Join(err, failed)
+}
+
+// phaseError says which phase failed.
+type phaseError struct {
+	phase string
+	err   error
+}
+
+func (e *phaseError) Error() string { return e.phase + ": " + e.err.Error() }
+
+func (e *phaseError) Unwrap() error { return e.err }
+
+// cause strips what the reader of a status page knows already: the operation and the two addresses.
+func cause(ctx context.Context, err error) error {
+	var errno syscall.Errno
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return context.Canceled
+	case ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return ErrTimeout
+	case errors.As(err, &errno):
+		return errno
+	}
+	return err
+}
