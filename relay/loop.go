@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kyozon/kyozon/metrics"
 )
 
 // watcher is something whose descriptor a loop waits for.
@@ -47,6 +49,9 @@ type Loop struct {
 	scratch [128 << 10]byte // what a socket is read into
 	plain   [64 << 10]byte  // what TLS records are decrypted into
 	cipher  []byte          // what they are encrypted into
+
+	batch  *packetBatch // what UDP sockets are read into
+	ending []*Packets   // have something to do at the end of the round
 
 	asleep atomic.Bool
 	mu     sync.Mutex
@@ -183,6 +188,10 @@ func (l *Loop) run() {
 		l.runPosted()
 		l.runnable.run()
 		l.wheel.advance(l.now)
+		for _, p := range l.ending {
+			p.flush()
+		}
+		l.ending = l.ending[:0]
 	}
 }
 
@@ -231,11 +240,25 @@ func (l *Loop) runPosted() {
 	l.spare = run[:0]
 }
 
+// packets returns the batch that UDP sockets are read into.
+func (l *Loop) packets() *packetBatch {
+	if l.batch == nil {
+		l.batch = newPacketBatch()
+	}
+	return l.batch
+}
+
+// atEnd has p flushed at the end of this round.
+func (l *Loop) atEnd(p *Packets) { l.ending = append(l.ending, p) }
+
 // stop cuts every connection and ends the loop.
 func (l *Loop) stop() {
 	for _, s := range l.slots {
-		if c, ok := s.owner.(*Conn); ok {
-			c.fail(ErrStopped)
+		switch o := s.owner.(type) {
+		case *Conn:
+			o.fail(ErrStopped)
+		case *PacketFlow:
+			o.end(metrics.Drained)
 		}
 	}
 	l.slots = nil

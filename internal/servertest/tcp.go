@@ -79,3 +79,29 @@ func TLS(t testing.TB, names ...string) (server, client *tls.Config) {
 	server = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}}}
 	return server, &tls.Config{RootCAs: roots, ServerName: names[0]}
 }
+
+// UDPEcho sends back each packet it gets, until the test ends.
+func UDPEcho(t testing.TB, f ip.Family) netip.AddrPort {
+	t.Helper()
+	network := map[ip.Family]string{ip.V4: "udp4", ip.V6: "udp6"}[f]
+	c, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(iptest.Loopback(f), 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		p := make([]byte, 1<<16)
+		for {
+			n, from, err := c.ReadFromUDPAddrPort(p)
+			if err != nil {
+				return
+			}
+			c.WriteToUDPAddrPort(p[:n], from)
+		}
+	})
+	t.Cleanup(func() {
+		c.Close()
+		wg.Wait()
+	})
+	return ip.CanonicalPort(c.LocalAddr().(*net.UDPAddr).AddrPort())
+}
