@@ -2,3 +2,130 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package backend
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/relay"
+)
+
+// Client is whose flow it is: his canonical address and the one that he dialled. Both have the same family unless a
+// trusted peer has said otherwise.
+type Client struct{ Addr, Dialled netip.AddrPort }
+
+// Flow is one client's use of one backend. It belongs to the loop of its connection, on which its methods are called.
+type Flow struct {
+	Conn    *relay.Conn // the connection to the backend; nil for UDP
+	Client  Client
+	Source  netip.Addr // whom the backend sees; zero means an address of the edge
+	Backend *Backend
+	Pool    *Pool
+	Reused  bool // the connection has carried another flow before
+
+	// Counts, if set, returns the bytes carried so far, and Cut ends the flow when the drain deadline has passed.
+	Counts func() metrics.Counts
+	Cut    func(metrics.Reason)
+
+	route      *Route
+	loop       *relay.Loop
+	started    int64 // the loop's clock
+	ended      bool
+	next, prev *Flow // among the flows of the loop
+}
+
+// Crossing returns the families of the flow's client and backend.
+func (f *Flow) Crossing() ip.Crossing {
+	return ip.Crossing{Client: f.route.Family, Backend: f.Backend.Family()}
+}
+
+// Age returns how long ago the flow reached its backend.
+func (f *Flow) Age() time.Duration { return time.Duration(f.loop.Now() - f.started) }
+
+// Service returns the name of the flow's service.
+func (f *Flow) Service() string { return f.route.Service }
+
+// Route returns the route that chose the backend. It tells whose generation the flow is of.
+func (f *Flow) Route() *Route { return f.route }
+
+// Metrics returns the counters that the flow counts in.
+func (f *Flow) Metrics() *metrics.Flows { return f.route.counters(f.Backend.Family()) }
+
+// begin counts the flow and puts it on the list of its loop.
+func (f *Flow) begin() {
+	f.started = f.loop.Now()
+	f.route.active.Add(1)
+	f.Metrics().Begin()
+	f.route.Book.running.add(f)
+}
+
+// End takes the flow out of all counts, with the bytes it carried. The connection is the caller's to close. Only the
+// first call counts.
+func (f *Flow) End(c metrics.Counts, r metrics.Reason) {
+	if f.ended {
+		return
+	}
+	f.ended = true
+	f.route.Book.running.remove(f)
+	f.route.active.Add(-1)
+	f.Metrics().End(c, r)
+	f.Backend.Released()
+}
+
+// cancel takes back begin for a flow that did not come about.
+func (f *Flow) cancel() {
+	f.ended = true
+	f.route.Book.running.remove(f)
+	f.route.active.Add(-1)
+	f.Metrics().Cancel()
+}
+
+// Keep ends the flow like End and keeps its connection for another client's flow. The connection must have nothing
+// under way, and the pool must be Shared.
+func (f *Flow) Keep(c metrics.Counts) {
+	if f.ended {
+		return
+	}
+	f.End(c, metrics.Fine)
+	f.Backend.tally.idle.put(f.Conn)
+}
+
+// running is the flows under way, a list for each loop that only the loop touches.
+type running struct{ lists []runningList }
+
+type runningList struct {
+	head *Flow
+	_    [56]byte // lists are touched by different cores
+}
+
+func (r *running) add(f *Flow) {
+	l := &r.lists[f.loop.ID()]
+	f.next = l.head
+	if l.head != nil {
+		l.head.prev = f
+	}
+	l.head = f
+}
+
+func (r *running) remove(f *Flow) {
+	if f.prev == nil {
+		r.lists[f.loop.ID()].head = f.next
+	} else {
+		f.prev.next = f.next
+	}
+	if f.next != nil {
+		f.next.prev = f.prev
+	}
+	f.next, f.prev = nil, nil
+}
+
+// Each calls fn for every flow under way on l, on which it must be called. fn may end the flow.
+func (b *Book) Each(l *relay.Loop, fn func(*Flow)) {
+	for f := b.running.lists[l.ID()].head; f != nil; {
+		next := f.next
+		fn(f)
+		f = next
+	}
+}

@@ -71,6 +71,12 @@ func (f *Flows) Begin() {
 	f.active.Add(1)
 }
 
+// Cancel takes back Begin for a flow that did not come about.
+func (f *Flows) Cancel() {
+	f.opened.Add(-1)
+	f.active.Add(-1)
+}
+
 // End takes back what Begin counted and adds what the flow has carried since the last Add.
 func (f *Flows) End(c Counts, r Reason) {
 	f.active.Add(-1)

@@ -102,6 +102,9 @@ func (c *Conn) Local() netip.AddrPort {
 	return c.local
 }
 
+// SetAddrs replaces the addresses with those that a trusted peer has named.
+func (c *Conn) SetAddrs(remote, local netip.AddrPort) { c.remote, c.local = remote, local }
+
 // SetHandler makes h the one who is told what happens from now on. What the last one left is shown to h after Resume.
 func (c *Conn) SetHandler(h Handler) { c.handler = h }
 

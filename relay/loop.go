@@ -70,8 +70,9 @@ type slot struct {
 func Open(n int) (*Loops, error) {
 	ls := new(Loops)
 	ls.handshakes.init(n)
+	start := time.Now()
 	for i := range n {
-		l := &Loop{all: ls, id: i, start: time.Now(), epfd: -1, wake: -1}
+		l := &Loop{all: ls, id: i, start: start, epfd: -1, wake: -1}
 		ls.loops = append(ls.loops, l)
 		if err := l.open(); err != nil {
 			ls.Close()

@@ -190,6 +190,9 @@ func (f *PacketFlow) Loop() *Loop { return f.socket.loop }
 // Counts returns the payload bytes carried so far.
 func (f *PacketFlow) Counts() metrics.Counts { return f.counts }
 
+// Cut ends f now.
+func (f *PacketFlow) Cut(r metrics.Reason) { f.end(r) }
+
 // Ended says whether f is over: nobody waits for Connect any more.
 func (f *PacketFlow) Ended() bool { return f.ended }
 

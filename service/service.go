@@ -9,8 +9,6 @@ package service
 
 import (
 	"log/slog"
-	"net/netip"
-	"time"
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/ip"
@@ -101,14 +99,8 @@ type Server struct {
 
 // Handler serves one door. Exactly one field is set.
 type Handler struct {
-	Conn func(c *relay.Conn)                        // a client on its loop; it must not block
-	Flow func(client, local netip.AddrPort) Packets // packets of one client form a flow: the relay carries them
-}
-
-// Packets is where the packets of a new UDP flow go. A zero Route means that the client is refused.
-type Packets struct {
-	Route *backend.Route
-	Idle  time.Duration
+	Conn func(c *relay.Conn)       // a client on its loop; it must not block
+	Flow func(f *relay.PacketFlow) // packets of one client, to be connected to a server or refused; on its loop
 }
 
 // Env is what the edge lends to a protocol.

@@ -1,0 +1,285 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backend
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/proxyproto"
+	"github.com/kyozon/kyozon/relay"
+)
+
+// The errors of Dial, beside ErrNoneUp and ErrFull.
+var (
+	ErrDenied    = errors.New("backend: client not allowed")
+	ErrNoStandIn = errors.New("backend: no stand-in for the client")
+	ErrConnect   = errors.New("backend: no backend could be reached")
+	ErrTimeout   = errors.New("backend: connect timed out")
+)
+
+// Reason returns the reason by which an error of Dial is counted.
+func Reason(err error) metrics.Reason {
+	for _, k := range []struct {
+		err    error
+		reason metrics.Reason
+	}{
+		{ErrDenied, metrics.Denied}, {ErrNoneUp, metrics.NoneUp}, {ErrFull, metrics.Full},
+		{ErrNoStandIn, metrics.NoStandIn}, {ErrTimeout, metrics.ConnectTimeout},
+	} {
+		if errors.Is(err, k.err) {
+			return k.reason
+		}
+	}
+	return metrics.ConnectFailed
+}
+
+// attempt is one Dial under way.
+type attempt struct {
+	route   *Route
+	loop    *relay.Loop
+	client  Client
+	key     uint64
+	tried   Tried
+	pool    *Pool
+	backend *Backend
+	last    error // of the backend tried last
+	reuse   bool
+	done    func(*Flow, error)
+}
+
+// Dial picks a backend and connects to it on the loop, trying the others of the client's pools in turn, and calls done
+// there, perhaps before it returns. It never blocks: a stand-in that must first be written to the ledger holds up only
+// this flow. The connection has no handler yet, and what the pool's handover says by a PROXY header has been written.
+// The caller must End the flow. A failure has been counted.
+//
+// With reuse, the flow of a Shared pool may get a connection that another flow has kept. Its backend may have closed
+// it without anyone knowing yet.
+func (r *Route) Dial(l *relay.Loop, client Client, reuse bool, done func(*Flow, error)) {
+	a := &attempt{route: r, loop: l, client: client, key: ip.Key(client.Addr.Addr()), reuse: reuse, done: done}
+	if !r.Allows(client.Addr.Addr()) {
+		a.fail(ErrDenied)
+		return
+	}
+	a.next()
+}
+
+// next tries the next backend.
+func (a *attempt) next() {
+	b, pool, err := a.route.Next(a.key, a.loop.Now(), &a.tried)
+	if err != nil {
+		if a.last != nil {
+			err = a.last
+		}
+		a.fail(err)
+		return
+	}
+	a.backend, a.pool = b, pool
+	if a.reuse && pool.Shared() {
+		if c := b.tally.idle.take(a.loop); c != nil {
+			a.succeed(c, netip.Addr{}, true)
+			return
+		}
+	}
+	a.route.source(pool, b, a.client, a.route.lease, a.loop, func(source netip.Addr, err error) {
+		if err != nil {
+			b.Released()
+			a.fail(err)
+			return
+		}
+		a.connect(source)
+	})
+}
+
+func (a *attempt) connect(source netip.Addr) {
+	b := a.backend
+	o := relay.DialOptions{Remote: b.Addr, Timeout: a.route.Timeouts.Connect, Transparent: transparent(a.client, source)}
+	if source.IsValid() {
+		o.Source = netip.AddrPortFrom(source, 0)
+	}
+	a.loop.Dial(o, func(c *relay.Conn, err error) {
+		if err != nil {
+			b.Failed(a.loop.Now())
+			a.last = dialError(b, err)
+			a.next()
+			return
+		}
+		b.Connected()
+		a.succeed(c, source, false)
+	})
+}
+
+func (a *attempt) succeed(c *relay.Conn, source netip.Addr, reused bool) {
+	f := &Flow{Conn: c, Client: a.client, Source: source, Backend: a.backend, Pool: a.pool, Reused: reused,
+		route: a.route, loop: a.loop}
+	f.begin()
+	if !reused {
+		f.writeProxy()
+	}
+	a.done(f, nil)
+}
+
+func (a *attempt) fail(err error) {
+	a.route.Count(Reason(err))
+	a.done(nil, err)
+}
+
+// dialError says which backend it was, and which kind of error.
+func dialError(b *Backend, err error) error {
+	kind := ErrConnect
+	if errors.Is(err, relay.ErrTimeout) || errors.Is(err, syscall.ETIMEDOUT) {
+		kind = ErrTimeout
+	}
+	return fmt.Errorf("%w: %v: %v", kind, b.Addr, err)
+}
+
+// OpenPackets picks a backend for a client's packets and connects the flow to it, or refuses it. It is Dial for UDP;
+// since nothing answers a UDP connect, a backend that is not there shows only in its health.
+func (r *Route) OpenPackets(p *relay.PacketFlow, idle time.Duration) {
+	client := Client{Addr: p.Client, Dialled: p.Dialled}
+	if !r.Allows(client.Addr.Addr()) {
+		r.Count(metrics.Denied)
+		p.Refuse()
+		return
+	}
+	var tried Tried
+	b, pool, err := r.Next(ip.Key(client.Addr.Addr()), p.Loop().Now(), &tried)
+	if err != nil {
+		r.Count(Reason(err))
+		p.Refuse()
+		return
+	}
+	r.source(pool, b, client, r.leaseUnproven, p.Loop(), func(source netip.Addr, err error) {
+		f := &Flow{Client: client, Source: source, Backend: b, Pool: pool, route: r, loop: p.Loop()}
+		if err == nil && !p.Ended() {
+			err = r.connectPackets(p, f, idle)
+		}
+		if err != nil {
+			b.Released()
+			r.Count(Reason(err))
+			p.Refuse()
+		}
+	})
+}
+
+func (r *Route) connectPackets(p *relay.PacketFlow, f *Flow, idle time.Duration) error {
+	fd, err := packetSocket(f)
+	if err != nil {
+		return err
+	}
+	o := relay.ConnectOptions{Idle: idle, Done: f.End}
+	if f.Source.IsValid() && f.Client.Addr.Addr().Is6() && f.Source.Is4() {
+		o.Prove = func() { r.StandIns.Prove(f.Client.Addr.Addr()) }
+	}
+	f.Counts, f.Cut = p.Counts, p.Cut
+	f.begin()
+	if err := p.Connect(fd, f.Backend.Addr, o); err != nil {
+		f.cancel()
+		return err
+	}
+	return nil
+}
+
+// packetSocket makes a UDP socket that comes from the flow's source, from the client's own port if that is free:
+// servers of games and calls tell their peers by it.
+func packetSocket(f *Flow) (int, error) {
+	if !f.Source.IsValid() {
+		return relay.Socket(unix.SOCK_DGRAM, f.Backend.Addr, netip.AddrPort{}, false)
+	}
+	opaque := transparent(f.Client, f.Source)
+	fd, err := relay.Socket(unix.SOCK_DGRAM, f.Backend.Addr, netip.AddrPortFrom(f.Source, f.Client.Addr.Port()), opaque)
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
+		fd, err = relay.Socket(unix.SOCK_DGRAM, f.Backend.Addr, netip.AddrPortFrom(f.Source, 0), opaque)
+	}
+	return fd, err
+}
+
+// leaser is how a stand-in is asked for: for good, or as long as the client is unproven.
+type leaser func(client netip.Addr, done func(netip.Addr, error))
+
+func (a *Access) lease(client netip.Addr, done func(netip.Addr, error)) {
+	a.StandIns.Lease(client, done)
+}
+
+func (a *Access) leaseUnproven(client netip.Addr, done func(netip.Addr, error)) {
+	a.StandIns.LeaseUnproven(client, done)
+}
+
+// source finds the address that a flow comes from, by its crossing, and calls done on the loop: at once unless the
+// ledger must be written.
+func (r *Route) source(p *Pool, b *Backend, client Client, lease leaser, l *relay.Loop, done func(netip.Addr, error)) {
+	a := client.Addr.Addr()
+	if p.Spec.Source == SourceEdge && p.Spec.Carry == CarryClient {
+		done(netip.Addr{}, nil)
+		return
+	}
+	switch (ip.Crossing{Client: ip.FamilyOf(a), Backend: b.Family()}) {
+	case ip.Crossing{Client: ip.V6, Backend: ip.V4}:
+		standIn, ok := r.StandIns.Find(a)
+		if ok {
+			done(p.bindTo(standIn), nil)
+			return
+		}
+		lease(a, func(standIn netip.Addr, err error) {
+			l.Post(func() {
+				if err != nil {
+					done(netip.Addr{}, fmt.Errorf("%w: %w", ErrNoStandIn, err))
+					return
+				}
+				done(p.bindTo(standIn), nil)
+			})
+		})
+	case ip.Crossing{Client: ip.V4, Backend: ip.V6}:
+		done(p.bindTo(ip.Embed(r.Embed, a)), nil)
+	default:
+		done(p.bindTo(a), nil)
+	}
+}
+
+// bindTo returns a if the pool's connections come from the client, and nothing if they come from the edge.
+func (p *Pool) bindTo(a netip.Addr) netip.Addr {
+	if p.Spec.Source == SourceEdge {
+		return netip.Addr{}
+	}
+	return a
+}
+
+// transparent says whether source is the client's own address, which is none of ours.
+func transparent(c Client, source netip.Addr) bool {
+	return source == c.Addr.Addr() && !source.IsLoopback()
+}
+
+// Carried returns the address by which a handover names the flow's client.
+func (f *Flow) Carried() netip.AddrPort {
+	a := f.Client.Addr
+	if f.Pool.Spec.Carry == CarryStandIn && a.Addr().Is6() {
+		if standIn, ok := f.route.StandIns.Find(a.Addr()); ok { // source has seen to it
+			return netip.AddrPortFrom(standIn, a.Port())
+		}
+	}
+	return a
+}
+
+// writeProxy begins the connection with a PROXY header, if that is the pool's handover. The header names the address
+// that the client dialled; beside a stand-in, which is IPv4, it is ours.
+func (f *Flow) writeProxy() {
+	h := proxyproto.Header{Client: f.Carried(), Dest: f.Client.Dialled}
+	if h.Client != f.Client.Addr {
+		h.Dest = netip.AddrPortFrom(f.Conn.Local().Addr(), f.Client.Dialled.Port())
+	}
+	var space [256]byte
+	switch f.Pool.Spec.Handover {
+	case HandoverProxyV1:
+		f.Conn.Write(proxyproto.AppendV1(space[:0], h))
+	case HandoverProxyV2:
+		f.Conn.Write(proxyproto.AppendV2(space[:0], h))
+	}
+}

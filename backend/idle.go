@@ -1,0 +1,87 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backend
+
+// Hot path: no allocation per packet.
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/kyozon/kyozon/relay"
+)
+
+const (
+	// maxIdle bounds the unused connections to one backend on one loop.
+	maxIdle = 256
+
+	// idleFor is how long an unused connection is kept: less than the 60 to 75 s after which servers close theirs.
+	idleFor = 30 * time.Second
+)
+
+// idle is the unused connections to one backend that any client's flow may take, a stack for each loop. It outlives
+// the generations. What a backend closes or says out of turn takes its connection off the stack.
+type idle struct {
+	loops []idleLoop
+	count atomic.Int64
+}
+
+type idleLoop struct {
+	conns []*relay.Conn
+	_     [40]byte // stacks are touched by different cores
+}
+
+// put keeps c, or closes it if there are many already.
+func (i *idle) put(c *relay.Conn) {
+	l := &i.loops[c.Loop().ID()]
+	if len(l.conns) >= maxIdle || c.IsClosed() || c.HasEnded() {
+		c.Close()
+		return
+	}
+	l.conns = append(l.conns, c)
+	i.count.Add(1)
+	c.SetHandler(i)
+	c.SetTimeout(idleFor)
+}
+
+// take returns the connection that was used last, or nil. It has no handler and no timeout yet.
+func (i *idle) take(l *relay.Loop) *relay.Conn {
+	s := &i.loops[l.ID()]
+	n := len(s.conns)
+	if n == 0 {
+		return nil
+	}
+	c := s.conns[n-1]
+	s.conns[n-1] = nil
+	s.conns = s.conns[:n-1]
+	i.count.Add(-1)
+	return c
+}
+
+func (i *idle) drop(c *relay.Conn) {
+	l := &i.loops[c.Loop().ID()]
+	for k, other := range l.conns {
+		if other == c {
+			l.conns = append(l.conns[:k], l.conns[k+1:]...)
+			i.count.Add(-1)
+			return
+		}
+	}
+}
+
+// Data implements relay.Handler: bytes that nobody asked for.
+func (i *idle) Data(c *relay.Conn, p []byte) int {
+	i.drop(c)
+	c.Abort()
+	return len(p)
+}
+
+// Event implements relay.Handler.
+func (i *idle) Event(c *relay.Conn, e relay.Event) {
+	i.drop(c)
+	c.Close()
+}
+
+// Closed implements relay.Handler.
+func (i *idle) Closed(c *relay.Conn, _ error) { i.drop(c) }
