@@ -1,0 +1,120 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kyozon/kyozon/edge"
+)
+
+// collector shows to Prometheus what an edge.Status says beside the flow counters, which metrics.Collector shows.
+type collector struct {
+	source Source
+	build  prometheus.Metric
+
+	ready, serviceOpen                                 *prometheus.Desc
+	backendUp, backendFlows                            *prometheus.Desc
+	generation, draining, reloadOK, reloadTime, ledger *prometheus.Desc
+	ledgerSize, ledgerShared, ledgerOK                 *prometheus.Desc
+}
+
+func newCollector(s Source, version string) *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	build := desc("kyozon_build_info", "Always 1; what runs.", "version", "go_version")
+	backend := []string{"service", "pool", "backend", "family"}
+	return &collector{
+		source: s,
+		build:  prometheus.MustNewConstMetric(build, prometheus.GaugeValue, 1, version, runtime.Version()),
+
+		ready: desc("kyozon_ready", "1 if every service is open and the edge is not about to stop."),
+		serviceOpen: desc("kyozon_service_open", "1 if the service takes clients of the family, also while degraded.",
+			"service", "client_family"),
+		backendUp:    desc("kyozon_backend_up", "1 if the backend is well and takes new flows.", backend...),
+		backendFlows: desc("kyozon_backend_flows_active", "Flows under way on the backend.", backend...),
+		generation:   desc("kyozon_config_generation", "Number of the generation in service, from 1."),
+		draining:     desc("kyozon_generations_draining", "Older generations that still have flows."),
+		reloadOK:     desc("kyozon_config_last_reload_successful", "1 if the last reload went into service."),
+		reloadTime: desc("kyozon_config_last_reload_success_timestamp_seconds",
+			"When the generation in service was loaded."),
+		ledger:       desc("kyozon_ledger_leases", "Stand-ins given to a prefix."),
+		ledgerSize:   desc("kyozon_ledger_size", "Stand-ins there are."),
+		ledgerShared: desc("kyozon_ledger_leases_shared", "Leased stand-ins that several prefixes share."),
+		ledgerOK:     desc("kyozon_ledger_ok", "1 if new prefixes get a stand-in."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.build.Desc(), c.ready, c.serviceOpen, c.backendUp, c.backendFlows,
+		c.generation, c.draining, c.reloadOK, c.reloadTime, c.ledger, c.ledgerSize, c.ledgerShared, c.ledgerOK} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(to chan<- prometheus.Metric) {
+	put := func(d *prometheus.Desc, value float64, labels ...string) {
+		m, err := prometheus.NewConstMetric(d, prometheus.GaugeValue, value, labels...)
+		if err != nil {
+			m = prometheus.NewInvalidMetric(d, err)
+		}
+		to <- m
+	}
+	st := c.source.Status()
+	to <- c.build
+	put(c.ready, one(st.Ready))
+	put(c.generation, float64(st.Generation))
+	put(c.draining, float64(st.Draining))
+	put(c.reloadOK, one(st.ReloadErr == ""))
+	if !st.Loaded.IsZero() {
+		put(c.reloadTime, float64(st.Loaded.UnixMilli())/1000)
+	}
+	for _, s := range st.Services {
+		put(c.serviceOpen, one(s.State != stateShut), s.Service, s.ClientFamily)
+	}
+	for _, b := range distinct(st.Backends) {
+		put(c.backendUp, one(takesFlows(b.State)), b.Service, b.Pool, b.Address, b.Family)
+		put(c.backendFlows, float64(b.Flows), b.Service, b.Pool, b.Address, b.Family)
+	}
+	if l := st.Ledger; l != nil {
+		put(c.ledger, float64(l.Leased))
+		put(c.ledgerSize, float64(l.Size))
+		put(c.ledgerShared, float64(l.Shared))
+		put(c.ledgerOK, one(l.Err == ""))
+	}
+}
+
+// distinct merges backends that have the same labels, which Prometheus refuses: a server may be in a pool twice,
+// or be asked by two checks. The merged one is up only if all are.
+func distinct(backends []edge.BackendStatus) []edge.BackendStatus {
+	type key struct{ service, pool, address, family string }
+	place := make(map[key]int, len(backends))
+	merged := make([]edge.BackendStatus, 0, len(backends))
+	for _, b := range backends {
+		k := key{b.Service, b.Pool, b.Address, b.Family}
+		i, again := place[k]
+		if !again {
+			place[k] = len(merged)
+			merged = append(merged, b)
+			continue
+		}
+		merged[i].Flows += b.Flows
+		if takesFlows(merged[i].State) {
+			merged[i].State = b.State
+		}
+	}
+	return merged
+}
+
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,116 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/kyozon/kyozon/edge"
+)
+
+// fake is a Source that shows one fixed picture, which may be replaced.
+type fake struct {
+	status atomic.Pointer[edge.Status]
+	flows  []edge.FlowStatus
+}
+
+func newFake(st edge.Status, flows []edge.FlowStatus) *fake {
+	f := &fake{flows: flows}
+	f.status.Store(&st)
+	return f
+}
+
+func (f *fake) Status() edge.Status { return *f.status.Load() }
+
+func (f *fake) Flows(limit int) []edge.FlowStatus { return f.flows[:min(limit, len(f.flows))] }
+
+// now is when the fixed picture was taken.
+func now() time.Time { return time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC) }
+
+// fixedStatus has every state there is, long addresses, long reasons, and text that must be escaped.
+func fixedStatus() edge.Status {
+	before := func(d time.Duration) time.Time { return now().Add(-d) }
+	return edge.Status{
+		Site: "example-idc", Version: "0.1.0", PID: 4711, Loops: 2, Ready: false,
+		Started: before(4*24*time.Hour + 3*time.Hour), Generation: 7, Loaded: before(12 * time.Minute), Draining: 1,
+		ReloadErr: "example.yaml:31:7: unknown key \"lisen\"\n   31 |       lisen: [\"203.0.113.10:80\"]\n      |       ^ did you mean \"listen\"?",
+		Ledger:    &edge.LedgerStatus{Pool: netip.MustParsePrefix("100.64.0.0/11"), Size: 2097152, Leased: 48231, Shared: 3},
+		Services: []edge.ServiceStatus{
+			{
+				Service: "shop", Protocol: "web", ClientFamily: "ipv4", Listen: []string{"203.0.113.10:80", "203.0.113.10:443"},
+				State: "open", Pools: []string{"existing"}, Up: 2, Backends: 2,
+				Source: "client", Handover: "header", Plane: "user",
+				Crossings: []edge.CrossingStatus{
+					{Crossing: "4→4", Active: 1893, Opened: 5830112, Requests: 91288123, Rate: 412.4, ToServer: 88123456789, ToClient: 1988123456789,
+						Errors: map[string]int64{"client-reset": 212, "connect-timeout": 3}},
+					{Crossing: "4→6"},
+				},
+			},
+			{
+				Service: "shop", Protocol: "web", ClientFamily: "ipv6", Listen: []string{"[2001:db8:100::10]:80", "[2001:db8:100::10]:443"},
+				State: "degraded", Reason: "backend [fd00:1::22]:80 is down: connect: no route to host. The others carry its share.",
+				Pools: []string{"new 20 %", "existing 80 %", "existing (fallback)"}, Up: 3, Backends: 4,
+				Source: "client", Handover: "header", Plane: "user",
+				Crossings: []edge.CrossingStatus{
+					{Crossing: "6→4", Active: 903, Opened: 1830112, Requests: 11288123, Rate: 96.2, ToServer: 18123456789, ToClient: 388123456789,
+						Errors: map[string]int64{"connect-failed": 17, "client-reset": 44}},
+					{Crossing: "6→6", Active: 231, Opened: 410002, Requests: 2288123, Rate: 24.8, ToServer: 4123456789, ToClient: 98123456789},
+				},
+			},
+			{
+				Service: "mail", Protocol: "mail", ClientFamily: "ipv6",
+				Listen: []string{"smtp [2001:db8:100::25]:25", "submission [2001:db8:100::25]:587", "imaps [2001:db8:100::25]:993"},
+				State:  "open", Pools: []string{"smtp: mta", "submission: msa", "imaps: imap"}, Up: 4, Backends: 4,
+				Source: "client", Handover: "auto", Plane: "user",
+				Crossings: []edge.CrossingStatus{{Crossing: "6→4", Active: 58, Opened: 20112, Rate: 0.02, ToServer: 8123456789, ToClient: 123456789,
+					Errors: map[string]int64{"denied": 9120}}, {Crossing: "6→6"}},
+			},
+			{
+				Service: "game", Protocol: "udp", ClientFamily: "ipv6", Listen: []string{"[2001:db8:100::60]:27015"},
+				State:  "shut",
+				Reason: "10.0.6.11:27015 does not answer to 100.64.0.1: give it a route to 100.64.0.0/11 through this machine, or loosen its rp_filter",
+				Pools:  []string{"existing"}, Up: 0, Backends: 1, Source: "client", Handover: "none",
+				Plane: "user", PlaneReason: "not in the kernel on eth0: needs Linux 5.15, have 5.4",
+				Crossings: []edge.CrossingStatus{{Crossing: "6→4", Errors: map[string]int64{"none-up": 31}}, {Crossing: "6→6"}},
+			},
+		},
+		Backends: []edge.BackendStatus{
+			{Service: "shop", Pool: "existing", Address: "10.0.1.11:80", Family: "ipv4", State: "up", Since: before(99 * time.Hour), Checked: before(time.Second), Weight: 100, Flows: 1411},
+			{Service: "shop", Pool: "existing", Address: "10.0.1.12:80", Family: "ipv4", State: "slow-start", Since: before(20 * time.Second), Checked: before(time.Second), Weight: 100, Flows: 1385, Cap: 20000},
+			{Service: "shop", Pool: "new", Address: "[fd00:1::21]:80", Family: "ipv6", State: "draining", Since: before(90 * time.Second), Checked: before(time.Second), Weight: 100, Flows: 231, Reason: "drained in the site file"},
+			{Service: "shop", Pool: "new", Address: "[fd00:1::22]:80", Family: "ipv6", State: "down", Since: before(200 * time.Minute), Checked: before(2 * time.Second), Weight: 100, Reason: "GET /healthz: connect: no route to host"},
+			{Service: "mail", Pool: "mta", Address: "10.0.2.11:25", Family: "ipv4", State: "up", Since: before(99 * time.Hour), Checked: before(time.Second), Weight: 1, Flows: 40},
+			{Service: "mail", Pool: "mta", Address: "10.0.2.12:25", Family: "ipv4", State: "ejected", Since: before(8 * time.Second), Checked: before(time.Second), Weight: 1, Flows: 18, Reason: "3 connects in a row failed: <refused> & \"gone\""},
+			{Service: "game", Pool: "existing", Address: "10.0.6.11:27015", Family: "ipv4", State: "down", Since: before(12 * time.Minute), Weight: 1, Reason: "no answer to a stand-in"},
+		},
+	}
+}
+
+func fixedFlows() []edge.FlowStatus {
+	flow := func(service, client, source, backend, crossing string, up, down int64, age time.Duration) edge.FlowStatus {
+		return edge.FlowStatus{Service: service, Client: netip.MustParseAddrPort(client), Source: netip.MustParseAddrPort(source),
+			Backend: netip.MustParseAddrPort(backend), Crossing: crossing, Plane: "user", Started: now().Add(-age), ToServer: up, ToClient: down}
+	}
+	return []edge.FlowStatus{
+		flow("shop", "[2001:db8:fee1:900d:2c4f:91ff:fe00:1234]:51234", "100.64.1.17:51234", "10.0.1.11:80", "6→4", 812, 48213, 4*time.Second),
+		flow("shop", "198.51.100.77:40000", "198.51.100.77:40000", "10.0.1.12:80", "4→4", 12801, 999999999, 3*time.Minute),
+		flow("shop", "[2001:db8:7::1]:50001", "[2001:db8:7::1]:50001", "[fd00:1::21]:80", "6→6", 0, 0, 0),
+		flow("mail", "[2001:db8:25::2]:33333", "100.64.0.9:33333", "10.0.2.11:25", "6→4", 123456, 345, 27*time.Hour),
+	}
+}
+
+// wellStatus is the same edge on a good day.
+func wellStatus() edge.Status {
+	st := fixedStatus()
+	st.Ready, st.ReloadErr, st.Draining = true, "", 0
+	for i := range st.Services {
+		st.Services[i].State, st.Services[i].Reason, st.Services[i].Up = "open", "", st.Services[i].Backends
+	}
+	for i := range st.Backends {
+		st.Backends[i].State, st.Backends[i].Reason = "up", ""
+	}
+	return st
+}

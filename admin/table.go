@@ -1,0 +1,204 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/kyozon/kyozon/edge"
+)
+
+// Style says how tables are written for the command line. The zero value works.
+type Style struct {
+	Colour bool      // states in colour; for a terminal
+	Now    time.Time // what ages are counted from; zero means the present
+}
+
+// WriteStatus writes the edge in a few lines, and what is wrong with it.
+func WriteStatus(w io.Writer, st edge.Status, style Style) error {
+	t := newTable(style)
+	line := func(name, format string, args ...any) { t.row(plain(name), plain(fmt.Sprintf(format, args...))) }
+	p := newPage(st, nil, t.now)
+
+	t.row(plain("site"), plain(st.Site))
+	t.row(plain("state"), cell{p.Headline(), p.Tone(), false})
+	line("version", "%s, process %d, up %s", st.Version, st.PID, age(t.now, st.Started))
+	line("generation", "%d, loaded %s%s", st.Generation, ago(t.now, st.Loaded), draining(st.Draining))
+	if l := st.Ledger; l != nil {
+		line("ledger", "%s of %s stand-ins leased (%s of %s), %s shared", count(int64(l.Leased)), count(int64(l.Size)),
+			percent(int64(l.Leased), int64(l.Size)), l.Pool, count(int64(l.Shared)))
+		if l.Err != "" {
+			t.row(plain(""), cell{"new prefixes get no stand-in: " + l.Err, "bad", false})
+		}
+	}
+	for _, c := range p.Crossings {
+		line(c.CrossingStatus.Crossing, "%s active, %s/s, %s opened (%s), %s errors",
+			count(c.Active), rate(c.Rate), count(c.Opened), c.Share, count(c.Failed))
+	}
+	for _, reason := range p.NotReady {
+		t.row(plain("not ready"), cell{reason, "bad", false})
+	}
+	if st.ReloadErr != "" {
+		t.row(plain("reload"), cell{fmt.Sprintf("refused, generation %d runs on:", st.Generation), "warn", false})
+		for text := range strings.Lines(st.ReloadErr) {
+			t.row(plain(""), plain(strings.TrimRight(text, "\n")))
+		}
+	}
+	return t.write(w)
+}
+
+func draining(generations int) string {
+	switch generations {
+	case 0:
+		return ""
+	case 1:
+		return "; 1 older draining"
+	}
+	return fmt.Sprintf("; %d older draining", generations)
+}
+
+// WriteServices writes a line for each service and client family, and below it why it is not open.
+func WriteServices(w io.Writer, services []edge.ServiceStatus, style Style) error {
+	if len(services) == 0 {
+		return say(w, "no services")
+	}
+	t := newTable(style, "SERVICE", "CLIENTS", "STATE", "UP", ">FLOWS", ">RATE/S", ">TO SERVERS", ">TO CLIENTS", ">ERRORS",
+		"SOURCE", "HANDOVER", "PLANE", "POOLS")
+	for _, s := range services {
+		sums := sum(s)
+		t.row(plain(s.Service), plain(familyName(s.ClientFamily)), state(s.State), plain(fmt.Sprintf("%d/%d", s.Up, s.Backends)),
+			number(count(sums.Active)), number(rate(sums.Rate)), number(size(sums.ToServer)), number(size(sums.ToClient)), number(count(sums.Failed)),
+			plain(s.Source), plain(s.Handover), plain(s.Plane), plain(strings.Join(s.Pools, ", ")))
+		if s.Reason != "" {
+			t.note(cell{s.Reason, tone(s.State), false})
+		}
+		if s.PlaneReason != "" {
+			t.note(plain(s.PlaneReason))
+		}
+	}
+	return t.write(w)
+}
+
+// WriteBackends writes a line for each backend.
+func WriteBackends(w io.Writer, backends []edge.BackendStatus, style Style) error {
+	if len(backends) == 0 {
+		return say(w, "no backends")
+	}
+	t := newTable(style, "SERVICE", "POOL", "BACKEND", "STATE", ">FLOWS", ">CAP", ">WEIGHT", ">SINCE", ">ASKED", "REASON")
+	for _, b := range backends {
+		most := "none"
+		if b.Cap > 0 {
+			most = count(int64(b.Cap))
+		}
+		t.row(plain(b.Service), plain(b.Pool), plain(b.Address), state(b.State), number(count(b.Flows)), number(most),
+			number(count(int64(b.Weight))), number(age(t.now, b.Since)), number(ago(t.now, b.Checked)), plain(b.Reason))
+	}
+	return t.write(w)
+}
+
+// WriteFlows writes a line for each flow.
+func WriteFlows(w io.Writer, flows []edge.FlowStatus, style Style) error {
+	if len(flows) == 0 {
+		return say(w, "no flow is under way")
+	}
+	t := newTable(style, "SERVICE", "CLIENT", "SEEN AS", "BACKEND", "CROSSING", "PLANE", ">TO SERVER", ">TO CLIENT", ">FOR")
+	for _, f := range flows {
+		t.row(plain(f.Service), plain(f.Client.String()), plain(f.Source.String()), plain(f.Backend.String()), plain(f.Crossing),
+			plain(f.Plane), number(size(f.ToServer)), number(size(f.ToClient)), number(age(t.now, f.Started)))
+	}
+	return t.write(w)
+}
+
+func say(w io.Writer, text string) error {
+	_, err := fmt.Fprintln(w, text)
+	return err
+}
+
+// cell is one text of a table. A tone other than "" is a colour on a terminal.
+type cell struct {
+	text  string
+	tone  string
+	right bool
+}
+
+func plain(text string) cell  { return cell{text: text} }
+func number(text string) cell { return cell{text: text, right: true} }
+func state(word string) cell  { return cell{text: word, tone: tone(word)} }
+
+// table aligns cells. text/tabwriter cannot align single columns to the right, and counts colours as text.
+type table struct {
+	colour bool
+	now    time.Time
+	rows   [][]cell
+	notes  map[int][]cell // below the row of that number
+}
+
+// newTable returns a table with a heading for each column, if it has headings. One that begins with ">" stands to
+// the right.
+func newTable(style Style, headings ...string) *table {
+	t := &table{colour: style.Colour, now: style.Now, notes: make(map[int][]cell)}
+	if t.now.IsZero() {
+		t.now = time.Now()
+	}
+	if len(headings) > 0 {
+		head := make([]cell, len(headings))
+		for i, h := range headings {
+			text, right := strings.CutPrefix(h, ">")
+			head[i] = cell{text: text, right: right}
+		}
+		t.rows = append(t.rows, head)
+	}
+	return t
+}
+
+func (t *table) row(cells ...cell) { t.rows = append(t.rows, cells) }
+
+// note stands below the last row and takes no part in the widths.
+func (t *table) note(c cell) { t.notes[len(t.rows)-1] = append(t.notes[len(t.rows)-1], c) }
+
+func (t *table) write(w io.Writer) error {
+	var widths []int
+	for _, row := range t.rows {
+		for i, c := range row {
+			row[i].text = clean(c.text)
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i].text))
+		}
+	}
+	out := bufio.NewWriter(w) // keeps the first error for Flush
+	for n, row := range t.rows {
+		var line strings.Builder
+		for i, c := range row {
+			gap := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c.text))
+			if c.right {
+				line.WriteString(gap + t.paint(c))
+			} else {
+				line.WriteString(t.paint(c) + gap)
+			}
+			line.WriteString("  ")
+		}
+		fmt.Fprintln(out, strings.TrimRight(line.String(), " "))
+		for _, c := range t.notes[n] {
+			c.text = clean(c.text)
+			fmt.Fprintln(out, "    "+t.paint(c))
+		}
+	}
+	return out.Flush()
+}
+
+// paint adds the colour. The words stand for themselves without it.
+func (t *table) paint(c cell) string {
+	code := map[string]string{"good": "32", "warn": "33", "bad": "31"}[c.tone]
+	if !t.colour || code == "" || c.text == "" {
+		return c.text
+	}
+	return "\x1b[" + code + "m" + c.text + "\x1b[0m"
+}
