@@ -139,12 +139,14 @@ func checkTLVs(p []byte, tlvs TLVs) error {
 	return nil
 }
 
-// checksum returns the CRC32C of a whole header, the 4 bytes at hole counted as zeros. §2.2.3, RFC 9260 appendix A.
+// checksum returns the CRC32C of a whole header, the bytes of the checksum, at hole, counted as zeros. §2.2.3, RFC 9260 appendix A.
 func checksum(header []byte, hole int) uint32 {
 	table := crc32.MakeTable(crc32.Castagnoli)
-	sum := crc32.Update(0, table, header[:hole])
-	sum = crc32.Update(sum, table, []byte{0, 0, 0, 0})
-	return crc32.Update(sum, table, header[hole+4:])
+	register := ^crc32.Update(0, table, header[:hole])
+	for range sizeCRC { // Update would move a slice of zeros to the heap
+		register = table[byte(register)] ^ register>>8
+	}
+	return crc32.Update(^register, table, header[hole+sizeCRC:])
 }
 
 // AppendV2 appends h to b as version 2, at most MaxV2 bytes, and returns the extended buffer. Local is written as
