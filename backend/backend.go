@@ -1,0 +1,105 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backend
+
+// Hot path: no allocation per packet.
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+)
+
+// Backend is one server of one pool. A flow that got it from Pick or Next has a place in it, and does one of these:
+//
+//	the connect fails:     Failed, which gives the place back
+//	the connect succeeds:  Connected, and Released when the flow has ended
+//	neither is known:      Released: the client went away, the source could not be had, an old connection was used
+type Backend struct {
+	Server
+
+	pool    *Pool
+	verdict *Verdict // nil if it is never asked: then it is up
+	tally   *tally
+	seed    uint64 // of the address: the same in every process
+
+	_   [64]byte     // the line is written at each round-robin pick
+	due atomic.Int64 // see Pool.roundRobin
+	_   [56]byte
+}
+
+// Pool returns the pool that b belongs to.
+func (b *Backend) Pool() *Pool { return b.pool }
+
+// Flows returns how many flows of the service b has, in all generations.
+func (b *Backend) Flows() int64 { return b.tally.flows.Load() }
+
+// Connected says that b has taken the connection.
+func (b *Backend) Connected() { b.tally.connected() }
+
+// Failed says that b could not be reached, or not in time, and gives the place back. Enough of them in a row eject
+// it: Health.Eject. now is the clock of the caller's loop.
+func (b *Backend) Failed(now int64) {
+	b.tally.flows.Add(-1)
+	b.tally.failed(&b.pool.health, now)
+}
+
+// Released gives the place of a flow back.
+func (b *Backend) Released() { b.tally.flows.Add(-1) }
+
+// Available says whether b would get a flow now: it is up, not ejected, not draining and not full.
+func (b *Backend) Available(now int64) bool { return b.up() && b.tally.ejected(now) == 0 && !b.full() }
+
+// up says whether b may get flows at all.
+func (b *Backend) up() bool { return !b.Drain && (b.verdict == nil || b.verdict.up.Load() != 0) }
+
+func (b *Backend) full() bool { return b.Cap > 0 && b.tally.flows.Load() >= int64(b.Cap) }
+
+// take takes a place, before the connect, so that flows which connect at the same time see each other. It fails if
+// another loop has just taken the last one.
+func (b *Backend) take() bool {
+	if n := b.tally.flows.Add(1); b.Cap > 0 && n > int64(b.Cap) {
+		b.tally.flows.Add(-1)
+		return false
+	}
+	return true
+}
+
+// whole is a full share of one unit of weight.
+const whole = 1024
+
+// weight returns b's present weight times whole. While a recovered backend starts slowly it grows from a tenth, in a
+// straight line.
+func (b *Backend) weight(now int64) int64 {
+	w := int64(max(1, b.Weight))
+	if left := b.starting(now); left > 0 {
+		slow := int64(b.pool.health.SlowStart)
+		return max(1, w*((10*slow-9*left)*whole/(10*slow)))
+	}
+	return w * whole
+}
+
+// starting returns how much longer b starts slowly, in nanoseconds.
+func (b *Backend) starting(now int64) int64 {
+	slow := int64(b.pool.health.SlowStart)
+	if slow == 0 || b.verdict == nil {
+		return 0
+	}
+	return min(max(0, b.verdict.up.Load()+slow-now), slow)
+}
+
+// seed spreads a server's address over 64 bits.
+func (s Server) seed() uint64 {
+	a := s.Addr.Addr().As16()
+	x := mix(binary.BigEndian.Uint64(a[:8]))
+	x = mix(x ^ binary.BigEndian.Uint64(a[8:]))
+	return mix(x ^ uint64(s.Addr.Port()))
+}
+
+// mix is the finalizer of SplitMix64: a bijection whose output bits all depend on all input bits.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

@@ -1,0 +1,81 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backend
+
+import (
+	"sync/atomic"
+
+	"github.com/kyozon/kyozon/probe"
+)
+
+// PoolOptions are what a pool is made of.
+type PoolOptions struct {
+	Service string
+	Spec    Spec
+	Health  Health
+	Keeper  *Keeper // outlives the pool; may be nil if Health.Every is 0
+	Book    *Book   // outlives the pool
+}
+
+// Pool is a named set of servers of one generation. Its health and its counts are adopted from the generation before.
+type Pool struct {
+	Spec Spec
+
+	service  string
+	health   Health
+	keeper   *Keeper
+	book     *Book
+	backends []Backend
+
+	clock atomic.Int64  // of roundRobin: the turn that was taken last
+	turn  atomic.Uint32 // of fewestFlows
+}
+
+// NewPool returns a pool that is ready for use, and watches its backends until it is closed.
+func NewPool(o PoolOptions) *Pool {
+	p := &Pool{Spec: o.Spec, service: o.Service, health: o.Health, keeper: o.Keeper, book: o.Book,
+		backends: make([]Backend, len(o.Spec.Servers))}
+	for i, s := range o.Spec.Servers {
+		b := &p.backends[i]
+		b.Server, b.pool, b.seed = s, p, s.seed()
+		b.tally = p.book.adopt(entry{p.service, s.Addr})
+		b.due.Store(stride / (2 * whole * int64(max(1, s.Weight)))) // half a turn: heavy and light ones are mixed from the start
+		if p.health.Every > 0 {
+			b.verdict = p.keeper.Watch(p.health.check(s))
+		}
+	}
+	return p
+}
+
+// Close gives back what the pool has adopted. Flows that it has picked go on and are still counted; call it when it
+// is to pick no more.
+func (p *Pool) Close() {
+	p.book.leave(func(yield func(*tally) bool) {
+		for i := range p.backends {
+			yield(p.backends[i].tally)
+		}
+	})
+	for i := range p.backends {
+		if v := p.backends[i].verdict; v != nil {
+			p.keeper.Release(v)
+		}
+	}
+}
+
+// Backends returns the pool's backends in the order of the file.
+func (p *Pool) Backends() []*Backend {
+	all := make([]*Backend, len(p.backends))
+	for i := range p.backends {
+		all[i] = &p.backends[i]
+	}
+	return all
+}
+
+// check is the question that h asks of s.
+func (h *Health) check(s Server) Check {
+	return Check{
+		Target: probe.Target{Addr: s.Addr, HTTP: h.HTTP, Host: h.Host, Status: h.Status},
+		Every:  h.Every, Timeout: h.Timeout, Rise: h.Rise, Fall: h.Fall,
+	}
+}
