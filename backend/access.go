@@ -42,12 +42,13 @@ func (a *Access) Allows(client netip.Addr) bool {
 	return !a.Deny.Contains(client) && (a.Allow.IsZero() || a.Allow.Contains(client))
 }
 
-// bind looks up the counters.
-func (a *Access) bind() {
+// Open lets flows use the route. A route that is not open only chooses.
+func (r *Route) Open(a Access) {
 	for _, f := range []ip.Family{ip.V4, ip.V6} {
 		c := ip.Crossing{Client: a.Family, Backend: f}
 		a.counted[c.Index()%2] = a.Registry.Flows(a.Service, c)
 	}
+	r.Access = a
 }
 
 func (a *Access) counters(backend ip.Family) *metrics.Flows {

@@ -14,7 +14,7 @@ func (d *door) accept(c *relay.Conn) {
 	c.SetHandler(waiting{})
 	c.Pause() // what the client says first waits in the socket
 	client := backend.Client{Addr: c.Remote(), Dialled: c.Local()}
-	d.route.Dial(c.Loop(), client, func(f *backend.Flow, err error) {
+	d.route.Dial(c.Loop(), client, false, func(f *backend.Flow, err error) {
 		switch {
 		case err != nil:
 			c.Abort() // the client sees what it would see at the backend itself: no connection
