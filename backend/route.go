@@ -35,7 +35,7 @@ func NewRoute(service string, spec RouteSpec, pools map[string]*Pool) (*Route, e
 	for _, s := range spec.Shares {
 		p := pools[s.Pool]
 		if p == nil {
-			return nil, buildError(service, "no pool " + strconv.Quote(s.Pool))
+			return nil, buildError(service, "no pool "+strconv.Quote(s.Pool))
 		}
 		if s.Percent > 0 {
 			r.shares = append(r.shares, share{p, s.Percent, seed(service + "/" + s.Pool)})
@@ -44,7 +44,7 @@ func NewRoute(service string, spec RouteSpec, pools map[string]*Pool) (*Route, e
 	for _, name := range spec.Fallback {
 		p := pools[name]
 		if p == nil {
-			return nil, buildError(service, "no pool " + strconv.Quote(name))
+			return nil, buildError(service, "no pool "+strconv.Quote(name))
 		}
 		r.fallback = append(r.fallback, p)
 	}
