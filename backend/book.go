@@ -51,6 +51,9 @@ func (b *Book) adopt(e entry) *tally {
 	defer b.mu.Unlock()
 	t := b.tallies[e]
 	if t == nil {
+		if b.tallies == nil {
+			b.tallies = make(map[entry]*tally)
+		}
 		t = &tally{idle: idle{loops: make([]idleLoop, b.loops)}}
 		b.tallies[e] = t
 	}
