@@ -5,6 +5,7 @@ package admin
 
 import (
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -30,9 +31,13 @@ func (f *fake) Flows(limit int) []edge.FlowStatus { return f.flows[:min(limit, l
 // now is when the fixed picture was taken.
 func now() time.Time { return time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC) }
 
-// fixedStatus has every state there is, long addresses, long reasons, and text that must be escaped.
-func fixedStatus() edge.Status {
-	before := func(d time.Duration) time.Time { return now().Add(-d) }
+func fixedStatus() edge.Status      { return statusAt(now()) }
+func fixedFlows() []edge.FlowStatus { return flowsAt(now()) }
+func wellStatus() edge.Status       { return wellAt(now()) }
+
+// statusAt has every state there is, long addresses, long reasons, and text that must be escaped.
+func statusAt(now time.Time) edge.Status {
+	before := func(d time.Duration) time.Time { return now.Add(-d) }
 	return edge.Status{
 		Site: "example-idc", Version: "0.1.0", PID: 4711, Loops: 2, Ready: false,
 		Started: before(4*24*time.Hour + 3*time.Hour), Generation: 7, Loaded: before(12 * time.Minute), Draining: 1,
@@ -89,10 +94,10 @@ func fixedStatus() edge.Status {
 	}
 }
 
-func fixedFlows() []edge.FlowStatus {
+func flowsAt(now time.Time) []edge.FlowStatus {
 	flow := func(service, client, source, backend, crossing string, up, down int64, age time.Duration) edge.FlowStatus {
 		return edge.FlowStatus{Service: service, Client: netip.MustParseAddrPort(client), Source: netip.MustParseAddrPort(source),
-			Backend: netip.MustParseAddrPort(backend), Crossing: crossing, Plane: "user", Started: now().Add(-age), ToServer: up, ToClient: down}
+			Backend: netip.MustParseAddrPort(backend), Crossing: crossing, Plane: "user", Started: now.Add(-age), ToServer: up, ToClient: down}
 	}
 	return []edge.FlowStatus{
 		flow("shop", "[2001:db8:fee1:900d:2c4f:91ff:fe00:1234]:51234", "100.64.1.17:51234", "10.0.1.11:80", "6→4", 812, 48213, 4*time.Second),
@@ -102,15 +107,38 @@ func fixedFlows() []edge.FlowStatus {
 	}
 }
 
-// wellStatus is the same edge on a good day.
-func wellStatus() edge.Status {
-	st := fixedStatus()
+// wellAt is the same edge on a good day.
+func wellAt(now time.Time) edge.Status {
+	st := statusAt(now)
 	st.Ready, st.ReloadErr, st.Draining = true, "", 0
 	for i := range st.Services {
 		st.Services[i].State, st.Services[i].Reason, st.Services[i].Up = "open", "", st.Services[i].Backends
 	}
 	for i := range st.Backends {
 		st.Backends[i].State, st.Backends[i].Reason = "up", ""
+	}
+	return st
+}
+
+// longAt has the longest words and numbers there may be.
+func longAt(now time.Time) edge.Status {
+	st := statusAt(now)
+	st.Site = "a-site-with-a-name-that-is-as-long-as-a-label-in-dns-may-be-63"
+	for i := range st.Services {
+		s := &st.Services[i]
+		s.Service = "webmail-of-the-northern-branch-" + s.Service
+		s.Listen = append(s.Listen, "submission [2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535")
+		s.Pools = append(s.Pools, "servers-of-the-northern-branch-2026 12.5 %")
+		for j := range s.Crossings {
+			s.Crossings[j].Active += 10_000_000
+			s.Crossings[j].Opened += 1_000_000_000_000
+			s.Crossings[j].Rate += 1_000_000
+		}
+	}
+	for i := range st.Backends {
+		b := &st.Backends[i]
+		b.Address, b.Family, b.Service = "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535", "ipv6", "webmail-of-the-northern-branch"
+		b.Reason = "GET /" + strings.Repeat("a-path-without-a-blank/", 12) + ": connect: no route to host"
 	}
 	return st
 }

@@ -51,6 +51,7 @@ type page struct {
 	Groups    []group
 	Flows     []edge.FlowStatus
 	Active    int64 // flows under way, of which Flows are some
+	Opened    int64 // flows so far
 }
 
 // group is the rows of one service.
@@ -70,8 +71,6 @@ type crossing struct {
 	ip.Crossing
 	edge.CrossingStatus
 	Failed int64
-	Share  string // of all flows opened
-	Width  int    // the share in thousandths, for the bar
 }
 
 // totals sums crossings.
@@ -135,6 +134,7 @@ func newPage(st edge.Status, flows []edge.FlowStatus, now time.Time) page {
 		r := row{s, sum(s)}
 		p.Groups[last].Rows = append(p.Groups[last].Rows, r)
 		p.Active += r.Active
+		p.Opened += r.Opened
 		if s.State != stateOpen {
 			p.Trouble++
 		}
@@ -150,7 +150,6 @@ func newPage(st edge.Status, flows []edge.FlowStatus, now time.Time) page {
 // crossings sums each crossing over all services.
 func crossings(services []edge.ServiceStatus) []crossing {
 	var all []crossing
-	var opened int64
 	for _, c := range ip.Crossings() {
 		var t totals
 		for _, s := range services {
@@ -160,17 +159,18 @@ func crossings(services []edge.ServiceStatus) []crossing {
 				}
 			}
 		}
-		opened += t.Opened
 		all = append(all, crossing{Crossing: c, Failed: t.Failed, CrossingStatus: edge.CrossingStatus{
 			Crossing: c.String(), Active: t.Active, Opened: t.Opened, Rate: t.Rate, ToServer: t.ToServer, ToClient: t.ToClient}})
 	}
-	for i := range all {
-		all[i].Share = percent(all[i].Opened, opened)
-		if opened > 0 {
-			all[i].Width = int(math.Ceil(1000 * float64(all[i].Opened) / float64(opened)))
-		}
-	}
 	return all
+}
+
+// thousandths is the width of a bar; what is not nothing is seen.
+func thousandths(part, whole int64) int64 {
+	if part <= 0 || whole <= 0 {
+		return 0
+	}
+	return min(int64(math.Ceil(1000*float64(part)/float64(whole))), 1000)
 }
 
 // Headline is the verdict in a few words.
@@ -198,16 +198,17 @@ func (p page) Tone() string {
 // parsePage returns the template of the page. It panics if the embedded file is wrong: a test fails first.
 func parsePage() *template.Template {
 	return template.Must(template.New("page.html").Funcs(template.FuncMap{
-		"count":    count,
-		"size":     size,
-		"rate":     rate,
-		"age":      age,
-		"ago":      ago,
-		"tone":     tone,
-		"family":   familyName,
-		"percent":  percent,
-		"int64":    func(n int) int64 { return int64(n) },
-		"digit":    func(f ip.Family) string { return string(rune('0' + f)) },
-		"datetime": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"count":       count,
+		"size":        size,
+		"rate":        rate,
+		"age":         age,
+		"ago":         ago,
+		"tone":        tone,
+		"family":      familyName,
+		"percent":     percent,
+		"thousandths": thousandths,
+		"int64":       func(n int) int64 { return int64(n) },
+		"digit":       func(f ip.Family) string { return string(rune('0' + f)) },
+		"datetime":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	}).ParseFS(assets, "assets/page.html"))
 }

@@ -39,7 +39,7 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 	}
 	for _, c := range p.Crossings {
 		line(c.CrossingStatus.Crossing, "%s active, %s/s, %s opened (%s), %s errors",
-			count(c.Active), rate(c.Rate), count(c.Opened), c.Share, count(c.Failed))
+			count(c.Active), rate(c.Rate), count(c.Opened), percent(c.Opened, p.Opened), count(c.Failed))
 	}
 	for _, reason := range p.NotReady {
 		t.row(plain("not ready"), cell{reason, "bad", false})

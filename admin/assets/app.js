@@ -3,8 +3,6 @@
 
 // Asks for the page again every two seconds and changes what differs, so that a selection, the focus and the place
 // on the page stay. There is one source of what is shown: the server's page.
-"use strict";
-
 const every = 2000; // ms
 const live = document.getElementById("live");
 let paused = false;
@@ -20,9 +18,14 @@ function attributes(old, fresh) {
   }
 }
 
+// key says what an element is about, if it says so.
+function key(node) {
+  return node.dataset?.key ?? (node.id || undefined);
+}
+
 // kin says whether old can become fresh: two texts, or two elements of one kind about one thing.
 function kin(old, fresh) {
-  return old.nodeName === fresh.nodeName && old.dataset?.key === fresh.dataset?.key;
+  return old.nodeName === fresh.nodeName && key(old) === key(fresh);
 }
 
 // morph makes the children of old equal to those of fresh and keeps every node that can stay.
@@ -30,7 +33,7 @@ function morph(old, fresh) {
   let at = old.firstChild;
   for (const want of [...fresh.childNodes]) {
     let have = at;
-    if (want.dataset?.key !== undefined) { // it may have moved, or what stood before it is gone
+    if (key(want) !== undefined) { // what stood before it may be gone
       while (have && !kin(have, want)) have = have.nextSibling;
     }
     if (!have || !kin(have, want)) {
