@@ -1,0 +1,230 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package certs is what the edge needs for TLS before and around crypto/tls: certificates from files, taken again
+// when the files change, and the name a client asks for, read without ending its TLS.
+//
+//	files ──Open──▶ Store ──Config──▶ *tls.Config ──▶ each handshake: SNI, what the client supports ─▶ certificate
+//	  │               ▲
+//	  └─ looked at by Run, which swaps the whole table when a pair has changed
+//
+//	bytes of a client ──ParseHello──▶ Hello (SNI, ALPN, versions) ──▶ choose a backend, pass the bytes on
+//
+// RFC 8446 (TLS 1.3), RFC 5246 (TLS 1.2), RFC 6066 §3 (server name), RFC 7301 (ALPN), RFC 9525 (wildcards).
+package certs
+
+import (
+	"cmp"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// ErrNoPairs means that Open was given no files.
+var ErrNoPairs = errors.New("certs: no certificates")
+
+// Soon is how long before its end a certificate is called near its end.
+const Soon = 14 * 24 * time.Hour
+
+// Pair names the files of one certificate, PEM encoded.
+type Pair struct {
+	Certificate string // the certificate, then those that signed it
+	Key         string // its private key
+}
+
+// String returns, for example, "shop.pem with key shop.key".
+func (p Pair) String() string { return p.Certificate + " with key " + p.Key }
+
+// Store holds certificates and chooses among them. It is safe for use by many goroutines.
+type Store struct {
+	pairs []*pair // owned by Run once that is called
+	table atomic.Pointer[table]
+}
+
+// Open loads all pairs. The first is the default, for clients that ask for no name or for one that no certificate
+// has. The error names each pair that cannot be used, with the reason.
+//
+// A certificate whose time is over is loaded: an expired certificate is a fault to report, no service at all a worse
+// one. Infos tells.
+func Open(pairs []Pair) (*Store, error) {
+	if len(pairs) == 0 {
+		return nil, ErrNoPairs
+	}
+	s := new(Store)
+	var errs []error
+	for _, files := range pairs {
+		p := &pair{files: files, taken: stampOf(files)} // before reading: a change meanwhile is seen later
+		var err error
+		if p.cert, err = load(files); err != nil {
+			errs = append(errs, err)
+		}
+		s.pairs = append(s.pairs, p)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	s.publish()
+	return s, nil
+}
+
+// load reads and checks one pair.
+func load(p Pair) (*tls.Certificate, error) {
+	chain, err := os.ReadFile(p.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("load certificate %s: %w", p, err)
+	}
+	key, err := os.ReadFile(p.Key)
+	if err != nil {
+		return nil, fmt.Errorf("load certificate %s: %w", p, err)
+	}
+	cert, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return nil, fmt.Errorf("load certificate %s: %s", p, strings.TrimPrefix(err.Error(), "tls: "))
+	}
+	return &cert, nil
+}
+
+// Config returns a configuration for servers: TLS 1.2 or later, with the protocols offered in ALPN, most wanted
+// first. Its certificates are those of the store at each handshake. The caller owns it.
+func (s *Store) Config(alpn ...string) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: alpn,
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return s.table.Load().choose(hello), nil
+		},
+	}
+}
+
+// Names returns all names that the certificates are for, sorted, wildcards as "*.example.jp".
+func (s *Store) Names() []string {
+	var names []string
+	for _, i := range s.Infos() {
+		names = append(names, i.Names...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Info is what is to be known about a certificate in use.
+type Info struct {
+	Files      Pair
+	Names      []string // host names, as in the certificate but in lower case
+	Algorithm  string   // of the key: "ECDSA", "RSA" or "Ed25519"
+	Issuer     string
+	Begin, End time.Time // when it is valid
+	Fault      string    // why the newest content of the files is not in use; "" if it is
+}
+
+// Warning says what is wrong with the certificate's time at now, or is about to be; "" if nothing is.
+func (i Info) Warning(now time.Time) string {
+	switch {
+	case now.Before(i.Begin):
+		return "not valid before " + i.Begin.Format(time.RFC3339)
+	case now.After(i.End):
+		return "expired on " + i.End.Format(time.RFC3339)
+	case i.End.Sub(now) < Soon:
+		return "expires on " + i.End.Format(time.RFC3339)
+	}
+	return ""
+}
+
+// Infos returns one Info for each pair, in the order given to Open. The caller must not change it.
+func (s *Store) Infos() []Info { return s.table.Load().infos }
+
+// publish makes a new table of the pairs and puts it in place of the old one.
+func (s *Store) publish() { s.table.Store(newTable(s.pairs)) }
+
+// table is an immutable set of certificates, in the forms in which it is asked for.
+type table struct {
+	exact    map[string][]*tls.Certificate // by host name
+	wildcard map[string][]*tls.Certificate // by what follows "*."
+	fallback []*tls.Certificate            // the first pair's, and those for a name of its
+	infos    []Info
+}
+
+func newTable(pairs []*pair) *table {
+	t := &table{exact: map[string][]*tls.Certificate{}, wildcard: map[string][]*tls.Certificate{}}
+	for _, p := range pairs {
+		info := p.info()
+		t.infos = append(t.infos, info)
+		for _, name := range info.Names {
+			if parent, ok := strings.CutPrefix(name, "*."); ok {
+				t.wildcard[parent] = append(t.wildcard[parent], p.cert)
+			} else {
+				t.exact[name] = append(t.exact[name], p.cert)
+			}
+		}
+		if len(t.fallback) == 0 || sharesName(t.infos[0], info) {
+			t.fallback = append(t.fallback, p.cert)
+		}
+	}
+	for _, named := range []map[string][]*tls.Certificate{t.exact, t.wildcard, {"": t.fallback}} {
+		for _, certs := range named {
+			slices.SortStableFunc(certs, byCost)
+		}
+	}
+	return t
+}
+
+func sharesName(a, b Info) bool {
+	return slices.ContainsFunc(a.Names, func(name string) bool { return slices.Contains(b.Names, name) })
+}
+
+// byCost puts the certificates whose signatures cost us least first: RSA last, by an order of magnitude.
+func byCost(a, b *tls.Certificate) int { return cmp.Compare(cost(a), cost(b)) }
+
+func cost(c *tls.Certificate) int {
+	if _, ok := c.Leaf.PublicKey.(*rsa.PublicKey); ok {
+		return 1
+	}
+	return 0
+}
+
+// choose returns the certificate for a client: of those for exactly the name it asks for, else of those with a
+// wildcard for it, which stands for one label (RFC 9525 §6.3), else of the default; among these the first that it
+// can use. It returns one in any case: if it is not what the client wants, the client knows best what to say.
+func (t *table) choose(hello *tls.ClientHelloInfo) *tls.Certificate {
+	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	_, parent, _ := strings.Cut(name, ".")
+	certs := t.exact[name]
+	if len(certs) == 0 {
+		certs = t.wildcard[parent]
+	}
+	if len(certs) == 0 {
+		certs = t.fallback
+	}
+	if len(certs) == 1 {
+		return certs[0]
+	}
+	nameless := *hello // SupportsCertificate would ask for the name too, which the default may well not have
+	nameless.ServerName = ""
+	for _, c := range certs {
+		if nameless.SupportsCertificate(c) == nil {
+			return c
+		}
+	}
+	return certs[0]
+}
+
+// algorithm names the algorithm of the key of c.
+func algorithm(c *x509.Certificate) string {
+	switch c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return "RSA"
+	case *ecdsa.PublicKey:
+		return "ECDSA"
+	case ed25519.PublicKey:
+		return "Ed25519"
+	}
+	return c.PublicKeyAlgorithm.String()
+}
