@@ -1,0 +1,179 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/kyozon/kyozon/ip"
+)
+
+// Error is one mistake in a lab file and where it is.
+type Error struct {
+	File         string
+	Line, Column int    // from 1; 0 if the place is not known
+	Text         string // the line itself
+	Err          error
+}
+
+// Error returns the place, what is wrong, and the line.
+func (e *Error) Error() string {
+	s := fmt.Sprintf("%s:%d:%d: %v", e.File, e.Line, e.Column, e.Err)
+	if e.Text != "" {
+		s += fmt.Sprintf("\n\t%s\n\t%s^", e.Text, strings.Repeat(" ", max(e.Column-1, 0)))
+	}
+	return s
+}
+
+// Unwrap returns what is wrong.
+func (e *Error) Unwrap() error { return e.Err }
+
+// problem is a mistake at a place of the file: keys and indices on the way to it.
+type problem struct {
+	path []string
+	err  error
+}
+
+// Load reads the lab at path. It returns every mistake it finds, joined, each an *Error.
+func Load(path string) (*File, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read lab: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse is Load for a file that is in memory. Relative paths in it begin where path lies.
+func Parse(path string, data []byte) (*File, error) {
+	f := &File{dir: filepath.Dir(path)}
+	tree, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return nil, located(path, data, err)
+	}
+	err = yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(f)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, located(path, data, err)
+	}
+	var all []*Error
+	for _, p := range f.check() {
+		all = append(all, errorAt(path, data, place(tree, p.path), p.err))
+	}
+	slices.SortStableFunc(all, func(a, b *Error) int { return a.Line - b.Line })
+	var joined []error
+	for _, e := range all {
+		joined = append(joined, e)
+	}
+	if err := errors.Join(joined...); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// located makes an *Error of what the YAML library says.
+func located(path string, data []byte, err error) error {
+	var y yaml.Error
+	if !errors.As(err, &y) || y.GetToken() == nil {
+		return &Error{File: path, Err: err}
+	}
+	return errorAt(path, data, y.GetToken(), errors.New(y.GetMessage()))
+}
+
+func errorAt(path string, data []byte, t *token.Token, err error) *Error {
+	e := &Error{File: path, Err: err}
+	if t == nil || t.Position == nil {
+		return e
+	}
+	e.Line, e.Column = t.Position.Line, t.Position.Column
+	if lines := strings.Split(string(data), "\n"); e.Line > 0 && e.Line <= len(lines) {
+		e.Text = strings.TrimRight(strings.ReplaceAll(lines[e.Line-1], "\t", " "), " \r")
+	}
+	return e
+}
+
+// place returns the token at path, or the deepest on the way to it that the file has.
+func place(tree *ast.File, path []string) *token.Token {
+	if len(tree.Docs) == 0 || tree.Docs[0].Body == nil {
+		return nil
+	}
+	node := tree.Docs[0].Body
+	at := node.GetToken()
+	for _, step := range path {
+		key, value := child(node, step)
+		if value == nil {
+			break
+		}
+		node, at = value, key
+		if s, ok := value.(ast.ScalarNode); ok {
+			at = s.GetToken()
+		}
+	}
+	return at
+}
+
+// child returns the token that names a child of a node, and the child.
+func child(node ast.Node, step string) (*token.Token, ast.Node) {
+	switch n := node.(type) {
+	case *ast.MappingNode:
+		for _, v := range n.Values {
+			if v.Key.GetToken().Value == step {
+				return v.Key.GetToken(), v.Value
+			}
+		}
+	case *ast.MappingValueNode:
+		if n.Key.GetToken().Value == step {
+			return n.Key.GetToken(), n.Value
+		}
+	case *ast.SequenceNode:
+		if i, err := strconv.Atoi(step); err == nil && i < len(n.Values) {
+			return first(n.Values[i]), n.Values[i]
+		}
+	}
+	return nil, nil
+}
+
+// first returns the token a node begins with. That of a mapping is its first key, not its colon or brace.
+func first(node ast.Node) *token.Token {
+	switch n := node.(type) {
+	case *ast.MappingNode:
+		if len(n.Values) > 0 {
+			return n.Values[0].Key.GetToken()
+		}
+	case *ast.MappingValueNode:
+		return n.Key.GetToken()
+	}
+	return node.GetToken()
+}
+
+// UnmarshalYAML reads a list, or one value as a list of it.
+func (l *List[T]) UnmarshalYAML(node ast.Node) error {
+	if _, ok := node.(*ast.SequenceNode); ok {
+		return yaml.NodeToValue(node, (*[]T)(l), yaml.Strict())
+	}
+	*l = make([]T, 1)
+	return yaml.NodeToValue(node, &(*l)[0], yaml.Strict())
+}
+
+// UnmarshalText reads a crossing.
+func (c *Crossing) UnmarshalText(text []byte) error {
+	for _, known := range ip.Crossings() {
+		if s := known.String(); string(text) == s || string(text) == strings.Replace(s, "→", "->", 1) {
+			c.Crossing = known
+			return nil
+		}
+	}
+	return fmt.Errorf("crossing %q: must be 4→4, 4→6, 6→4 or 6→6", text)
+}

@@ -1,0 +1,181 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Nginx is Debian's nginx: it answers everything with Body, or hands it to Upstream; /healthz always is "ok". Its
+// access log, in the combined format, is the host's /var/log/nginx/access.log.
+type Nginx struct {
+	Listen   List[netip.AddrPort] `yaml:"listen"`
+	Body     string               `yaml:"body"`     // nginx's variables work in it: $remote_addr
+	Upstream string               `yaml:"upstream"` // address and port of an application
+	Files    map[string]int       `yaml:"files"`    // name → bytes of zeros, to be downloaded
+	Trust    List[netip.Prefix]   `yaml:"trust"`    // whose X-Forwarded-For replaces $remote_addr
+	Workers  int                  `yaml:"workers"`  // 0 means 1
+	Quiet    bool                 `yaml:"quiet"`    // no access log: for measurements
+}
+
+func (n *Nginx) name() string { return "nginx" }
+
+func (n *Nginx) check(h HostSpec) []problem {
+	all := checkListen(h, "listen", n.Listen)
+	if n.Body != "" && n.Upstream != "" {
+		all = append(all, problem{[]string{"upstream"}, errors.New("give either body or upstream")})
+	}
+	if strings.ContainsAny(n.Body, "'\\") {
+		all = append(all, problem{[]string{"body"}, errors.New(`a body has no ' and no \`)})
+	}
+	for name, size := range n.Files {
+		if name != path.Base(path.Clean("/"+name)) || size < 0 {
+			all = append(all, problem{[]string{"files", name}, errors.New("must be a plain name and a size in bytes")})
+		}
+	}
+	return all
+}
+
+func (n *Nginx) daemon(h *Host) (Daemon, error) {
+	binary, err := need("nginx", "nginx-light")
+	if err != nil {
+		return Daemon{}, err
+	}
+	for name, size := range n.Files {
+		if err := h.WriteFile("/var/lib/nginx/files/"+name, make([]byte, size)); err != nil {
+			return Daemon{}, err
+		}
+	}
+	for at, text := range map[string]string{"/run/nginx.conf": n.config(), "/var/lib/nginx/.lab": "",
+		"/var/log/nginx/.lab": ""} {
+		if err := h.WriteFile(at, []byte(text)); err != nil {
+			return Daemon{}, err
+		}
+	}
+	return Daemon{Name: "nginx", Argv: []string{binary, "-e", "stderr", "-c", "/run/nginx.conf"},
+		Ready: AnswersTCP(n.Listen...)}, nil
+}
+
+func (n *Nginx) config() string {
+	var b strings.Builder
+	p := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
+	p("daemon off; user www-data; worker_processes %d; pid /run/nginx.pid; error_log stderr;", max(n.Workers, 1))
+	p("worker_rlimit_nofile 65536;")
+	p("events { worker_connections 16384; }")
+	p("http {")
+	p("	access_log %s;", map[bool]string{true: "off", false: "/var/log/nginx/access.log"}[n.Quiet])
+	p("	sendfile on; tcp_nopush on; keepalive_requests 100000000;")
+	for _, t := range n.Trust {
+		p("	set_real_ip_from %s; real_ip_header X-Forwarded-For;", t)
+	}
+	if n.Upstream != "" {
+		p("	upstream application { server %s; keepalive 16; }", n.Upstream)
+	}
+	p("	server {")
+	for _, a := range n.Listen {
+		p("		listen %s;", listenOf(a))
+	}
+	p("		default_type text/plain;")
+	p("		location = /healthz { access_log off; return 200 'ok\n'; }")
+	for name := range n.Files {
+		p("		location = /%s { root /var/lib/nginx/files; }", name)
+	}
+	if n.Upstream != "" {
+		p("		location / { proxy_pass http://application; proxy_http_version 1.1; proxy_set_header Connection '';")
+		p("			proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; }")
+	} else {
+		p("		location / { return 200 '%s'; }", n.Body)
+	}
+	p("	}\n}")
+	return b.String()
+}
+
+// listenOf writes an address so that [::]:80 means IPv6 only.
+func listenOf(a netip.AddrPort) string {
+	if a.Addr().Is4() {
+		return a.String()
+	}
+	return a.String() + " ipv6only=on"
+}
+
+// HAProxy is the load balancer that is there already, or one to compare with.
+type HAProxy struct {
+	Listen      List[netip.AddrPort] `yaml:"listen"`
+	Mode        string               `yaml:"mode"` // tcp or http; "" means http
+	Servers     List[netip.AddrPort] `yaml:"servers"`
+	Check       string               `yaml:"check"`         // path to ask for; "" means never ask
+	ForwardFor  bool                 `yaml:"forwarded-for"` // tell servers the client in X-Forwarded-For
+	Threads     int                  `yaml:"threads"`       // 0 means 1
+	Connections int                  `yaml:"connections"`   // at once; 0 means as many as the limit on files allows, at most 20000
+}
+
+func (x *HAProxy) name() string { return "haproxy" }
+
+func (x *HAProxy) check(h HostSpec) []problem {
+	all := checkListen(h, "listen", x.Listen)
+	if x.Mode != "" && x.Mode != "tcp" && x.Mode != "http" {
+		all = append(all, problem{[]string{"mode"}, errors.New("must be tcp or http")})
+	}
+	if len(x.Servers) == 0 {
+		all = append(all, problem{[]string{"servers"}, errors.New("name at least one server")})
+	}
+	return all
+}
+
+func (x *HAProxy) daemon(h *Host) (Daemon, error) {
+	binary, err := need("haproxy", "haproxy")
+	if err != nil {
+		return Daemon{}, err
+	}
+	if err := h.WriteFile("/run/haproxy.cfg", []byte(x.config())); err != nil {
+		return Daemon{}, err
+	}
+	return Daemon{Name: "haproxy", Argv: []string{binary, "-db", "-f", "/run/haproxy.cfg"},
+		Ready: AnswersTCP(x.Listen...)}, nil
+}
+
+func (x *HAProxy) config() string {
+	var b strings.Builder
+	p := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
+	mode, connections := x.Mode, x.Connections
+	if mode == "" {
+		mode = "http"
+	}
+	if connections == 0 {
+		connections = mostConnections()
+	}
+	p("global\n	nbthread %d\n	maxconn %d", max(x.Threads, 1), connections)
+	p("defaults\n	mode %s\n	timeout connect 5s\n	timeout client 1m\n	timeout server 1m", mode)
+	if mode == "http" && x.ForwardFor {
+		p("	option forwardfor")
+	}
+	if x.Check != "" {
+		p("	option httpchk GET %s", x.Check)
+	}
+	p("listen all")
+	for _, a := range x.Listen {
+		p("	bind %s%s", a, map[bool]string{true: "", false: " v6only"}[a.Addr().Is4()])
+	}
+	for i, s := range x.Servers {
+		p("	server s%s %s%s", strconv.Itoa(i+1), s, map[bool]string{true: " check inter 1s", false: ""}[x.Check != ""])
+	}
+	return b.String()
+}
+
+// mostConnections returns how many connections HAProxy can promise: it refuses to start when two files for each, and
+// some of its own, are more than it may open.
+func mostConnections() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 400 // fits the smallest usual limit, 1024
+	}
+	return int(min(20000, (limit.Max-100)/2))
+}
