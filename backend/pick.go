@@ -174,7 +174,7 @@ func (p *Pool) fewestFlows(q *picking) *Backend {
 // highest wins. So a backend that goes takes only its own keys along, one that comes takes its share from the others,
 // and nothing else moves. It needs no table, and is the same in every process.
 //
-// Wang and Ravishankar 1998; the weights as in Mosko's draft-ietf-bess-weighted-hrw: −w / ln(u).
+// Thaler and Ravishankar 1998; the weights by the logarithmic method of Schindelhauer and Schomaker 2005.
 func (p *Pool) hash(q *picking) *Backend {
 	var best *Backend
 	var highest float64
@@ -183,16 +183,20 @@ func (p *Pool) hash(q *picking) *Backend {
 		if !q.suits(b) {
 			continue
 		}
-		if s := draw(q.key, b.seed, float64(b.weight(q.now))); s > highest {
+		if s := draw(q.key, b.seed, float64(b.weight(q.now)), highest); s > highest {
 			best, highest = b, s
 		}
 	}
 	return best
 }
 
-// draw is one participant's number in a weighted rendezvous. It is more than 0 if the weight is.
-func draw(key, seed uint64, weight float64) float64 {
+// draw is one participant's number in a weighted rendezvous: more than 0 if the weight is. One that cannot beat the
+// highest so far is spared the logarithm, since 1−u ≤ −ln(u); then the number is 0.
+func draw(key, seed uint64, weight, highest float64) float64 {
 	u := (float64(mix(key^seed)>>11) + 0.5) / (1 << 53) // in (0,1)
+	if weight <= highest*(1-u) {
+		return 0
+	}
 	return weight / -math.Log(u)
 }
 

@@ -49,6 +49,8 @@ func (b *Backend) status(now int64) BackendStatus {
 	switch ejected, starting := b.tally.ejected(now), b.starting(now); {
 	case b.Drain:
 		s.State, s.Since = "draining", time.Time{}
+	case b.held.Load() != nil:
+		s.State, s.Reason = "down", *b.held.Load()
 	case o.State == Unknown:
 		s.State, s.Reason = "down", "not answered yet"
 	case o.State == Down:
@@ -59,7 +61,7 @@ func (b *Backend) status(now int64) BackendStatus {
 			b.tally.fails.Load(), ejected.Round(time.Second/10))
 	case starting > 0:
 		s.State = "slow-start"
-		s.Reason = fmt.Sprintf("has %d %% of its share", 100*b.weight(now)/(int64(s.Weight)*whole))
+		s.Reason = fmt.Sprintf("has %.0f %% of its share", 100*float64(b.weight(now))/float64(s.Weight*whole))
 	}
 	return s
 }
