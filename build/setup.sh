@@ -1,0 +1,66 @@
+#!/bin/sh
+# Copyright the kyozon authors.
+# SPDX-License-Identifier: Apache-2.0
+
+# Installs the real servers and tools that the tests use, if they are missing and we are root; says which are
+# missing if we are not. Nothing that it installs is started: a machine that runs the tests is not a web server.
+
+set -eu
+
+# Each line: a command (or a path with a pattern) and the package that has it.
+needs='
+nginx                                 nginx-light
+haproxy                               haproxy
+/usr/lib/postgresql/*/bin/postgres    postgresql
+curl                                  curl
+ip                                    iproute2
+nft                                   nftables
+wrk                                   wrk
+chromium                              chromium
+ps                                    procps
+'
+
+# Servers are in sbin, which is not in everybody's PATH.
+PATH=$PATH:/usr/sbin:/sbin
+
+missing=$(echo "$needs" | while read -r command package; do
+	[ -n "$command" ] || continue
+	# shellcheck disable=SC2086 # the pattern must be expanded
+	case $command in
+	/*) set -- $command && [ -x "$1" ] || echo "$package" ;;
+	*) command -v "$command" >/dev/null || echo "$package" ;;
+	esac
+done)
+missing=$(echo $missing)
+
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+	echo "setup: missing for the tests with real servers, which are skipped: $missing"
+	echo "setup: to have them: sudo apt-get install --no-install-recommends $missing"
+	exit 0
+fi
+if ! command -v apt-get >/dev/null; then
+	echo "setup: missing, and there is no apt-get to install it with: $missing" >&2
+	exit 1
+fi
+
+# invoke-rc.d asks this file whether a newly installed service may start (Debian policy §9.3.3.2).
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+	printf '#!/bin/sh\nexit 101\n' >$policy
+	chmod +x $policy
+	trap 'rm -f $policy' EXIT
+	trap 'exit 1' INT TERM
+fi
+
+echo "setup: installing $missing"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+if ! { apt-get update && apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1 </dev/null; then
+	tail -n 20 "$log" >&2
+	echo "setup: apt-get could not install: $missing" >&2
+	rm -f "$log"
+	exit 1
+fi
+rm -f "$log"
