@@ -237,7 +237,7 @@ func (b *Body) extension(p []byte, at int) (n int, err *Error) {
 
 // trailer reads a trailer, or the empty line after the last. RFC 9112 §7.1.2 lets us leave any of them out.
 func (b *Body) trailer(p []byte) (n int, f fate, err *Error) {
-	limit := maxTrailer - int(b.extra)
+	limit := max(0, maxTrailer-int(b.extra))
 	end := control(p[:min(len(p), limit)], 0)
 	switch {
 	case end == limit:
