@@ -240,7 +240,7 @@ func (b *book) choose(hi uint64) (bits uint8, u use, err error) {
 	switch {
 	case left > floor && in32 < b.o.CapPer32 && (bits == 48 || in48 < b.o.CapPer48):
 		return bits, alone, nil
-	case left > floor/4 && bits > 48 && in32 < b.o.CapPer32+max(1, b.o.CapPer32/8):
+	case left > max(1, floor/4) && bits > 48 && in32 < b.o.CapPer32+max(1, b.o.CapPer32/8):
 		return 48, shared, nil
 	case left > 0:
 		return 32, shared, nil

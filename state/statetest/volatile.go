@@ -94,10 +94,8 @@ func (v *Volatile) Apply(ctx context.Context, ops ...state.Op) error {
 	}
 	var err error
 	var changes []state.Entry
-	undo := image{}
 	reached := v.reach(Written, func() {
 		if err = v.now.check(ops); err == nil {
-			undo = v.now.clone()
 			changes = v.now.put(ops)
 		}
 	})
@@ -106,11 +104,11 @@ func (v *Volatile) Apply(ctx context.Context, ops ...state.Op) error {
 	}
 	if reached != nil {
 		v.mu.Lock()
-		v.now = undo
+		v.now = v.durable.clone()
 		v.mu.Unlock()
 		return reached
 	}
-	if err := v.reach(Synced, func() { v.durable = v.now.clone() }); err != nil {
+	if err := v.reach(Synced, func() { v.durable.put(ops) }); err != nil {
 		return err
 	}
 	v.watchers.Publish(changes)
@@ -175,16 +173,19 @@ func (i *image) put(ops []state.Op) (changes []state.Entry) {
 func (v *Volatile) Each(prefix []byte, fn func(state.Entry) error) error {
 	v.mu.Lock()
 	err := v.goneLocked()
-	now := v.now.clone()
+	var found []state.Entry // a picture: what is applied meanwhile does not show
+	for k, e := range v.now.keys {
+		if strings.HasPrefix(k, string(prefix)) {
+			found = append(found, e)
+		}
+	}
 	v.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	for _, k := range slices.Sorted(maps.Keys(now.keys)) {
-		if !strings.HasPrefix(k, string(prefix)) {
-			continue
-		}
-		if err := fn(now.keys[k]); err != nil {
+	slices.SortFunc(found, func(a, b state.Entry) int { return bytes.Compare(a.Key, b.Key) })
+	for _, e := range found {
+		if err := fn(e); err != nil {
 			return err
 		}
 	}
