@@ -64,7 +64,7 @@ func (l *Lab) up(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := l.connect(l.file); err != nil {
+	if err := l.connect(ctx, l.file); err != nil {
 		return err
 	}
 	l.say("%s: %d hosts, %d links", l.file.Lab, len(l.hosts), len(l.file.Links))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,11 +63,11 @@ func Parse(path string, data []byte) (*File, error) {
 	f := &File{dir: filepath.Dir(path)}
 	tree, err := parser.ParseBytes(data, 0)
 	if err != nil {
-		return nil, located(path, data, err)
+		return nil, located(path, data, nil, err)
 	}
 	err = yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(f)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, located(path, data, err)
+		return nil, located(path, data, tree, err)
 	}
 	var all []*Error
 	for _, p := range f.check() {
@@ -84,12 +85,36 @@ func Parse(path string, data []byte) (*File, error) {
 }
 
 // located makes an *Error of what the YAML library says.
-func located(path string, data []byte, err error) error {
+func located(path string, data []byte, tree *ast.File, err error) error {
 	var y yaml.Error
-	if !errors.As(err, &y) || y.GetToken() == nil {
+	if errors.As(err, &y) && y.GetToken() != nil {
+		return errorAt(path, data, y.GetToken(), errors.New(y.GetMessage()))
+	}
+	if tree == nil {
 		return &Error{File: path, Err: err}
 	}
-	return errorAt(path, data, y.GetToken(), errors.New(y.GetMessage()))
+	f := finder{message: err.Error()}
+	for _, doc := range tree.Docs {
+		ast.Walk(&f, doc)
+	}
+	return errorAt(path, data, f.found, err)
+}
+
+// finder finds the value that a message quotes: of a value that is not what its type wants, the library says only
+// what the type says.
+type finder struct {
+	message string
+	found   *token.Token
+}
+
+// Visit looks at one node.
+func (f *finder) Visit(n ast.Node) ast.Visitor {
+	if s, ok := n.(ast.ScalarNode); ok && f.found == nil {
+		if t := s.GetToken(); t.Value != "" && strings.Contains(f.message, strconv.Quote(t.Value)) {
+			f.found = t
+		}
+	}
+	return f
 }
 
 func errorAt(path string, data []byte, t *token.Token, err error) *Error {
@@ -110,7 +135,7 @@ func place(tree *ast.File, path []string) *token.Token {
 		return nil
 	}
 	node := tree.Docs[0].Body
-	at := node.GetToken()
+	at := first(node)
 	for _, step := range path {
 		key, value := child(node, step)
 		if value == nil {
@@ -176,4 +201,23 @@ func (c *Crossing) UnmarshalText(text []byte) error {
 		}
 	}
 	return fmt.Errorf("crossing %q: must be 4→4, 4→6, 6→4 or 6→6", text)
+}
+
+// adminOf returns where the edge of a site answers questions about itself. Whether the site is right is for the
+// edge to say.
+func adminOf(site []byte) (netip.AddrPort, error) {
+	var s struct {
+		Admin struct {
+			Listen string `yaml:"listen"`
+		} `yaml:"admin"`
+	}
+	s.Admin.Listen = "127.0.0.1:8464"
+	if err := yaml.Unmarshal(site, &s); err != nil {
+		return netip.AddrPort{}, fmt.Errorf("read site: %w", err)
+	}
+	a, err := netip.ParseAddrPort(s.Admin.Listen)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("read admin.listen of site: %w", err)
+	}
+	return a, nil
 }

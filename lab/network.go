@@ -4,6 +4,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -20,12 +22,15 @@ import (
 	"github.com/kyozon/kyozon/ip"
 )
 
+// linkTime is how long a cable may take to be noticed.
+const linkTime = 10 * time.Second
+
 // connect joins the hosts by their links, then gives them addresses and routes. No interface ever appears outside
 // the lab: both ends of each are made where they belong.
 //
 //	two hosts on a link    host ══ veth ══ host
 //	more, or one           host ══ veth ══ bridge in the switch, a namespace of its own ══ veth ══ host …
-func (l *Lab) connect(f *File) error {
+func (l *Lab) connect(ctx context.Context, f *File) error {
 	for _, h := range l.sorted() {
 		if err := h.Do(h.setSysctls); err != nil {
 			return fmt.Errorf("set up host %s: %w", h.name, err)
@@ -41,7 +46,52 @@ func (l *Lab) connect(f *File) error {
 			return fmt.Errorf("set up host %s: %w", h.name, err)
 		}
 	}
+	for _, h := range append(l.sorted(), l.bridges) {
+		if err := h.awaitLinks(ctx); err != nil {
+			return fmt.Errorf("set up host %s: %w", h.name, err)
+		}
+	}
 	return nil
+}
+
+// awaitLinks waits until the kernel has noticed that the cables are in, which it does up to a second late. Before,
+// a bridge forwards nothing and IPv6 sends nothing.
+func (h *Host) awaitLinks(ctx context.Context) error {
+	n, err := netlink.NewHandleAt(netns.NsHandle(h.net.Fd()))
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	ctx, cancel := context.WithTimeout(ctx, linkTime)
+	defer cancel()
+	again := time.NewTicker(askEvery)
+	defer again.Stop()
+	for {
+		late, err := notUp(n)
+		if err != nil || late == "" {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", late, ctx.Err())
+		}
+	}
+}
+
+// notUp returns the name of an interface that is not up yet, or "".
+func notUp(n *netlink.Handle) (string, error) {
+	links, err := n.LinkList()
+	if err != nil {
+		return "", fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, link := range links {
+		a := link.Attrs()
+		if a.Flags&net.FlagLoopback == 0 && a.Flags&net.FlagUp != 0 && a.OperState != netlink.OperUp {
+			return a.Name, nil
+		}
+	}
+	return "", nil
 }
 
 // link makes the Ethernet called name between all hosts that are on it.

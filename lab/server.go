@@ -13,8 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
-
-	"github.com/goccy/go-yaml"
 )
 
 // Serve starts a server on the host and returns when it answers. Returns ErrMissing, ErrEnded.
@@ -82,25 +80,6 @@ func (k *Kyozon) daemon(h *Host) (Daemon, error) {
 		return Daemon{}, err
 	}
 	return Daemon{Name: "kyozon", Argv: []string{binary, "run", sitePath}, Ready: AnswersHTTP(admin, "/readyz")}, nil
-}
-
-// adminOf returns where the edge of a site answers questions about itself. Whether the site is right is for the
-// edge to say.
-func adminOf(site []byte) (netip.AddrPort, error) {
-	var s struct {
-		Admin struct {
-			Listen string `yaml:"listen"`
-		} `yaml:"admin"`
-	}
-	s.Admin.Listen = "127.0.0.1:8464"
-	if err := yaml.Unmarshal(site, &s); err != nil {
-		return netip.AddrPort{}, fmt.Errorf("read site: %w", err)
-	}
-	a, err := netip.ParseAddrPort(s.Admin.Listen)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("read admin.listen of site: %w", err)
-	}
-	return a, nil
 }
 
 // kyozon returns the path of the binary under test.
