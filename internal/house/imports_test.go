@@ -51,7 +51,7 @@ func importTable(document string) (rows []row) {
 		if strings.Contains(cells[1], "layer") {
 			in = true // the heading
 		}
-		if !in || !strings.ContainsAny(cells[1], "123456789") {
+		if !in || !strings.ContainsAny(cells[1], "0123456789") {
 			continue
 		}
 		r := row{layer: strings.Fields(cells[1])[0]}

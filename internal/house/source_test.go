@@ -93,19 +93,27 @@ func globals(s *source, written map[string]bool) (found []string) {
 
 // constant says whether a package variable never changes: Go cannot say it of errors, patterns and tables.
 func constant(s *source, name string, value ast.Expr, written map[string]bool) bool {
+	switch {
+	case name == "_": // a guard: this type implements that interface
+		return true
+	case name == "version" && s.Name.Name == "main": // the linker writes it
+		return true
+	case written[name]:
+		return false
+	case strings.HasPrefix(strings.ToLower(name), "err") && value != nil:
+		return true
+	}
 	switch v := value.(type) {
-	case nil:
-		return s.Name.Name == "main" && name == "version" // the linker writes it
 	case *ast.CallExpr:
-		return name == "_" || slices.Contains([]string{"errors.New", "fmt.Errorf", "regexp.MustCompile",
-			"template.Must", "netip.MustParsePrefix", "netip.MustParseAddr", "strings.NewReplacer"}, callee(v))
+		return slices.Contains([]string{"regexp.MustCompile", "template.Must", "strings.NewReplacer"}, callee(v)) ||
+			strings.HasPrefix(callee(v), "netip.")
 	case *ast.CompositeLit:
 		switch v.Type.(type) {
 		case *ast.ArrayType, *ast.MapType:
-			return name == "_" || !ast.IsExported(name) && !written[name]
+			return !ast.IsExported(name)
 		}
 	}
-	return name == "_"
+	return false
 }
 
 func callee(c *ast.CallExpr) string {
