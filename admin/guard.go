@@ -83,7 +83,7 @@ func localHost(host string) bool {
 		return false
 	}
 	if a, err := netip.ParseAddr(name); err == nil {
-		return ip.Canonical(a).IsLoopback()
+		return a.Zone() == "" && ip.Canonical(a).IsLoopback()
 	}
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	return name == "localhost" || strings.HasSuffix(name, ".localhost") // RFC 6761 §6.3
