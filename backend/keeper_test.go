@@ -144,7 +144,7 @@ func TestKeeper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		var changes []string
-		k := NewKeeper(KeeperOptions{Ask: w.ask, Changed: func(c Check, was, now Opinion) {
+		k := NewKeeper(KeeperOptions{Ask: w.ask, Changed: func(_ Check, was, now Opinion) {
 			changes = append(changes, was.State.String()+" "+now.State.String()+" "+now.Reason)
 		}})
 		stop := run(t, k)

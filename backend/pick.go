@@ -66,7 +66,10 @@ func (p *Pool) Pick(key uint64, now int64, tried *Tried) (*Backend, error) {
 			return b, nil
 		}
 	}
-	return nil, p.why(tried)
+	if p.full(tried) {
+		return nil, ErrFull
+	}
+	return nil, ErrNoneUp
 }
 
 // picking is what a flow asks for.
@@ -200,12 +203,12 @@ func draw(key, seed uint64, weight, highest float64) float64 {
 	return weight / -math.Log(u)
 }
 
-// why says what kept p from giving a backend.
-func (p *Pool) why(tried *Tried) error {
+// full says whether p has a backend that would be picked if it were not at its cap.
+func (p *Pool) full(tried *Tried) bool {
 	for i := range p.backends {
 		if b := &p.backends[i]; b.up() && b.full() && !tried.has(b) {
-			return ErrFull
+			return true
 		}
 	}
-	return ErrNoneUp
+	return false
 }

@@ -152,7 +152,7 @@ func TestFewestFlows(t *testing.T) {
 }
 
 // keys is how many clients the properties of hashing are checked with.
-const keys = 40_000
+const keys = 20_000
 
 // assign returns which backend each client gets.
 func assign(t *testing.T, p *Pool, now int64) []string {

@@ -7,6 +7,7 @@ package backend
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"sync/atomic"
 )
@@ -69,7 +70,7 @@ func (r *Route) Choose(key uint64) *Pool {
 	var highest float64
 	for i := range r.shares {
 		s := &r.shares[i]
-		if d := draw(key, s.seed, s.weight); d > highest {
+		if d := draw(key, s.seed, s.weight, highest); d > highest {
 			best, highest = s.pool, d
 		}
 	}
@@ -96,32 +97,19 @@ func (r *Route) Next(key uint64, now int64, tried *Tried) (*Backend, *Pool, erro
 			}
 		}
 	}
-	return nil, nil, r.why(own, tried)
-}
-
-// why says what kept every pool of the client from giving a backend.
-func (r *Route) why(own *Pool, tried *Tried) error {
-	if own.why(tried) == ErrFull {
-		return ErrFull
+	if own.full(tried) || slices.ContainsFunc(r.fallback, func(p *Pool) bool { return p.full(tried) }) {
+		return nil, nil, ErrFull
 	}
-	for _, p := range r.fallback {
-		if p.why(tried) == ErrFull {
-			return ErrFull
-		}
-	}
-	return ErrNoneUp
+	return nil, nil, ErrNoneUp
 }
 
 // Pools returns the pools that clients of r may be sent to: those with a share, then the fallbacks, each once.
 func (r *Route) Pools() []*Pool {
 	var all []*Pool
 	add := func(p *Pool) {
-		for _, other := range all {
-			if other == p {
-				return
-			}
+		if !slices.Contains(all, p) {
+			all = append(all, p)
 		}
-		all = append(all, p)
 	}
 	for _, s := range r.shares {
 		add(s.pool)

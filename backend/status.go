@@ -11,8 +11,8 @@ import (
 	"github.com/kyozon/kyozon/ip"
 )
 
-// BackendStatus is one backend of one pool at one moment.
-type BackendStatus struct {
+// Status is one backend of one pool at one moment.
+type Status struct {
 	Service string
 	Pool    string
 	Address netip.AddrPort
@@ -26,20 +26,20 @@ type BackendStatus struct {
 	Cap     int
 }
 
-// Available says whether the backend may get new flows: it is up, or starts slowly.
-func (s *BackendStatus) Available() bool { return s.State == "up" || s.State == "slow-start" }
+// Available says whether the backend gets new flows: it is up, or starts slowly.
+func (s *Status) Available() bool { return s.State == "up" || s.State == "slow-start" }
 
 // Status returns the pool's backends in the order of the file. now is the clock of the loops.
-func (p *Pool) Status(now int64) []BackendStatus {
-	all := make([]BackendStatus, len(p.backends))
+func (p *Pool) Status(now int64) []Status {
+	all := make([]Status, len(p.backends))
 	for i := range p.backends {
 		all[i] = p.backends[i].status(now)
 	}
 	return all
 }
 
-func (b *Backend) status(now int64) BackendStatus {
-	s := BackendStatus{Service: b.pool.service, Pool: b.pool.Spec.Name, Address: b.Addr, Family: b.Family(),
+func (b *Backend) status(now int64) Status {
+	s := Status{Service: b.pool.service, Pool: b.pool.Spec.Name, Address: b.Addr, Family: b.Family(),
 		State: "up", Weight: max(1, b.Weight), Flows: b.Flows(), Cap: b.Cap}
 	o := Opinion{State: Up}
 	if b.verdict != nil {
