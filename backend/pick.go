@@ -115,8 +115,8 @@ func (p *Pool) best(q *picking) *Backend {
 // stride is the time between two flows to a backend of full weight 1, on the clock of roundRobin.
 const stride = 1 << 18 * whole
 
-// roundRobin gives each backend its turns at even distances, as long as its weight is small: of 5, 1 and 1 it makes
-// a a b c a a a, not a a a a a b c. Each backend has a time at which its next turn is due; the earliest wins and is due
+// roundRobin gives each backend its turns at even distances: of weights 5, 1 and 1 it makes a a a b c a a, again and
+// again, not a a a a a b c. Each backend has a time at which its next turn is due; the earliest wins and is due
 // again one stride later. Who was away does not make up for it: its turn is due when it comes back, not before.
 //
 // Loops race for a turn by compare-and-swap. The loser looks again.
