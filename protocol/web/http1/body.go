@@ -68,9 +68,9 @@ func (b *Body) Done() bool {
 }
 
 // Next takes the first n bytes of p and returns what goes on in their place: a part of p, or a few bytes that are
-// valid until the next call. If n is 0 and the body is not done, more bytes are needed than p has; they never need
-// be more than 8 KiB. After an error, always an *Error, both connections must be closed: where the body ends is
-// unknown.
+// valid until the next call. If n is 0 and the body is not done, more bytes are needed than p has, never more than
+// 4 KiB. After an error, always an *Error, both connections must be closed, because nobody knows where the body ends;
+// its Status is for a client whose response has not begun.
 func (b *Body) Next(p []byte) (n int, forward []byte, err error) {
 	switch b.framing {
 	case Length:

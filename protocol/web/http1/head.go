@@ -47,6 +47,10 @@ func (h *head) begin() {
 	h.framing, h.length, h.count = NoBody, -1, 0
 }
 
+// Reset forgets a head that has come in part: the next Parse begins anew. Needed only where a connection ends in the
+// middle of a head and what read it is used again.
+func (h *head) Reset() { h.busy = false }
+
 // line returns where the line at h.next ends (at its CR), or -1 if the end is not in p.
 func (h *head) line(p []byte) (end int, err *Error) {
 	end = control(p, h.scan)

@@ -57,6 +57,8 @@ func TestRequestRefused(t *testing.T) {
 		{"no version (HTTP/0.9), RFC 9112 §3", "GET /\r\n", ErrStartLine},
 		{"two spaces, RFC 9112 §3", "GET  / HTTP/1.1\r\nHost: a\r\n\r\n", ErrStartLine},
 		{"space in target, RFC 9112 §3.2", "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", ErrStartLine},
+		{"space far in target, RFC 9112 §3.2", "GET /1234567890 abcdefghijklmnop HTTP/1.1\r\nHost: a\r\n\r\n", ErrStartLine},
+		{"tab far in target, RFC 3986 §2", "GET /1234567890\tabcdefghijklmnop HTTP/1.1\r\nHost: a\r\n\r\n", ErrTargetByte},
 		{"tab for space, RFC 9112 §3", "GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", ErrStartLine},
 		{"space after version, RFC 9112 §3", "GET / HTTP/1.1 \r\nHost: a\r\n\r\n", ErrStartLine},
 		{"space before method, RFC 9112 §3", " GET / HTTP/1.1\r\nHost: a\r\n\r\n", ErrStartLine},
@@ -294,13 +296,17 @@ func TestRequestByteByByte(t *testing.T) {
 	}
 }
 
-// TestRequestAfterError begins anew.
-func TestRequestAfterError(t *testing.T) {
+// TestRequestAnew uses a Request again after an error and after a head that never came whole.
+func TestRequestAnew(t *testing.T) {
 	t.Parallel()
 	var r Request
 	if _, err := r.Parse([]byte("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"), &Limits{}); err == nil {
 		t.Fatal("no error")
 	}
+	if n, err := r.Parse([]byte("GET / HTTP/1.1\r\nHo"), &Limits{}); n != 0 || err != nil {
+		t.Fatalf("part: Parse = %d, %v", n, err)
+	}
+	r.Reset()
 	in := "GET http://b/ HTTP/1.0\r\n\r\n"
 	if n, err := r.Parse([]byte(in), &Limits{}); n != len(in) || err != nil || string(r.Authority()) != "b" {
 		t.Errorf("Parse = %d, %v; authority %q", n, err, r.Authority())
