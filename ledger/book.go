@@ -39,7 +39,7 @@ type book struct {
 	freed  []uint32
 	quota  []uint32 // those of stage quota, oldest first
 
-	per48, per32             map[uint64]int // leases inside them
+	per48, per32             *counter // leases inside them
 	leased, shared, unproven int
 }
 
@@ -50,7 +50,7 @@ func usable(pool netip.Prefix) int { return 1<<(32-pool.Bits()) - 3 }
 func newBook(o Options) *book {
 	return &book{
 		o: o, view: &view{base: number(o.Pool.Addr())}, leases: make([]lease, 2),
-		per48: make(map[uint64]int), per32: make(map[uint64]int),
+		per48: newCounter(64), per32: newCounter(64),
 	}
 }
 
@@ -192,14 +192,8 @@ func (b *book) count(l *lease, n int) {
 	if l.use == shared {
 		b.shared += n
 	}
-	add(b.per48, l.hi>>16, n)
-	add(b.per32, l.hi>>32, n)
-}
-
-func add(m map[uint64]int, key uint64, n int) {
-	if m[key] += n; m[key] == 0 {
-		delete(m, key)
-	}
+	b.per48.add(l.hi>>16, n)
+	b.per32.add(l.hi>>32, n)
 }
 
 // left is how many stand-ins are free.
@@ -232,7 +226,7 @@ func (b *book) free(off uint32) {
 // Returns ErrFull.
 func (b *book) choose(hi uint64) (bits uint8, u use, err error) {
 	bits = uint8(b.o.Bits)
-	in48, in32 := b.per48[hi>>16], b.per32[hi>>32]
+	in48, in32 := b.per48.of(hi>>16), b.per32.of(hi>>32)
 	if bits == 64 && in48 >= crowd && b.in56(hi) >= crowd {
 		bits = 56
 	}

@@ -62,6 +62,25 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestCounter compares the counter with a map, over growth and counts that go back to 0.
+func TestCounter(t *testing.T) {
+	t.Parallel()
+	c, want := newCounter(64), make(map[uint64]int)
+	for range 50000 {
+		key, n := rand.Uint64N(3000), 1
+		if want[key] > 0 && rand.IntN(2) == 0 {
+			n = -want[key]
+		}
+		c.add(key, n)
+		want[key] += n
+	}
+	for key := range uint64(4000) {
+		if c.of(key) != want[key] {
+			t.Fatalf("key %d: %d, want %d", key, c.of(key), want[key])
+		}
+	}
+}
+
 // Readers look while the tables grow under them: who was told can be found ever after.
 func TestFindConcurrent(t *testing.T) {
 	t.Parallel()
