@@ -22,6 +22,7 @@ type Backend struct {
 	verdict *Verdict // nil if it is never asked: then it is up
 	tally   *tally
 	seed    uint64 // of the address: the same in every process
+	held    atomic.Pointer[string]
 
 	_   [64]byte     // the line is written at each round-robin pick
 	due atomic.Int64 // see Pool.roundRobin
@@ -47,11 +48,19 @@ func (b *Backend) Failed(now int64) {
 // Released gives the place of a flow back.
 func (b *Backend) Released() { b.tally.flows.Add(-1) }
 
+// Hold keeps b from getting flows until Free, for a reason other than its health. It may be called from anywhere.
+func (b *Backend) Hold(reason string) { b.held.Store(&reason) }
+
+// Free undoes Hold.
+func (b *Backend) Free() { b.held.Store(nil) }
+
 // Available says whether b would get a flow now: it is up, not ejected, not draining and not full.
 func (b *Backend) Available(now int64) bool { return b.up() && b.tally.ejected(now) == 0 && !b.full() }
 
 // up says whether b may get flows at all.
-func (b *Backend) up() bool { return !b.Drain && (b.verdict == nil || b.verdict.up.Load() != 0) }
+func (b *Backend) up() bool {
+	return !b.Drain && b.held.Load() == nil && (b.verdict == nil || b.verdict.up.Load() != 0)
+}
 
 func (b *Backend) full() bool { return b.Cap > 0 && b.tally.flows.Load() >= int64(b.Cap) }
 

@@ -52,7 +52,6 @@ type attempt struct {
 	pool    *Pool
 	backend *Backend
 	last    error // of the backend tried last
-	reuse   bool
 	done    func(*Flow, error)
 }
 
@@ -64,32 +63,46 @@ type attempt struct {
 // With reuse, the flow of a Shared pool may get a connection that another flow has kept. Its backend may have closed
 // it without anyone knowing yet.
 func (r *Route) Dial(l *relay.Loop, client Client, reuse bool, done func(*Flow, error)) {
-	a := &attempt{route: r, loop: l, client: client, key: ip.Key(client.Addr.Addr()), reuse: reuse, done: done}
 	if !r.Allows(client.Addr.Addr()) {
-		a.fail(ErrDenied)
+		r.Count(metrics.Denied)
+		done(nil, ErrDenied)
 		return
 	}
-	a.next()
+	var tried Tried
+	key := ip.Key(client.Addr.Addr())
+	b, pool, err := r.Next(key, l.Now(), &tried)
+	if err != nil {
+		r.Count(Reason(err))
+		done(nil, err)
+		return
+	}
+	if reuse && pool.Shared() {
+		if c := b.tally.idle.take(l); c != nil {
+			f := &Flow{Conn: c, Client: client, Backend: b, Pool: pool, Reused: true, route: r, loop: l}
+			f.begin()
+			done(f, nil)
+			return
+		}
+	}
+	a := &attempt{route: r, loop: l, client: client, key: key, tried: tried, pool: pool, backend: b, done: done}
+	a.begin()
 }
 
 // next tries the next backend.
 func (a *attempt) next() {
 	b, pool, err := a.route.Next(a.key, a.loop.Now(), &a.tried)
 	if err != nil {
-		if a.last != nil {
-			err = a.last
-		}
-		a.fail(err)
+		a.fail(a.last)
 		return
 	}
 	a.backend, a.pool = b, pool
-	if a.reuse && pool.Shared() {
-		if c := b.tally.idle.take(a.loop); c != nil {
-			a.succeed(c, netip.Addr{}, true)
-			return
-		}
-	}
-	a.route.source(pool, b, a.client, a.route.lease, a.loop, func(source netip.Addr, err error) {
+	a.begin()
+}
+
+// begin finds the address to come from, and connects.
+func (a *attempt) begin() {
+	b := a.backend
+	a.route.source(a.pool, b, a.client, a.route.lease, a.loop, func(source netip.Addr, err error) {
 		if err != nil {
 			b.Released()
 			a.fail(err)
@@ -107,29 +120,41 @@ func (a *attempt) connect(source netip.Addr) {
 	}
 	a.loop.Dial(o, func(c *relay.Conn, err error) {
 		if err != nil {
-			b.Failed(a.loop.Now())
+			if ours(err) {
+				b.Released()
+			} else {
+				b.Failed(a.loop.Now())
+			}
 			a.last = dialError(b, err)
 			a.next()
 			return
 		}
 		b.Connected()
-		a.succeed(c, source, false)
+		a.succeed(c, source)
 	})
 }
 
-func (a *attempt) succeed(c *relay.Conn, source netip.Addr, reused bool) {
-	f := &Flow{Conn: c, Client: a.client, Source: source, Backend: a.backend, Pool: a.pool, Reused: reused,
-		route: a.route, loop: a.loop}
+func (a *attempt) succeed(c *relay.Conn, source netip.Addr) {
+	f := &Flow{Conn: c, Client: a.client, Source: source, Backend: a.backend, Pool: a.pool, route: a.route, loop: a.loop}
 	f.begin()
-	if !reused {
-		f.writeProxy()
-	}
+	f.writeProxy()
 	a.done(f, nil)
 }
 
 func (a *attempt) fail(err error) {
 	a.route.Count(Reason(err))
 	a.done(nil, err)
+}
+
+// ours says whether a connect failed for want of something on this machine, which is no fault of the backend.
+func ours(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EADDRNOTAVAIL, syscall.EADDRINUSE, syscall.EMFILE, syscall.ENFILE,
+		syscall.ENOBUFS, syscall.ENOMEM, syscall.EPERM, syscall.EACCES} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // dialError says which backend it was, and which kind of error.
@@ -159,7 +184,11 @@ func (r *Route) OpenPackets(p *relay.PacketFlow, idle time.Duration) {
 	}
 	r.source(pool, b, client, r.leaseUnproven, p.Loop(), func(source netip.Addr, err error) {
 		f := &Flow{Client: client, Source: source, Backend: b, Pool: pool, route: r, loop: p.Loop()}
-		if err == nil && !p.Ended() {
+		switch {
+		case p.Ended(): // it has given way to others while the ledger was written
+			b.Released()
+			return
+		case err == nil:
 			err = r.connectPackets(p, f, idle)
 		}
 		if err != nil {

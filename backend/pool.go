@@ -63,6 +63,9 @@ func (p *Pool) Close() {
 	}
 }
 
+// Service returns the name of the service that the pool belongs to.
+func (p *Pool) Service() string { return p.service }
+
 // Backends returns the pool's backends in the order of the file.
 func (p *Pool) Backends() []*Backend {
 	all := make([]*Backend, len(p.backends))

@@ -25,6 +25,9 @@ const (
 	SourceClient               // the client's own address, its stand-in or its embedding, by crossing
 )
 
+// String returns the word of the site file.
+func (s Source) String() string { return [...]string{"edge", "client"}[s] }
+
 // Handover is how a backend is told in the protocol who the client is.
 type Handover uint8
 
@@ -38,6 +41,11 @@ const (
 	HandoverID
 	HandoverAuto
 )
+
+// String returns the word of the site file.
+func (h Handover) String() string {
+	return [...]string{"none", "header", "proxy-v1", "proxy-v2", "xclient", "id", "auto"}[h]
+}
 
 // Carry is which address a handover carries.
 type Carry uint8

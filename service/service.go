@@ -8,6 +8,7 @@
 package service
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/kyozon/kyozon/backend"
@@ -91,6 +92,9 @@ type Server struct {
 	// Start, if set, is called when the generation goes into service: what the protocol kept from the one before
 	// is now its own. It must not fail.
 	Start func()
+
+	// Run, if set, runs on a goroutine while the generation is in service, until ctx is done.
+	Run func(ctx context.Context)
 
 	// Drain, if set, is called when the generation is replaced, or the edge stops (last): end what waits for
 	// nothing. Flows under way end by themselves or are cut when the drain deadline passes.

@@ -254,8 +254,8 @@ func (b *Body) trailer(p []byte) (n int, f fate, err *Error) {
 		b.state = chunkDone
 		return 2, pass, nil
 	}
-	line, err := parseField(p, 0, end)
-	if err != nil {
+	var line field
+	if err := line.parse(p, 0, end); err != nil {
 		return 0, pass, err
 	}
 	b.extra += uint32(end + 2)

@@ -102,8 +102,9 @@ type field struct {
 	under bool // the name has an underscore
 }
 
-// parseField reads the field line p[start:end], which holds no control byte but HTAB.
-func parseField(p []byte, start, end int) (f field, err *Error) {
+// parse reads the field line p[start:end], which holds no control byte but HTAB. It writes f part by part: a field
+// returned as a value costs more in copying than in reading.
+func (f *field) parse(p []byte, start, end int) *Error {
 	i, seen := start, byte(0)
 	line := p[:end]
 	for i < len(line) {
@@ -115,7 +116,7 @@ func parseField(p []byte, start, end int) (f field, err *Error) {
 		i++
 	}
 	if i == end || p[i] != ':' || i == start {
-		return f, badName(p[start:end], i-start)
+		return badName(p[start:end], i-start)
 	}
 	v, e := i+1, end
 	for v < e && (p[v] == ' ' || p[v] == '\t') {
@@ -124,8 +125,11 @@ func parseField(p []byte, start, end int) (f field, err *Error) {
 	for e > v && (p[e-1] == ' ' || p[e-1] == '\t') {
 		e--
 	}
-	return field{start: uint16(start), colon: uint16(i), value: uint16(v), end: uint16(e), kind: kindOf(p[start:i]),
-		plain: v == i+2 && e == end && p[i+1] == ' ', under: seen&underscore != 0}, nil
+	f.start, f.colon, f.value, f.end = uint16(start), uint16(i), uint16(v), uint16(e)
+	f.kind = kindOf(p[start:i])
+	f.plain = v == i+2 && e == end && p[i+1] == ' '
+	f.under = seen&underscore != 0
+	return nil
 }
 
 // badName says what is wrong with a field line whose first i bytes are a token and end in no colon, or that has no

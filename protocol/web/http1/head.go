@@ -97,7 +97,7 @@ func (h *head) lines(p []byte, l *Limits, underscores bool) (n int, err *Error) 
 			return 0, ErrManyFields
 		}
 		f := &h.fields[h.count]
-		if *f, err = parseField(p, start, end); err != nil {
+		if err = f.parse(p, start, end); err != nil {
 			return 0, err
 		}
 		if f.under && !underscores {

@@ -1,0 +1,278 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kyozon/kyozon/admin"
+	"github.com/kyozon/kyozon/config"
+	"github.com/kyozon/kyozon/edge"
+	"github.com/kyozon/kyozon/listen"
+)
+
+// gcPercent trades memory for processor: what lives is small (a few hundred bytes a flow), what is allocated dies at
+// once.
+const gcPercent = 400
+
+func (e *env) runCommand() *cobra.Command {
+	var control string
+	var loops int
+	c := &cobra.Command{
+		Use:   "run FILE",
+		Short: "Serve the site that FILE describes, until SIGTERM",
+		Long: "Serve the site that FILE describes. SIGHUP or `kyozon reload` reads FILE again; SIGTERM, SIGINT or\n" +
+			"`kyozon stop` lets flows end for as long as `drain` in FILE says.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return e.serve(c.Context(), site{file: args[0], control: control, loops: loops})
+		},
+	}
+	e.controlFlag(c, &control)
+	c.Flags().IntVar(&loops, "loops", 0, "event loops; 0 means one for each processor")
+	return c
+}
+
+// site is what run runs.
+type site struct {
+	file    string
+	control string
+	loops   int
+}
+
+// serve runs an edge until ctx is done.
+func (e *env) serve(ctx context.Context, s site) error {
+	successor, err := edge.OpenSuccessor(e.getenv)
+	if err != nil {
+		return err
+	}
+	err = e.serveAs(ctx, s, successor)
+	if err != nil && successor != nil {
+		successor.Fail(err)
+	}
+	return err
+}
+
+func (e *env) serveAs(ctx context.Context, s site, successor *edge.Successor) error {
+	sockets := listen.NewSet(listen.Options{})
+	if _, err := sockets.Inherit(e.getenv); err != nil {
+		return err
+	}
+	for _, name := range []string{listen.UpgradeEnv, edge.UpgradeEnv, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} {
+		os.Unsetenv(name)
+	}
+	cfg, err := config.Load(s.file, protocols())
+	if err != nil {
+		return err
+	}
+	e.warn(cfg)
+	if successor != nil {
+		if err := successor.Built(); err != nil {
+			return err
+		}
+	}
+	tuneRuntime(s.loops)
+	log := e.log()
+	ed, err := edge.New(edge.Options{Log: log, Version: version, Protocols: protocols(), Loops: s.loops, Sockets: sockets})
+	if err != nil {
+		return err
+	}
+	p := &process{env: e, site: s, edge: ed, notify: listen.NewNotifier(e.getenv), successor: successor}
+	p.ctx, p.stop = context.WithCancel(ctx)
+	defer p.stop()
+	return p.run(cfg, sockets)
+}
+
+// tuneRuntime gives the goroutines that are not loops processors of their own, so that they need not wait until a loop
+// yields.
+func tuneRuntime(loops int) {
+	if loops == 0 {
+		loops = runtime.NumCPU()
+	}
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), loops+2))
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+}
+
+// process is an edge with what stands around it.
+type process struct {
+	env       *env
+	site      site
+	edge      *edge.Edge
+	notify    *listen.Notifier
+	successor *edge.Successor
+
+	ctx  context.Context // done when the process must drain and end
+	stop context.CancelFunc
+	mu   sync.Mutex // one reload or upgrade at a time
+}
+
+func (p *process) run(cfg *config.Config, sockets *listen.Set) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ended, end := context.WithCancel(context.Background())
+	defer end()
+	failed := make(chan error, 2)
+	started := func() {
+		wg.Go(func() { p.failOn(failed, p.edge.Control(ended, p.site.control, p.commands())) })
+		wg.Go(func() { p.failOn(failed, p.serveAdmin(ended, cfg.Admin.Listen, sockets)) })
+		wg.Go(func() { p.signals(ended) })
+		wg.Go(func() { p.watchdog(ended) })
+		if p.successor != nil {
+			p.failOn(failed, p.successor.Serving())
+		}
+		p.notify.Ready(p.summary())
+	}
+	err := p.edge.Run(p.ctx, cfg, started)
+	p.notify.Stopping()
+	end()
+	select {
+	case also := <-failed:
+		err = errors.Join(err, also)
+	default:
+	}
+	return err
+}
+
+// failOn ends the process when a part of it that must run has failed.
+func (p *process) failOn(failed chan<- error, err error) {
+	if err == nil {
+		return
+	}
+	select {
+	case failed <- err:
+	default:
+	}
+	p.stop()
+}
+
+// summary is the status that systemctl shows.
+func (p *process) summary() string {
+	s := p.edge.Status()
+	return fmt.Sprintf("generation %d, %d services", s.Generation, len(s.Services))
+}
+
+// serveAdmin serves the status page and the metrics.
+func (p *process) serveAdmin(ctx context.Context, at netip.AddrPort, sockets *listen.Set) error {
+	if !at.IsValid() {
+		return nil
+	}
+	lease, err := sockets.Stream(listen.Addr{Transport: listen.TCP, AddrPort: at})
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	defer lease.Close()
+	file := os.NewFile(uintptr(lease.FD()), "admin")
+	l, err := net.FileListener(file)
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	s := &http.Server{
+		Handler:           admin.Handler(p.edge, p.edge.Registry(), admin.Options{Version: version, PProf: true}),
+		ReadHeaderTimeout: 5 * time.Second,
+	}
+	stopped := context.AfterFunc(ctx, func() { s.Close() })
+	defer stopped()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin: %w", err)
+	}
+	return nil
+}
+
+// signals reloads on SIGHUP.
+func (p *process) signals(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			if _, err := p.reload(); err != nil {
+				p.env.report(err)
+			}
+		}
+	}
+}
+
+// watchdog tells systemd that the loops turn.
+func (p *process) watchdog(ctx context.Context) {
+	every := p.notify.WatchdogEvery()
+	if every == 0 {
+		return
+	}
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			p.edge.Flows(1) // asks every loop
+			p.notify.Watchdog()
+		}
+	}
+}
+
+func (p *process) commands() edge.Commands {
+	return edge.Commands{Reload: p.reload, Upgrade: p.upgrade, Stop: p.stop}
+}
+
+// reload reads the file again and puts it in service. On error what runs is untouched.
+func (p *process) reload() (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.notify.Reloading()
+	defer func() { p.notify.Ready(p.summary()) }()
+	cfg, err := config.Load(p.site.file, protocols())
+	if err != nil {
+		p.edge.ReloadFailed(err)
+		return "", err
+	}
+	p.env.warn(cfg)
+	switch err := p.edge.Reload(cfg); {
+	case errors.Is(err, edge.ErrNoChange):
+		return "nothing has changed", nil
+	case err != nil:
+		return "", err
+	}
+	return "generation " + strconv.Itoa(p.edge.Status().Generation) + " is in service", nil
+}
+
+// upgrade has the binary at our path take over, and then drains.
+func (p *process) upgrade() (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	binary, err := filepath.Abs(os.Args[0])
+	if err != nil || filepath.Base(os.Args[0]) == os.Args[0] {
+		if binary, err = os.Executable(); err != nil {
+			return "", err
+		}
+	}
+	pid, err := p.edge.Upgrade(binary)
+	if err != nil {
+		return "", err
+	}
+	p.notify.MainPID(pid)
+	time.AfterFunc(100*time.Millisecond, p.stop) // after the answer has been sent
+	return fmt.Sprintf("process %d serves; this one, %d, drains", pid, os.Getpid()), nil
+}

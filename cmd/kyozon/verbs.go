@@ -1,0 +1,99 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"github.com/kyozon/kyozon/config"
+	"github.com/kyozon/kyozon/lab"
+)
+
+func (e *env) checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "check FILE", Short: "Say what is wrong with a site file", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			cfg, err := config.Load(args[0], protocols())
+			if err != nil {
+				return err
+			}
+			e.warn(cfg)
+			_, err = fmt.Fprintf(e.stdout, "%s: fine, %d services\n", args[0], len(cfg.Services))
+			return err
+		},
+	}
+}
+
+// warn prints what is allowed but may not be meant.
+func (e *env) warn(cfg *config.Config) {
+	for _, w := range cfg.Warnings {
+		config.FormatWarning(e.stderr, w, e.colour)
+	}
+}
+
+// verb makes a command that has the running kyozon do something.
+func (e *env) verb(use, short, long string) *cobra.Command {
+	var control string
+	c := &cobra.Command{
+		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var text string
+			if err := ask(c.Context(), control, "POST", "/"+use, &text); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(e.stdout, text)
+			return err
+		},
+	}
+	e.controlFlag(c, &control)
+	return c
+}
+
+func (e *env) reloadCommand() *cobra.Command {
+	return e.verb("reload", "Have the running kyozon read its file again",
+		"Have the running kyozon read its file again. On any mistake it runs on as it was. No connection is lost.")
+}
+
+func (e *env) upgradeCommand() *cobra.Command {
+	return e.verb("upgrade", "Have the binary that is installed now take over",
+		"Start the binary that is installed now in place of the running one, with its listening sockets. The old\n"+
+			"process drains. If the new one fails, the old one goes on.")
+}
+
+func (e *env) stopCommand() *cobra.Command {
+	return e.verb("stop", "Let flows end, then end the running kyozon", "")
+}
+
+func (e *env) labCommand() *cobra.Command {
+	c := &cobra.Command{Use: "lab", Short: "Networks of namespaces with real servers, from a file"}
+	run := &cobra.Command{
+		Use: "run FILE", Short: "Bring a lab up, try every crossing, show the table, take it down", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			f, err := lab.Load(args[0])
+			if err != nil {
+				return err
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			return lab.Run(c.Context(), f, lab.Options{Out: e.stdout, Kyozon: self})
+		},
+	}
+	c.AddCommand(run)
+	return c
+}
+
+func (e *env) manCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "man DIRECTORY", Short: "Write the man pages", Args: cobra.ExactArgs(1), Hidden: true,
+		RunE: func(c *cobra.Command, args []string) error {
+			return doc.GenManTree(c.Root(), &doc.GenManHeader{Title: "KYOZON", Section: "1"}, args[0])
+		},
+	}
+}

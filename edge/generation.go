@@ -1,0 +1,262 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/config"
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/relay"
+	"github.com/kyozon/kyozon/service"
+)
+
+// generation is one configuration while it runs.
+type generation struct {
+	number  int
+	config  *config.Config
+	pools   map[string]map[string]*backend.Pool        // by service and name
+	routes  map[string]map[service.Door]*backend.Route // by service and door
+	servers []service.Server                           // by protocol, in the order of the table
+	guards  map[listen.Addr]*guard                     // who answers at each address
+	fresh   map[listen.Addr]*door                      // doors that the generation before did not have
+}
+
+// build makes the generation of cfg aside. It opens no port that is open already and starts nothing. What it has taken
+// it gives back on error.
+func (e *Edge) build(cfg *config.Config, old *generation) (_ *generation, err error) {
+	g := &generation{number: 1, config: cfg, pools: make(map[string]map[string]*backend.Pool),
+		routes: make(map[string]map[service.Door]*backend.Route), guards: make(map[listen.Addr]*guard),
+		fresh: make(map[listen.Addr]*door)}
+	if old != nil {
+		g.number = old.number + 1
+	}
+	defer func() {
+		if err != nil {
+			g.close()
+			e.sockets.Sweep()
+		}
+	}()
+	for _, s := range cfg.Services {
+		if err := e.buildRoutes(g, s); err != nil {
+			return nil, fmt.Errorf("service %s: %w", s.Name, err)
+		}
+	}
+	if err := e.buildServers(g); err != nil {
+		return nil, err
+	}
+	return g, e.lendDoors(g)
+}
+
+// buildRoutes makes the pools and routes of one service.
+func (e *Edge) buildRoutes(g *generation, s *service.Service) error {
+	pools := make(map[string]*backend.Pool)
+	g.pools[s.Name] = pools
+	for name, spec := range s.Pools {
+		pools[name] = backend.NewPool(backend.PoolOptions{Service: s.Name, Spec: spec, Health: s.Health,
+			Keeper: e.keeper, Book: e.book})
+	}
+	g.routes[s.Name] = make(map[service.Door]*backend.Route)
+	for door, spec := range s.Routes {
+		r, err := backend.NewRoute(s.Name, spec, pools)
+		if err != nil {
+			return err
+		}
+		a := backend.Access{Service: s.Name, Family: door.Family, Allow: s.Allow, Deny: s.Deny, Timeouts: s.Timeouts,
+			Book: e.book, Registry: &e.registry}
+		if e.ledger != nil {
+			a.StandIns, a.Embed = e.ledger, e.settings.Embed
+		}
+		r.Open(a)
+		g.routes[s.Name][door] = r
+	}
+	return nil
+}
+
+// buildServers has each protocol build its services.
+func (e *Edge) buildServers(g *generation) error {
+	for _, p := range e.options.Protocols {
+		var services []*service.Service
+		for _, s := range g.config.Services {
+			if s.Protocol == p.Name {
+				services = append(services, s)
+			}
+		}
+		if len(services) == 0 {
+			continue
+		}
+		if e.kept[p.Name] == nil {
+			e.kept[p.Name] = make(map[string]any)
+		}
+		env := service.NewEnv(service.Env{Log: e.options.Log.With("protocol", p.Name), Loops: e.loops,
+			Route: func(name string, d service.Door) *backend.Route { return g.routes[name][d] }}, e.kept[p.Name])
+		server, err := p.Build(services, env)
+		if err != nil {
+			return fmt.Errorf("protocol %s: %w", p.Name, err)
+		}
+		g.servers = append(g.servers, server)
+		for _, s := range services {
+			for _, l := range s.Listen {
+				h, ok := server.Doors[l.Addr]
+				if !ok {
+					return fmt.Errorf("service %s: %v: %w", s.Name, l.Addr, errNoHandler)
+				}
+				g.guards[l.Addr] = &guard{handler: h, proxy: s.Proxy}
+			}
+		}
+	}
+	return nil
+}
+
+// lendDoors opens the sockets that are not open yet.
+func (e *Edge) lendDoors(g *generation) error {
+	var errs []error
+	for a := range g.guards {
+		if e.doors[a] != nil {
+			continue
+		}
+		d, err := lend(e.sockets, a)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		g.fresh[a] = d
+	}
+	return errors.Join(errs...)
+}
+
+// close gives back what the generation has taken.
+func (g *generation) close() {
+	for _, d := range g.fresh {
+		d.close()
+	}
+	for _, pools := range g.pools {
+		for _, p := range pools {
+			p.Close()
+		}
+	}
+}
+
+// active returns how many flows the generation has.
+func (g *generation) active() (n int64) {
+	for _, doors := range g.routes {
+		for _, r := range doors {
+			n += r.Active()
+		}
+	}
+	return n
+}
+
+// owns says whether a route is one of the generation's.
+func (g *generation) owns(r *backend.Route) bool {
+	for _, own := range g.routes[r.Service] {
+		if own == r {
+			return true
+		}
+	}
+	return false
+}
+
+// serves says whether the generation still has the backend of a flow. Such a flow may go on for as long as it likes:
+// a reload is no reason to end it.
+func (g *generation) serves(f *backend.Flow) bool {
+	for _, p := range g.pools[f.Service()] {
+		for _, b := range p.Backends() {
+			if b.Addr == f.Backend.Addr {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// retire lets the flows of an old generation end. Those whose backend the site no longer has are cut when the drain
+// deadline has passed.
+func (e *Edge) retire(old, g *generation) {
+	e.draining.Add(1)
+	e.wg.Go(func() {
+		defer e.draining.Add(-1)
+		e.await(g.config.Drain, func() bool { return old.active() == 0 })
+		next := e.generation.Load()
+		e.cut(func(f *backend.Flow) bool { return old.owns(f.Route()) && !next.serves(f) })
+		e.await(0, func() bool { return old.active() == 0 })
+		old.close()
+	})
+}
+
+// retireDoor closes a door that the site no longer has: at once to new clients, to UDP flows after the drain.
+func (e *Edge) retireDoor(d *door, g *generation) {
+	d.shut()
+	if d.packets == nil {
+		d.close()
+		e.sockets.Sweep()
+		return
+	}
+	e.wg.Go(func() {
+		e.await(g.config.Drain, func() bool { return d.packets.Len() == 0 })
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		d.close()
+		e.sockets.Sweep()
+	})
+}
+
+// await returns when done says so, the time is up (0 means that it never is), or the edge stops.
+func (e *Edge) await(limit time.Duration, done func() bool) {
+	var late <-chan time.Time
+	if limit > 0 {
+		late = time.After(limit)
+	}
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for !done() {
+		select {
+		case <-look.C:
+		case <-late:
+			return
+		case <-e.ctx.Done():
+			return
+		}
+	}
+}
+
+// active returns how many flows there are in all generations.
+func (e *Edge) active() (n int64) {
+	for _, s := range e.registry.Samples() {
+		n += s.Active
+	}
+	return n
+}
+
+// cut ends the flows that which names.
+func (e *Edge) cut(which func(*backend.Flow) bool) {
+	if e.ctx.Err() != nil {
+		return
+	}
+	e.loops.Do(func(l *relay.Loop) {
+		e.book.Each(l, func(f *backend.Flow) {
+			if f.Cut != nil && which(f) {
+				f.Cut(metrics.Drained)
+			}
+		})
+	})
+}
+
+// families returns the families of the clients that a service has a route for.
+func families(s *service.Service) (all []ip.Family) {
+	for _, f := range []ip.Family{ip.V4, ip.V6} {
+		for d := range s.Routes {
+			if d.Family == f {
+				all = append(all, f)
+				break
+			}
+		}
+	}
+	return all
+}

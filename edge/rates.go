@@ -1,0 +1,67 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package edge
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/metrics"
+)
+
+// rateWindow is how many seconds a rate is taken over.
+const rateWindow = 5
+
+// rates knows how fast the counters have grown of late.
+type rates struct {
+	mu      sync.Mutex
+	samples []map[rateKey]int64 // one a second, the oldest first
+}
+
+type rateKey struct {
+	service  string
+	crossing ip.Crossing
+}
+
+func (r *rates) run(ctx context.Context, registry *metrics.Registry) {
+	every := time.NewTicker(time.Second)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+			r.take(registry)
+		}
+	}
+}
+
+func (r *rates) take(registry *metrics.Registry) {
+	now := make(map[rateKey]int64)
+	for _, s := range registry.Samples() {
+		now[rateKey{s.Service, s.Crossing}] = units(s)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.samples = append(r.samples, now)
+	if len(r.samples) > rateWindow+1 {
+		r.samples = r.samples[1:]
+	}
+}
+
+// units is what the rate of a service counts: requests, or flows where a flow is all there is.
+func units(s metrics.Sample) int64 { return max(s.Requests, s.Opened) }
+
+// of returns flows or requests a second.
+func (r *rates) of(k rateKey) float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := len(r.samples)
+	if n < 2 {
+		return 0
+	}
+	return float64(r.samples[n-1][k]-r.samples[0][k]) / float64(n-1)
+}

@@ -1,0 +1,180 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package edge
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// How one process replaces another. The old one starts the new binary, hands it the listening sockets, and talks to
+// it over a socket pair, a word a line:
+//
+//	new ─ "built" ──▶ old   the file is read, the sockets are there
+//	old ─ "go" ─────▶ new   the old one takes nobody new and has closed the ledger
+//	new ─ "serving" ▶ old   the new one takes clients: the old one drains and ends
+//
+// Clients that come between "go" and "serving" wait in the sockets. If the new one ends or says nothing in time, the
+// old one opens the ledger again and goes on.
+const (
+	// UpgradeEnv names the descriptor of the socket pair in the new process's environment.
+	UpgradeEnv = "KYOZON_UPGRADE_FD"
+
+	upgradePatience = 60 * time.Second
+)
+
+// errUpgrade means that the new process did not get as far as serving.
+var errUpgrade = errors.New("edge: the new process failed; this one goes on")
+
+// Upgrade starts binary with the arguments of this process in its place and returns its process number when it
+// serves. The caller then ends this process by draining it. On error this process runs on.
+func (e *Edge) Upgrade(binary string) (pid int, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	child, talk, err := e.startSuccessor(binary)
+	if err != nil {
+		return 0, fmt.Errorf("upgrade: %w", err)
+	}
+	defer talk.Close()
+	fail := func(err error) (int, error) {
+		child.Process.Kill()
+		child.Wait()
+		return 0, fmt.Errorf("upgrade: %w", err)
+	}
+	words := bufio.NewReader(talk)
+	if err := expect(talk, words, "built"); err != nil {
+		return fail(err)
+	}
+	if err := e.standBackLocked(); err != nil {
+		e.standUpLocked()
+		return fail(err)
+	}
+	_, err = talk.Write([]byte("go\n"))
+	if err == nil {
+		err = expect(talk, words, "serving")
+	}
+	if err != nil {
+		pid, err = fail(err)
+		return pid, errors.Join(err, e.standUpLocked())
+	}
+	e.routing.keep()
+	e.replaced = true
+	go child.Wait() // it outlives us; if it ends first, it must not stay a zombie
+	return child.Process.Pid, nil
+}
+
+func (e *Edge) startSuccessor(binary string) (*exec.Cmd, *os.File, error) {
+	files, env, err := e.sockets.Files()
+	if err != nil {
+		return nil, nil, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "upgrade"), os.NewFile(uintptr(pair[1]), "upgrade")
+	child := exec.Command(binary, os.Args[1:]...)
+	child.Stdout, child.Stderr = os.Stdout, os.Stderr
+	child.ExtraFiles = append(files, theirs)
+	child.Env = append(os.Environ(), env, fmt.Sprintf("%s=%d", UpgradeEnv, 3+len(files)))
+	err = child.Start()
+	for _, f := range child.ExtraFiles {
+		f.Close()
+	}
+	if err != nil {
+		ours.Close()
+		return nil, nil, err
+	}
+	return child, ours, nil
+}
+
+// expect waits for one word.
+func expect(talk *os.File, words *bufio.Reader, want string) error {
+	talk.SetReadDeadline(time.Now().Add(upgradePatience))
+	got, err := words.ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("%w: waited for %q: %v", errUpgrade, want, err)
+	}
+	if got = strings.TrimSpace(got); got != want {
+		return fmt.Errorf("%w: %s", errUpgrade, got)
+	}
+	return nil
+}
+
+// standBackLocked takes nobody new and lets another process have the ledger.
+func (e *Edge) standBackLocked() error {
+	for _, d := range e.doors {
+		d.pause()
+	}
+	if e.ledger == nil {
+		return nil
+	}
+	return e.ledger.Release()
+}
+
+// standUpLocked undoes standBackLocked.
+func (e *Edge) standUpLocked() error {
+	var errs []error
+	if e.ledger != nil {
+		store, err := openStore(e.generation.Load().config)
+		if err == nil {
+			err = e.ledger.Resume(store)
+			e.store = store
+		}
+		errs = append(errs, err)
+	}
+	for _, d := range e.doors {
+		errs = append(errs, d.serve(e.loops, d.guard.Load()))
+	}
+	return errors.Join(errs...)
+}
+
+// Successor is the new process's end of an upgrade.
+type Successor struct {
+	talk  *os.File
+	words *bufio.Reader
+}
+
+// OpenSuccessor returns the talk with the process that this one replaces, or nil if there is none.
+func OpenSuccessor(getenv func(string) string) (*Successor, error) {
+	text := getenv(UpgradeEnv)
+	if text == "" {
+		return nil, nil
+	}
+	var fd int
+	if _, err := fmt.Sscan(text, &fd); err != nil {
+		return nil, fmt.Errorf("%s is %q, want a descriptor", UpgradeEnv, text)
+	}
+	unix.CloseOnExec(fd)
+	unix.SetNonblock(fd, true)
+	talk := os.NewFile(uintptr(fd), "upgrade")
+	return &Successor{talk: talk, words: bufio.NewReader(talk)}, nil
+}
+
+// Built says that the configuration is good and the sockets are here, and waits until the old process has stood back.
+func (s *Successor) Built() error {
+	if _, err := s.talk.WriteString("built\n"); err != nil {
+		return fmt.Errorf("upgrade: %w", err)
+	}
+	return expect(s.talk, s.words, "go")
+}
+
+// Serving says that this process takes clients.
+func (s *Successor) Serving() error {
+	_, err := s.talk.WriteString("serving\n")
+	return errors.Join(err, s.talk.Close())
+}
+
+// Fail says why this process cannot replace the old one.
+func (s *Successor) Fail(cause error) {
+	s.talk.WriteString(strings.ReplaceAll(cause.Error(), "\n", "; ") + "\n") // the old one may be gone
+	s.talk.Close()
+}

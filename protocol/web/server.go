@@ -1,0 +1,242 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package web
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/certs"
+	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/protocol/web/http1"
+	"github.com/kyozon/kyozon/relay"
+	"github.com/kyozon/kyozon/service"
+)
+
+// certificatesEvery is how often certificate files are looked at.
+const certificatesEvery = 5 * time.Second
+
+// fronts is what outlives the generations: the fronts by address, and the loops' scratch space.
+type fronts struct {
+	byAddr    map[listen.Addr]*front
+	scratch   []scratch
+	exchanges exchanges
+}
+
+// scratch is where a loop renders what it writes.
+type scratch struct {
+	out [48 << 10]byte
+	_   [64]byte
+}
+
+// front is one address that clients come to.
+type front struct {
+	all     *fronts
+	current atomic.Pointer[table]
+}
+
+// table is what a front serves in one generation. It is immutable.
+type table struct {
+	hosts    map[string]*site // by name
+	wild     map[string]*site // by what follows "*."
+	fallback *site            // takes what no other does; may be nil
+	tls      *tls.Config      // nil if the front speaks plain HTTP
+	limits   http1.Limits
+	timeouts Timeouts
+	ending   atomic.Bool // nobody follows: connections close after their request
+}
+
+// site is one service at one front.
+type site struct {
+	name        string
+	route       *backend.Route
+	idle        time.Duration
+	passThrough bool
+	response    time.Duration
+}
+
+// build makes the tables of all services.
+func build(services []*service.Service, env service.Env) (service.Server, error) {
+	kept := service.Keep(env, "fronts", func() *fronts {
+		return &fronts{byAddr: make(map[listen.Addr]*front), scratch: make([]scratch, env.Loops.Len())}
+	})
+	b := &builder{env: env, tables: make(map[listen.Addr]*table), pairs: make(map[listen.Addr][]certs.Pair)}
+	for _, s := range services {
+		for _, l := range s.Listen {
+			if err := b.add(s, l); err != nil {
+				return service.Server{}, fmt.Errorf("service %s: %w", s.Name, err)
+			}
+		}
+	}
+	stores, err := b.openCertificates()
+	if err != nil {
+		return service.Server{}, err
+	}
+	server := service.Server{Doors: make(map[listen.Addr]service.Handler)}
+	fresh := make(map[listen.Addr]*front)
+	for a := range b.tables {
+		f := kept.byAddr[a]
+		if f == nil {
+			f = &front{all: kept}
+		}
+		fresh[a] = f
+		server.Doors[a] = service.Handler{Conn: f.accept}
+	}
+	server.Start = func() { kept.start(b.tables, fresh) }
+	server.Drain = func(last bool) { drain(env.Loops, b.tables, last) }
+	server.Run = func(ctx context.Context) { watch(ctx, stores, env.Log) }
+	return server, nil
+}
+
+// builder collects what the services of one generation say about each address.
+type builder struct {
+	env    service.Env
+	tables map[listen.Addr]*table
+	pairs  map[listen.Addr][]certs.Pair
+}
+
+// add puts a service into the table of one of its listens.
+func (b *builder) add(s *service.Service, l service.Listen) error {
+	o := s.Options.(*Options) // made by our own Protocol
+	t := b.tables[l.Addr]
+	if t == nil {
+		t = &table{hosts: make(map[string]*site), wild: make(map[string]*site), limits: o.Limits.machine(), timeouts: o.Timeouts}
+		b.tables[l.Addr] = t
+	}
+	st := &site{name: s.Name, route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()}),
+		idle: s.Timeouts.Idle, response: o.Timeouts.Response}
+	if !o.plain(l.AddrPort.Port()) {
+		if t.tls == nil {
+			t.tls = new(tls.Config)
+		}
+		st.passThrough = o.TLS.PassThrough
+		if !st.passThrough {
+			b.pairs[l.Addr] = append(b.pairs[l.Addr], o.TLS.pairs()...)
+		}
+	}
+	return t.add(st, o.Hosts)
+}
+
+func (t *TLS) pairs() []certs.Pair {
+	all := []certs.Pair{{Certificate: string(t.Certificate), Key: string(t.Key)}}
+	for _, p := range t.Also {
+		all = append(all, certs.Pair{Certificate: string(p.Certificate), Key: string(p.Key)})
+	}
+	return all
+}
+
+// errHostTaken means that a request could belong to two services.
+var errHostTaken = errors.New("another service at the same address has it")
+
+func (t *table) add(s *site, hosts []string) error {
+	if len(hosts) == 0 {
+		if t.fallback != nil {
+			return fmt.Errorf("no hosts: %w", errHostTaken)
+		}
+		t.fallback = s
+	}
+	for _, h := range hosts {
+		m, name := t.hosts, h
+		if len(h) > 2 && h[:2] == "*." {
+			m, name = t.wild, h[2:]
+		}
+		if m[name] != nil {
+			return fmt.Errorf("host %s: %w", h, errHostTaken)
+		}
+		m[name] = s
+	}
+	return nil
+}
+
+// site returns the service of a host, which is in lower case; nil if there is none.
+func (t *table) site(host []byte) *site {
+	if s := t.hosts[string(host)]; s != nil {
+		return s
+	}
+	if len(t.wild) > 0 {
+		for i, c := range host {
+			if c != '.' {
+				continue
+			}
+			if s := t.wild[string(host[i+1:])]; s != nil {
+				return s
+			}
+			break
+		}
+	}
+	return t.fallback
+}
+
+// openCertificates loads the certificates of each address that ends TLS.
+func (b *builder) openCertificates() (stores []*certs.Store, err error) {
+	for a, pairs := range b.pairs {
+		store, err := certs.Open(pairs)
+		if err != nil {
+			return nil, fmt.Errorf("%v: %w", a, err)
+		}
+		for _, i := range store.Infos() {
+			if text := i.Warning(time.Now()); text != "" {
+				b.env.Log.Warn(text, "certificate", i.Files.Certificate)
+			}
+		}
+		b.tables[a].tls = store.Config("http/1.1")
+		stores = append(stores, store)
+	}
+	return stores, nil
+}
+
+// start puts the tables into service.
+func (f *fronts) start(tables map[listen.Addr]*table, fresh map[listen.Addr]*front) {
+	for a, t := range tables {
+		fresh[a].current.Store(t)
+	}
+	f.byAddr = fresh
+}
+
+// watch takes changed certificate files until ctx is done.
+func watch(ctx context.Context, stores []*certs.Store, log *slog.Logger) {
+	done := make(chan struct{})
+	for _, s := range stores {
+		go func() {
+			s.Run(ctx, certificatesEvery, func(p certs.Pair, err error) {
+				if err != nil {
+					log.Error("changed certificate not taken", "certificate", p.Certificate, "err", err)
+					return
+				}
+				log.Info("changed certificate taken", "certificate", p.Certificate)
+			})
+			done <- struct{}{}
+		}()
+	}
+	for range stores {
+		<-done
+	}
+}
+
+// drain ends what waits for nothing: the connections between two requests whose front has no successor, and, of the
+// others, the backend connections that they hold for their next request.
+func drain(loops *relay.Loops, tables map[listen.Addr]*table, last bool) {
+	mine := make(map[*table]bool)
+	for _, t := range tables {
+		mine[t] = true
+	}
+	loops.Do(func(l *relay.Loop) {
+		l.Each(func(c *relay.Conn) {
+			if h, ok := c.Handler().(*conn); ok && h.client == c {
+				h.drain(mine, last)
+			}
+		})
+	})
+}
+
+// client describes who has connected.
+func client(c *relay.Conn) backend.Client {
+	return backend.Client{Addr: c.Remote(), Dialled: c.Local()}
+}

@@ -1,0 +1,82 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package web
+
+import (
+	"crypto/tls"
+
+	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/certs"
+	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/relay"
+)
+
+// accept begins to serve a client.
+func (f *front) accept(c *relay.Conn) {
+	t := f.current.Load()
+	if t.tls == nil {
+		f.serve(c, false)
+		return
+	}
+	c.SetHandler(&hello{front: f, table: t})
+	c.SetTimeout(t.timeouts.Request)
+}
+
+// hello waits for a client's ClientHello, which says whether TLS is ended here or passed through.
+type hello struct {
+	front *front
+	table *table
+}
+
+// Data implements relay.Handler.
+func (h *hello) Data(c *relay.Conn, p []byte) int {
+	hello, n, err := certs.ParseHello(p)
+	if err != nil {
+		c.Abort() // not TLS, or not as the RFC has it
+		return len(p)
+	}
+	if n == 0 {
+		return 0
+	}
+	s := h.table.site([]byte(hello.ServerName))
+	if s != nil && s.passThrough {
+		s.pass(c)
+		return 0
+	}
+	c.SetHandler(handshaking{})
+	c.StartServerTLS(h.table.tls, func(tls.ConnectionState) { h.front.serve(c, true) })
+	return 0
+}
+
+// Event implements relay.Handler.
+func (h *hello) Event(c *relay.Conn, _ relay.Event) { c.Abort() }
+
+// Closed implements relay.Handler.
+func (h *hello) Closed(*relay.Conn, error) {}
+
+// handshaking handles a client during the TLS handshake.
+type handshaking struct{}
+
+func (handshaking) Data(_ *relay.Conn, p []byte) int   { return 0 }
+func (handshaking) Event(c *relay.Conn, _ relay.Event) { c.Abort() }
+func (handshaking) Closed(*relay.Conn, error)          {}
+
+// pass hands a client, whose ClientHello is still unread, to a backend as it is.
+func (s *site) pass(c *relay.Conn) {
+	c.SetHandler(handshaking{})
+	c.SetTimeout(0)
+	c.Pause()
+	s.route.Dial(c.Loop(), client(c), false, func(f *backend.Flow, err error) {
+		switch {
+		case err != nil:
+			c.Abort()
+		case c.IsClosed():
+			f.Conn.Abort()
+			f.End(metrics.Counts{}, metrics.ClientReset)
+		default:
+			p := relay.Splice(c, f.Conn, s.idle, f.End)
+			f.Counts, f.Cut = p.Counts, p.Cut
+		}
+	})
+}
