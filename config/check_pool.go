@@ -1,0 +1,122 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/ip"
+)
+
+// pools checks the servers of each pool and whether they can be told who the client is as the pool says.
+func (c *checker) pools(f *serviceFile) {
+	for i := range f.Pools.entries {
+		name, p := f.Pools.entries[i].name, &f.Pools.entries[i].value
+		c.servers(p)
+		c.handover(f, p)
+		if f.kind == nil || backend.Source(p.Source.value) != backend.SourceClient {
+			continue
+		}
+		c.source(f, name, p, ip.Crossing{Client: ip.V6, Backend: ip.V4})
+		c.source(f, name, p, ip.Crossing{Client: ip.V4, Backend: ip.V6})
+	}
+}
+
+func (c *checker) servers(p *poolFile) {
+	first := make(map[netip.AddrPort]*node)
+	for _, s := range p.Servers {
+		a := s.Address.value
+		if !a.IsValid() {
+			continue
+		}
+		if why := unusable(a.Addr()); why != "" {
+			c.fail(s.Address.node, "%s is %s; no server can have it", a.Addr(), why)
+		}
+		if a.Addr().IsUnspecified() {
+			c.fail(s.Address.node, "%s is no server's address; write the address itself", a.Addr())
+		}
+		if before := first[a]; before != nil {
+			c.fail(s.Address.node, "%s is in this pool twice; the first is in line %d", a, before.line)
+			continue
+		}
+		first[a] = s.Address.node
+	}
+}
+
+// handover checks what the protocol can do, and what it is told to carry.
+func (c *checker) handover(f *serviceFile, p *poolFile) {
+	h := backend.Handover(p.Handover.value)
+	if n := p.Handover.node; n != nil && !n.bad && f.kind != nil &&
+		h != backend.HandoverNone && !slices.Contains(f.kind.Handovers, h) {
+		can := []string{p.Handover.value.words()[backend.HandoverNone]}
+		for _, h := range f.kind.Handovers {
+			can = append(can, p.Handover.value.words()[h])
+		}
+		c.fail(n, "%s cannot do %s; write %s", f.kind.Name, n.text, enumerate(can, "or"))
+	}
+	n := p.Carry.node
+	switch {
+	case n == nil || n.bad:
+	case h == backend.HandoverNone && (p.Handover.node == nil || !p.Handover.node.bad):
+		c.fail(n, "has no effect without a handover; add one, or remove this")
+	case backend.Carry(p.Carry.value) == backend.CarryStandIn && c.file.Addresses.Ledger == nil:
+		c.fail(n, "needs addresses.ledger, for that is where stand-ins come from")
+	}
+}
+
+// source checks that there are addresses for the clients of one crossing, if the pool has any.
+func (c *checker) source(f *serviceFile, name string, p *poolFile, x ip.Crossing) {
+	server := slices.IndexFunc(p.Servers, func(s serverFile) bool {
+		return s.Address.value.IsValid() && ip.FamilyOf(s.Address.value.Addr()) == x.Backend
+	})
+	if server < 0 || !f.sends(x.Client, name) {
+		return
+	}
+	ledger, a := c.file.Addresses.Ledger, p.Servers[server].Address.value
+	switch {
+	case x.Client == ip.V6 && ledger == nil:
+		c.fail(p.Source.node, "needs addresses.ledger, for IPv6 clients meet the IPv4 server %s here", a)
+	case x.Client == ip.V4 && (ledger == nil || ledger.Embed.node == nil):
+		c.fail(p.Source.node, "needs addresses.ledger.embed, for IPv4 clients meet the IPv6 server %s here", a)
+	case x.Client == ip.V4:
+		c.embedding(f, ledger)
+	}
+}
+
+// sends says whether clients of a family may come to a pool.
+func (f *serviceFile) sends(family ip.Family, pool string) bool {
+	if !f.listensTo(family) {
+		return false
+	}
+	for _, r := range f.Clients.family(family).routes() {
+		if slices.ContainsFunc(r.pools(), func(n *node) bool { return n.text == pool }) {
+			return true
+		}
+	}
+	return false
+}
+
+// embedding checks that private IPv4 addresses are not embedded in the well-known prefix. RFC 6052 §3.1.
+func (c *checker) embedding(f *serviceFile, ledger *ledgerFile) {
+	if ledger.Embed.node.bad || !in(ledger.Embed.value, wellKnown6) {
+		return
+	}
+	var private []netip.Prefix
+	for _, p := range f.Listen.places {
+		if a := p.addr.value; a.IsValid() && isPrivate(host(a.Addr())) {
+			private = append(private, host(a.Addr()))
+		}
+	}
+	for _, p := range f.Allow.list {
+		if isPrivate(p.value) {
+			private = append(private, p.value)
+		}
+	}
+	if len(private) > 0 {
+		c.fail(ledger.Embed.node, "%s must not stand for private IPv4 addresses, such as clients of %s (RFC 6052 §3.1); "+
+			"use a /96 of your own", wellKnown6, private[0])
+	}
+}

@@ -1,0 +1,256 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"time"
+
+	"github.com/kyozon/kyozon/service"
+)
+
+// The structs of this file are the site file as it is written. Their comments are the reference: Document makes
+// docs/config.md of them and Schema the descriptions that an editor shows.
+
+// A site file describes everything that kyozon runs on one machine. It is YAML, read strictly: a key that is not
+// listed here is a mistake. Durations have a unit (500ms, 5s, 2m, 36d), percentages the sign (20%), sizes a unit
+// (16KiB). An IPv6 address with a port must be quoted: "[2001:db8::10]:443". File names are relative to the site
+// file. Anchors, aliases and tags of YAML are not used.
+type siteFile struct {
+	// What the site is called, on the status page and in reports.
+	Site located[string] `yaml:"site,required"`
+
+	// The addresses that belong to the whole site.
+	Addresses addressesFile `yaml:"addresses"`
+
+	// What clients reach, by name. The name is the `service` label of metrics and log lines.
+	Services dict[serviceFile] `yaml:"services,required"`
+
+	// Where kyozon keeps what must outlive it.
+	State stateFile `yaml:"state"`
+
+	// Where the status page and the metrics are.
+	Admin adminFile `yaml:"admin"`
+
+	// How long running flows may go on after a reload or a stop before they are cut.
+	Drain located[time.Duration] `yaml:"drain" range:"1s.."`
+}
+
+func (f *siteFile) setDefaults() { f.Drain.value = time.Minute }
+
+// The addresses that belong to the whole site.
+type addressesFile struct {
+	// The global IPv4 addresses of the site: all there will ever be. The status page and the plan count them.
+	GlobalIPv4 []address `yaml:"global-ipv4"`
+
+	// The addresses by which servers know clients of the other family. Needed by pools with `source: client`.
+	Ledger *ledgerFile `yaml:"ledger"`
+}
+
+// The addresses by which servers know clients of the other family: each IPv6 prefix has one stable IPv4 address
+// that stands in for it, and each IPv4 client an IPv6 address that it is embedded in.
+type ledgerFile struct {
+	// The IPv4 network that stand-ins come from, from /8 to /30. The servers' gateway must route it to this machine.
+	// It must overlap nothing else: no server, no listen, no network that is trusted by its address.
+	Pool network `yaml:"pool,required"`
+
+	// The length of the IPv6 prefix that has one stand-in: 64, 56 or 48.
+	Prefix located[int] `yaml:"prefix"`
+
+	// How long an unused stand-in stays reserved for its prefix. Keep it longer than the servers' logs and bans.
+	Keep located[time.Duration] `yaml:"keep" range:"1h.."`
+
+	// The IPv6 /96 in which an IPv6-only server sees an IPv4 client (RFC 6052). The servers' gateway must route it to
+	// this machine.
+	Embed network `yaml:"embed"`
+}
+
+func (f *ledgerFile) setDefaults() {
+	f.Prefix.value = 64
+	f.Keep.value = 36 * 24 * time.Hour
+}
+
+// Where kyozon keeps what must outlive it.
+type stateFile struct {
+	// The directory of the ledger and of all other state. One process at a time can use it.
+	Directory located[service.Path] `yaml:"directory"`
+}
+
+func (f *stateFile) setDefaults() { f.Directory.value = "/var/lib/kyozon" }
+
+// Where the status page, its JSON twins, the metrics and the health pages are. The page needs no password: leave it
+// on loopback, or keep strangers away from it.
+type adminFile struct {
+	// An address with a port, or `off`.
+	Listen adminListen `yaml:"listen"`
+}
+
+// One thing clients reach, and the servers behind it. Beside the keys below it has a section that bears the name of
+// its protocol and holds what only that protocol understands.
+type serviceFile struct {
+	// The protocol that clients speak: a name that `kyozon protocols` lists.
+	Protocol located[string] `yaml:"protocol,required"`
+
+	// Who owns which layer, for the plan: nothing is run differently.
+	Hosting located[hosting] `yaml:"hosting"`
+
+	// Where clients come.
+	Listen listenFile `yaml:"listen,required"`
+
+	// The sets of servers, by name.
+	Pools dict[poolFile] `yaml:"pools,required"`
+
+	// Which clients are served by which pools.
+	Clients clientsFile `yaml:"clients,required"`
+
+	// The networks whose clients may come in: `any`, or networks and addresses.
+	Allow networks `yaml:"allow"`
+
+	// The networks whose clients may not come in, even if they are allowed.
+	Deny networks `yaml:"deny"`
+
+	// The networks whose connections begin with a PROXY protocol header, which is believed: the load balancers in
+	// front. Connections from elsewhere are taken as they are.
+	ProxyFrom networks `yaml:"proxy-from"`
+
+	// How servers are asked whether they are well.
+	Health healthFile `yaml:"health"`
+
+	// The deadlines of a flow.
+	Timeouts timeoutsFile `yaml:"timeouts"`
+
+	node    *node
+	kind    *service.Protocol // nil if unknown
+	section *node             // of the protocol
+	service *service.Service  // as completed
+}
+
+// Where clients come: an address with a port, a list of them, or, for a protocol with several kinds of listens, a
+// mapping from the kind to one or several. An address has one family: `[::]:80` means all IPv6 addresses of the
+// machine and no IPv4.
+type listenFile struct {
+	node   *node
+	places []listenPlace
+}
+
+// A set of servers. In short: the list of servers alone.
+type poolFile struct {
+	// The servers.
+	Servers []serverFile `yaml:"servers,required"`
+
+	// The address that a server sees as its peer. `edge`: one of this machine. `client`: the client's own where the
+	// families are the same, else its stand-in or its embedding from the ledger; the servers then need a route back
+	// to this machine for it.
+	Source located[source] `yaml:"source"`
+
+	// How the protocol tells the server who the client is. Which of them a protocol can do is in its own documentation.
+	Handover located[handover] `yaml:"handover"`
+
+	// The address that a handover carries: the client's own, or, for a server that refuses IPv6 addresses, its stand-in.
+	Carry located[carry] `yaml:"carry"`
+
+	// How a server is chosen. `hash` sends each client prefix to the same server while the servers are the same.
+	Pick located[pick] `yaml:"pick"`
+}
+
+// A server. In short: its address alone.
+type serverFile struct {
+	// The address and the port.
+	Address located[addrPort] `yaml:"address,required"`
+
+	// Its part of the flows, relative to the other servers of the pool.
+	Weight located[int] `yaml:"weight" range:"1..256"`
+
+	// How many flows it may have at once; when they are reached it is passed over. No limit where nothing is written.
+	MaxFlows located[int] `yaml:"max-flows" range:"1..1000000"`
+
+	// Whether it takes no new flows, so that it can be removed when the last one has ended.
+	Drain located[bool] `yaml:"drain"`
+}
+
+func (f *serverFile) setDefaults() { f.Weight.value = 1 }
+
+// Which clients are served by which pools. Each family that comes to a listen needs its route.
+type clientsFile struct {
+	// The route of IPv4 clients.
+	IPv4 familyFile `yaml:"ipv4"`
+
+	// The route of IPv6 clients.
+	IPv6 familyFile `yaml:"ipv6"`
+}
+
+// The route of one family: a route for all listens, or, where the listens have names, a mapping from the name to the
+// route of that listen.
+type familyFile struct {
+	node  *node
+	all   *routeFile
+	named []entry[routeFile]
+}
+
+// Where clients go. In short: the name of the pool that serves all of them.
+type routeFile struct {
+	// The part of the clients that each pool serves, together 100%. A client prefix stays with its pool, and raising a
+	// share moves only the clients that are newly part of it.
+	Share dict[located[service.Percent]] `yaml:"share,required"`
+
+	// The pools to try, in order, when the client's pool has no server that can take it.
+	Fallback []located[string] `yaml:"fallback"`
+
+	node *node
+}
+
+// How servers are asked whether they are well, and when they are passed over without being asked.
+type healthFile struct {
+	// The time between two questions, or `never`. A server of a UDP service is asked only where this is written: over
+	// TCP, on its port.
+	Every located[interval] `yaml:"every"`
+
+	// How long to wait for an answer.
+	Timeout located[time.Duration] `yaml:"timeout" range:"1ms.."`
+
+	// How many good answers in a row make a server up again.
+	Rise located[int] `yaml:"rise" range:"1..100"`
+
+	// How many bad answers in a row make it down.
+	Fall located[int] `yaml:"fall" range:"1..100"`
+
+	// The path to ask for over HTTP. Where nothing is written, a connection is enough.
+	HTTP located[string] `yaml:"http"`
+
+	// The Host header of the question over HTTP. Where nothing is written, the server's address.
+	Host located[string] `yaml:"host"`
+
+	// The HTTP status codes that are well: one, or the lowest and the highest.
+	Status located[statusRange] `yaml:"status"`
+
+	// How many connects of clients may fail in a row until a server is passed over without being asked; 0 for never.
+	Eject located[int] `yaml:"eject" range:"0..1000"`
+
+	// How long it is then passed over.
+	EjectFor located[time.Duration] `yaml:"eject-for" range:"1ms.."`
+
+	// The time over which a recovered server's part of the flows grows to its whole.
+	SlowStart located[time.Duration] `yaml:"slow-start"`
+}
+
+func (f *healthFile) setDefaults() {
+	f.Every.value = interval(2 * time.Second)
+	f.Timeout.value = time.Second
+	f.Rise.value, f.Fall.value = 2, 3
+	f.Status.value = statusRange{200, 399}
+	f.Eject.value, f.EjectFor.value = 3, 10*time.Second
+}
+
+// The deadlines of a flow.
+type timeoutsFile struct {
+	// How long a server may take to accept a connection before the next one is tried.
+	Connect located[time.Duration] `yaml:"connect" range:"1ms.."`
+
+	// How long a flow may be silent in both directions before it is ended.
+	Idle located[time.Duration] `yaml:"idle" range:"1s.."`
+}
+
+func (f *timeoutsFile) setDefaults() {
+	f.Connect.value = 5 * time.Second
+	f.Idle.value = 5 * time.Minute
+}

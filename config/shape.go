@@ -1,0 +1,268 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kyozon/kyozon/service"
+)
+
+// This file holds what may be written in more than one way, and the words.
+
+// Addresses with their place. They are distinct types so that file.go reads as the file does.
+type (
+	address  = located[netip.Addr]
+	network  = located[netip.Prefix]
+	addrPort = netip.AddrPort
+)
+
+// The words of the file, each the index of a constant of package backend.
+type (
+	source   uint8
+	handover uint8
+	carry    uint8
+	pick     uint8
+	hosting  uint8
+)
+
+func (source) words() []string { return []string{"edge", "client"} }
+func (handover) words() []string {
+	return []string{"none", "header", "proxy-v1", "proxy-v2", "xclient", "id", "auto"}
+}
+func (carry) words() []string   { return []string{"client", "stand-in"} }
+func (pick) words() []string    { return []string{"round-robin", "fewest-flows", "hash"} }
+func (hosting) words() []string { return []string{"shared", "vps", "dedicated", "housing"} }
+
+// shape reads a service: its protocol comes first, for it says which section the service may have.
+func (f *serviceFile) shape(d *decoder, n *node) {
+	f.node = n
+	if !d.is(n, mapping) {
+		return
+	}
+	names := d.protocolNames()
+	name := ""
+	if p := n.get("protocol"); p != nil {
+		name = p.text
+	}
+	i := slices.Index(names, name)
+	if i < 0 {
+		d.structure(n, reflect.ValueOf(f).Elem(), append(names, name)...) // its section may be any
+		if p := f.Protocol.node; p != nil && !p.bad {
+			d.fail(p, "unknown protocol %q; known here: %s", name, enumerate(names, "and"))
+		}
+		return
+	}
+	d.structure(n, reflect.ValueOf(f).Elem(), name)
+	f.kind = &d.protocols[i]
+	f.section = n.get(name)
+	if f.section == nil { // its defaults may do, if nothing in it is required
+		key := *n.name()
+		key.text, key.parent = name, n
+		f.section = &node{kind: mapping, line: key.line, column: key.column, key: &key, parent: n}
+	}
+}
+
+func (d *decoder) protocolNames() []string {
+	var names []string
+	for _, p := range d.protocols {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+// listenPlace is one address of a listen. The name is empty where listens have none.
+type listenPlace struct {
+	name string
+	key  *node // of the name
+	addr located[netip.AddrPort]
+}
+
+func (f *listenFile) shape(d *decoder, n *node) {
+	f.node = n
+	if n.kind != mapping {
+		f.add(d, n, nil)
+		return
+	}
+	for _, p := range d.unique(n) {
+		if p.value.kind == mapping {
+			d.is(p.value, list)
+			continue
+		}
+		f.add(d, p.value, p.key)
+	}
+}
+
+// add takes one address or a list of them.
+func (f *listenFile) add(d *decoder, n, key *node) {
+	if n.kind == list && len(n.items) == 0 {
+		d.fail(n, "must not be empty")
+	}
+	for _, item := range oneOrMore(n) {
+		place := listenPlace{key: key}
+		if key != nil {
+			place.name = key.text
+		}
+		d.value(item, reflect.ValueOf(&place.addr).Elem())
+		f.places = append(f.places, place)
+	}
+}
+
+// oneOrMore returns the items of a list, or what is written instead of a list of one.
+func oneOrMore(n *node) []*node {
+	if n.kind == list {
+		return n.items
+	}
+	return []*node{n}
+}
+
+func (f *poolFile) shape(d *decoder, n *node) {
+	servers := n
+	if n.kind == list {
+		d.slice(n, reflect.ValueOf(&f.Servers).Elem())
+	} else {
+		d.structure(n, reflect.ValueOf(f).Elem())
+		servers = n.get("servers")
+	}
+	if servers != nil && servers.kind == list && len(servers.items) == 0 {
+		d.fail(servers, "must not be empty")
+	}
+}
+
+func (f *serverFile) shape(d *decoder, n *node) {
+	if n.kind == scalar {
+		d.value(n, reflect.ValueOf(&f.Address).Elem())
+		return
+	}
+	d.structure(n, reflect.ValueOf(f).Elem())
+}
+
+func (f *familyFile) shape(d *decoder, n *node) {
+	f.node = n
+	if n.kind != mapping || n.get("share") != nil || n.get("fallback") != nil {
+		f.all = new(routeFile)
+		d.value(n, reflect.ValueOf(f.all).Elem())
+		return
+	}
+	if len(n.pairs) == 0 {
+		d.fail(n, "must not be empty")
+	}
+	for _, p := range d.unique(n) {
+		e := entry[routeFile]{name: p.key.text, key: p.key}
+		d.value(p.value, reflect.ValueOf(&e.value).Elem())
+		f.named = append(f.named, e)
+	}
+}
+
+func (f *routeFile) shape(d *decoder, n *node) {
+	f.node = n
+	if n.kind != scalar {
+		d.structure(n, reflect.ValueOf(f).Elem())
+		return
+	}
+	whole := located[service.Percent]{value: 100, node: n}
+	f.Share = dict[located[service.Percent]]{node: n,
+		entries: []entry[located[service.Percent]]{{name: n.text, key: n, value: whole}}}
+}
+
+// networks is `any`, a network, an address, or a list of them.
+type networks struct {
+	node *node
+	any  bool
+	list []located[netip.Prefix]
+}
+
+func (f *networks) shape(d *decoder, n *node) {
+	f.node = n
+	if n.kind == list && len(n.items) == 0 {
+		d.fail(n, "must not be empty; leave it out or write [any]")
+	}
+	for _, item := range oneOrMore(n) {
+		if item.kind == scalar && item.text == "any" {
+			f.any = true
+			if len(oneOrMore(n)) > 1 {
+				d.fail(item, "any makes the rest of the list meaningless; write one or the other")
+			}
+			continue
+		}
+		f.add(d, item)
+	}
+}
+
+// add takes one network, or one address as the network that holds it alone.
+func (f *networks) add(d *decoder, n *node) {
+	var prefix located[netip.Prefix]
+	if a, err := netip.ParseAddr(n.text); n.kind == scalar && err == nil {
+		if d.canonical(n, a) {
+			f.list = append(f.list, located[netip.Prefix]{value: host(a), node: n})
+		}
+		return
+	}
+	d.value(n, reflect.ValueOf(&prefix).Elem())
+	if prefix.value.IsValid() {
+		f.list = append(f.list, prefix)
+	}
+}
+
+// adminListen is an address with a port, or off.
+type adminListen struct{ located[netip.AddrPort] }
+
+func (f *adminListen) setDefaults() { f.value = netip.MustParseAddrPort("127.0.0.1:8464") }
+
+func (f *adminListen) shape(d *decoder, n *node) {
+	f.value = netip.AddrPort{}
+	if n.kind == scalar && n.text == "off" {
+		f.node = n
+		return
+	}
+	f.located.shape(d, n)
+}
+
+// interval is a duration, or never.
+type interval time.Duration
+
+func (f *interval) shape(d *decoder, n *node) {
+	if n.kind == scalar && n.text == "never" {
+		*f = 0
+		return
+	}
+	d.value(n, reflect.ValueOf((*time.Duration)(f)).Elem())
+	if *f < interval(10*time.Millisecond) && !n.bad {
+		d.fail(n, "must be 10ms or more, or never")
+	}
+}
+
+var errStatus = errors.New("not HTTP status codes; write, for example, 200 or 200-399")
+
+// statusRange is the lowest and the highest of some HTTP status codes. RFC 9110 §15.
+type statusRange [2]int
+
+// UnmarshalText reads "200" or "200-399".
+func (f *statusRange) UnmarshalText(text []byte) error {
+	low, high, ok := strings.Cut(string(text), "-")
+	if !ok {
+		high = low
+	}
+	for i, s := range []string{low, high} {
+		code, err := strconv.Atoi(s)
+		if err != nil || len(s) != 3 || code < 100 || code > 599 {
+			return errStatus
+		}
+		f[i] = code
+	}
+	if f[0] > f[1] {
+		return errStatus
+	}
+	return nil
+}
+
+// String returns, for example, "200-399".
+func (f statusRange) String() string { return fmt.Sprintf("%d-%d", f[0], f[1]) }
