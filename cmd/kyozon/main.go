@@ -71,7 +71,11 @@ func run(ctx context.Context, e *env, args []string) int {
 
 // report prints an error; mistakes in a file with the line they are in.
 func (e *env) report(err error) {
-	if !config.Format(e.stderr, err, e.colour) {
+	mistakes := config.Errors(err)
+	for _, m := range mistakes {
+		m.Format(e.stderr, e.colour)
+	}
+	if len(mistakes) == 0 {
 		fmt.Fprintf(e.stderr, "kyozon: %v\n", err)
 	}
 }

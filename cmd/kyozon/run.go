@@ -120,6 +120,8 @@ type process struct {
 	notify    *listen.Notifier
 	successor *edge.Successor
 
+	then func() // called when the edge serves; may be nil
+
 	ctx  context.Context // done when the process must drain and end
 	stop context.CancelFunc
 	mu   sync.Mutex // one reload or upgrade at a time
@@ -140,6 +142,9 @@ func (p *process) run(cfg *config.Config, sockets *listen.Set) error {
 			p.failOn(failed, p.successor.Serving())
 		}
 		p.notify.Ready(p.summary())
+		if p.then != nil {
+			wg.Go(p.then)
+		}
 	}
 	err := p.edge.Run(p.ctx, cfg, started)
 	p.notify.Stopping()

@@ -32,7 +32,8 @@ func (e *env) checkCommand() *cobra.Command {
 // warn prints what is allowed but may not be meant.
 func (e *env) warn(cfg *config.Config) {
 	for _, w := range cfg.Warnings {
-		config.FormatWarning(e.stderr, w, e.colour)
+		fmt.Fprint(e.stderr, "warning: ")
+		w.Format(e.stderr, e.colour)
 	}
 }
 
