@@ -43,11 +43,14 @@ check: test ## test, and nothing that is generated is stale in git
 
 .PHONY: lint
 lint: tools ## vet, staticcheck and the others of docs/decisions/007-linters.md
-	go vet ./...
-	bin/tools/staticcheck -checks all,-ST1000,-ST1003,-ST1020,-ST1021,-ST1022 ./...
-	bin/tools/lint ./...
-	bin/tools/revive -config tools/revive.toml ./...
-	find . -type d \( -name .git -o -path ./bin \) -prune -o -name '*.go' -print0 -o -name '*.md' -print0 | xargs -0 bin/tools/misspell -error
+	@fail=; \
+	for check in 'go vet' 'bin/tools/staticcheck -checks all,-ST1000,-ST1003,-ST1020,-ST1021,-ST1022' \
+		'bin/tools/lint' 'bin/tools/revive -config tools/revive.toml'; do \
+		echo "$$check ./..."; $$check ./... || fail=1; \
+	done; \
+	echo misspell; find . -type d \( -name .git -o -path ./bin \) -prune -o \( -name '*.go' ! -name '*_test.go' -o -name '*.md' \) -print0 | \
+		xargs -0 bin/tools/misspell -error || fail=1; \
+	test -z "$$fail"
 
 .PHONY: tools
 tools:

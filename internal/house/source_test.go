@@ -106,7 +106,8 @@ func constant(s *source, name string, value ast.Expr, written map[string]bool) b
 	switch v := value.(type) {
 	case *ast.CallExpr:
 		return slices.Contains([]string{"regexp.MustCompile", "template.Must", "strings.NewReplacer"}, callee(v)) ||
-			strings.HasPrefix(callee(v), "netip.")
+			strings.HasPrefix(callee(v), "netip.") ||
+			strings.HasPrefix(callee(v), "flag.") && s.isTest() // go test reads flags before any test runs
 	case *ast.CompositeLit:
 		switch v.Type.(type) {
 		case *ast.ArrayType, *ast.MapType:

@@ -27,7 +27,7 @@ const (
 	root   = "../.."
 )
 
-var update = flag.Bool("update", false, "rewrite the generated documents instead of comparing them") //house:ok go test reads flags before any test runs
+var update = flag.Bool("update", false, "rewrite the generated documents instead of comparing them")
 
 // source is one Go file of the tree, parsed.
 type source struct {
