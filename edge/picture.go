@@ -73,7 +73,7 @@ func (e *Edge) ledgerStatus() *LedgerStatus {
 // serviceStatus describes one service for one client family.
 func (e *Edge) serviceStatus(g *generation, svc *service.Service, f ip.Family, samples map[rateKey]metrics.Sample) ServiceStatus {
 	s := ServiceStatus{Service: svc.Name, Protocol: svc.Protocol, ClientFamily: f.String(), State: stateOpen,
-		Plane: "user", PlaneReason: "there is no kernel plane yet"}
+		Plane: "user"}
 	for _, l := range svc.Listen {
 		if l.Family() == f {
 			s.Listen = append(s.Listen, l.AddrPort.String())

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/kyozon/kyozon/admin"
 	"github.com/kyozon/kyozon/config"
@@ -130,12 +131,16 @@ type process struct {
 func (p *process) run(cfg *config.Config, sockets *listen.Set) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	page, err := p.lendAdmin(cfg.Admin.Listen, sockets)
+	if err != nil {
+		return err
+	}
 	ended, end := context.WithCancel(context.Background())
 	defer end()
 	failed := make(chan error, 2)
 	started := func() {
 		wg.Go(func() { p.failOn(failed, p.edge.Control(ended, p.site.control, p.commands())) })
-		wg.Go(func() { p.failOn(failed, p.serveAdmin(ended, cfg.Admin.Listen, sockets)) })
+		wg.Go(func() { p.failOn(failed, p.serveAdmin(ended, page)) })
 		wg.Go(func() { p.signals(ended) })
 		wg.Go(func() { p.watchdog(ended) })
 		if p.successor != nil {
@@ -146,7 +151,7 @@ func (p *process) run(cfg *config.Config, sockets *listen.Set) error {
 			wg.Go(p.then)
 		}
 	}
-	err := p.edge.Run(p.ctx, cfg, started)
+	err = p.edge.Run(p.ctx, cfg, started)
 	p.notify.Stopping()
 	end()
 	select {
@@ -175,18 +180,31 @@ func (p *process) summary() string {
 	return fmt.Sprintf("generation %d, %d services", s.Generation, len(s.Services))
 }
 
-// serveAdmin serves the status page and the metrics.
-func (p *process) serveAdmin(ctx context.Context, at netip.AddrPort, sockets *listen.Set) error {
+// lendAdmin leases the socket of the status page; nil if there is to be none.
+func (p *process) lendAdmin(at netip.AddrPort, sockets *listen.Set) (*listen.Lease, error) {
 	if !at.IsValid() {
-		return nil
+		return nil, nil
 	}
 	lease, err := sockets.Stream(listen.Addr{Transport: listen.TCP, AddrPort: at})
 	if err != nil {
-		return fmt.Errorf("admin: %w", err)
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	return lease, nil
+}
+
+// serveAdmin serves the status page and the metrics.
+func (p *process) serveAdmin(ctx context.Context, lease *listen.Lease) error {
+	if lease == nil {
+		return nil
 	}
 	defer lease.Close()
-	file := os.NewFile(uintptr(lease.FD()), "admin")
+	fd, err := unix.FcntlInt(uintptr(lease.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), "admin")
 	l, err := net.FileListener(file)
+	file.Close()
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
