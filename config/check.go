@@ -37,11 +37,8 @@ func (c *checker) service(f *serviceFile) {
 	c.networks(f)
 	c.health(&f.Health)
 	c.pools(f)
-	if f.kind == nil {
-		return
-	}
 	c.routes(f)
-	if f.node.bad {
+	if f.kind == nil || f.node.bad {
 		return
 	}
 	for _, err := range f.service.Options.Check(f.service) {

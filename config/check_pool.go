@@ -117,6 +117,6 @@ func (c *checker) embedding(f *serviceFile, ledger *ledgerFile) {
 	}
 	if len(private) > 0 {
 		c.fail(ledger.Embed.node, "%s must not stand for private IPv4 addresses, such as clients of %s (RFC 6052 §3.1); "+
-			"use a /96 of your own", wellKnown6, private[0])
+			"use a /96 of your own", wellKnown6, show(private[0]))
 	}
 }

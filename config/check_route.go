@@ -15,17 +15,18 @@ import (
 // routes checks that each family that comes to a listen has a route, that each route has clients, and that its pools
 // are there.
 func (c *checker) routes(f *serviceFile) {
-	clients := f.node.get("clients")
-	if clients == nil || clients.kind != mapping {
+	if f.node == nil || f.node.get("clients") == nil || f.node.get("clients").kind != mapping {
 		return
 	}
-	complete := !clients.bad // before anything is reported below
+	complete := f.kind != nil && !f.node.get("clients").bad // before anything is reported below
 	used := make(map[string]bool)
 	for _, family := range []ip.Family{ip.V4, ip.V6} {
 		if complete {
 			c.missingRoute(f, family)
 		}
-		c.needlessRoute(f, family)
+		if f.kind != nil {
+			c.needlessRoute(f, family)
+		}
 		for _, r := range f.Clients.family(family).routes() {
 			c.route(f, r)
 			for _, p := range r.pools() {
@@ -68,6 +69,9 @@ func (f *routeFile) pools() []*node {
 
 // missingRoute reports the listens whose clients would go nowhere.
 func (c *checker) missingRoute(f *serviceFile, family ip.Family) {
+	if len(f.kind.Listens) == 0 && f.Clients.family(family).named != nil {
+		return // names where there are none: needlessRoute reports them
+	}
 	told := make(map[service.Door]bool)
 	for _, l := range f.Listen.places {
 		if !l.addr.value.IsValid() || ip.FamilyOf(l.addr.value.Addr()) != family {

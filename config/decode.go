@@ -216,6 +216,7 @@ func (d *decoder) structure(n *node, v reflect.Value, others ...string) {
 		return
 	}
 	fields := fieldsOf(v.Type())
+	meant := make(map[string]bool) // keys that others were probably meant to be
 	for _, p := range d.unique(n) {
 		i := slices.IndexFunc(fields, func(f field) bool { return f.key == p.key.text })
 		switch {
@@ -224,11 +225,11 @@ func (d *decoder) structure(n *node, v reflect.Value, others ...string) {
 			d.value(p.value, into)
 			d.limit(p.value, into, fields[i].limits)
 		case !slices.Contains(others, p.key.text):
-			d.unknown(p.key, fields, others)
+			meant[d.unknown(p.key, fields, others)] = true
 		}
 	}
 	for _, f := range fields {
-		if f.required && n.get(f.key) == nil {
+		if f.required && n.get(f.key) == nil && !meant[f.key] {
 			d.missing(n, f.key)
 		}
 	}
@@ -244,14 +245,15 @@ func (d *decoder) missing(n *node, key string) {
 	n.bad = true
 }
 
-// unknown reports a key that no field has.
-func (d *decoder) unknown(key *node, fields []field, others []string) {
+// unknown reports a key that no field has. It returns the key that was probably meant, or "".
+func (d *decoder) unknown(key *node, fields []field, others []string) string {
 	known := slices.Clone(others)
 	for _, f := range fields {
 		known = append(known, f.key)
 	}
 	slices.Sort(known)
-	switch like := nearest(key.text, known); {
+	like := nearest(key.text, known)
+	switch {
 	case like != "":
 		d.fail(key, "unknown key %q; did you mean %q?", key.text, like)
 	case len(known) == 0:
@@ -259,6 +261,7 @@ func (d *decoder) unknown(key *node, fields []field, others []string) {
 	default:
 		d.fail(key, "unknown key %q; known here: %s", key.text, enumerate(known, "and"))
 	}
+	return like
 }
 
 // field is a field of a struct that a key of the file fills.

@@ -147,7 +147,7 @@ func (f *serverFile) shape(d *decoder, n *node) {
 
 func (f *familyFile) shape(d *decoder, n *node) {
 	f.node = n
-	if n.kind != mapping || n.get("share") != nil || n.get("fallback") != nil {
+	if n.kind != mapping || isRoute(n) {
 		f.all = new(routeFile)
 		d.value(n, reflect.ValueOf(f.all).Elem())
 		return
@@ -160,6 +160,13 @@ func (f *familyFile) shape(d *decoder, n *node) {
 		d.value(p.value, reflect.ValueOf(&e.value).Elem())
 		f.named = append(f.named, e)
 	}
+}
+
+// isRoute says whether a mapping is a route, perhaps with a mistake in its keys, and not names of listens.
+func isRoute(n *node) bool {
+	return slices.ContainsFunc(n.pairs, func(p pair) bool {
+		return nearest(p.key.text, []string{"share", "fallback"}) != ""
+	})
 }
 
 func (f *routeFile) shape(d *decoder, n *node) {

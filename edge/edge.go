@@ -53,6 +53,7 @@ type Options struct {
 	Protocols []service.Protocol
 	Loops     int         // 0 means one for each processor
 	Sockets   *listen.Set // with what was inherited; nil means an empty set
+	Replaces  bool        // another process, which drains
 }
 
 // Edge is the running program.
@@ -104,6 +105,7 @@ func New(o Options) (*Edge, error) {
 	}
 	e := &Edge{options: o, loops: loops, sockets: o.Sockets, book: backend.NewBook(o.Loops), started: time.Now(),
 		kept: make(map[string]map[string]any), doors: make(map[listen.Addr]*door)}
+	e.routing.adopt = o.Replaces
 	e.opened = make(map[string]bool)
 	e.shut.Store(new(map[string]string))
 	e.keeper = backend.NewKeeper(backend.KeeperOptions{Changed: e.healthChanged})

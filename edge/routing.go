@@ -32,6 +32,7 @@ const (
 
 // routing is what was added.
 type routing struct {
+	adopt  bool // what is there already was made by the process that this one replaces
 	routes []netlink.Route
 	rules  []netlink.Rule
 }
@@ -63,7 +64,7 @@ func (r *routing) addLocal(p netip.Prefix, table int) error {
 	route := netlink.Route{LinkIndex: lo.Attrs().Index, Dst: ipNet(p), Type: unix.RTN_LOCAL, Table: table,
 		Scope: netlink.SCOPE_HOST, Family: netlinkFamily(ip.FamilyOf(p.Addr()))}
 	switch err := netlink.RouteAdd(&route); {
-	case err == nil:
+	case err == nil || r.adopt && errors.Is(err, unix.EEXIST):
 		r.routes = append(r.routes, route)
 	case errors.Is(err, unix.EPERM):
 		if is, err := isLocal(p.Addr()); err == nil && is {
@@ -107,7 +108,7 @@ func (r *routing) addRule(s *service.Service, b netip.AddrPort) error {
 	rule.IPProto = protocol
 	rule.Sport = netlink.NewRulePortRange(b.Port(), b.Port())
 	switch err := netlink.RuleAdd(rule); {
-	case err == nil:
+	case err == nil || r.adopt && errors.Is(err, unix.EEXIST):
 		r.rules = append(r.rules, *rule)
 	case !errors.Is(err, unix.EEXIST):
 		return fmt.Errorf("add rule for answers from %v to clients' own addresses: %w", b, err)

@@ -64,7 +64,7 @@ type Attempt struct {
 	Headers  List[string]  `yaml:"headers"`  // of Get
 	Ask      string        `yaml:"ask"`      // address and port to send a datagram to
 	Send     string        `yaml:"send"`     // what is in it
-	Command  []string      `yaml:"command"`  // anything else
+	Command  []string      `yaml:"command"`  // anything else; kyozon is the binary under test
 	Timeout  time.Duration `yaml:"timeout"`  // 0 means 5 s
 	Want     Want          `yaml:"want"`
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kyozon/kyozon/ip"
 )
 
 // Host is one machine of a lab: a network namespace, a host name, and its own /run, /var/lib, /var/log and
@@ -128,13 +131,34 @@ func (h *Host) Do(fn func() error) error {
 	})
 }
 
-// DialContext connects from inside the host. The address must be a literal one. It fits http.Transport.
+// DialContext connects from inside the host. The address may be one of the file's names: of its addresses, the host
+// takes the first IPv6 one if it has IPv6, else the first IPv4 one, and no other. It fits http.Transport.
 func (h *Host) DialContext(ctx context.Context, network, address string) (c net.Conn, err error) {
+	if name, port, err := net.SplitHostPort(address); err == nil {
+		if a := h.lookUp(network, name); a.IsValid() {
+			address = net.JoinHostPort(a.String(), port)
+		}
+	}
 	err = h.Do(func() (err error) {
 		c, err = new(net.Dialer).DialContext(ctx, network, address)
 		return err
 	})
 	return c, err
+}
+
+// lookUp returns the address the host uses for a name, or the zero Addr.
+func (h *Host) lookUp(network, name string) netip.Addr {
+	mine := h.spec.families()
+	mine[ip.V4] = mine[ip.V4] && !strings.HasSuffix(network, "6")
+	mine[ip.V6] = mine[ip.V6] && !strings.HasSuffix(network, "4")
+	for _, f := range []ip.Family{ip.V6, ip.V4} {
+		for _, a := range h.lab.file.Names[name] {
+			if mine[f] && ip.FamilyOf(a) == f {
+				return a
+			}
+		}
+	}
+	return netip.Addr{}
 }
 
 // Listen listens inside the host. The address must be a literal one.

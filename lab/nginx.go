@@ -4,6 +4,7 @@
 package lab
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -20,7 +21,7 @@ type Nginx struct {
 	Listen   List[netip.AddrPort] `yaml:"listen"`
 	Body     string               `yaml:"body"`     // nginx's variables work in it: $remote_addr
 	Upstream string               `yaml:"upstream"` // address and port of an application
-	Files    map[string]int       `yaml:"files"`    // name → bytes of zeros, to be downloaded
+	Files    map[string]int       `yaml:"files"`    // name → bytes, as Numbered makes them, to be downloaded
 	Trust    List[netip.Prefix]   `yaml:"trust"`    // whose X-Forwarded-For replaces $remote_addr
 	Workers  int                  `yaml:"workers"`  // 0 means 1
 	Quiet    bool                 `yaml:"quiet"`    // no access log: for measurements
@@ -50,7 +51,7 @@ func (n *Nginx) daemon(h *Host) (Daemon, error) {
 		return Daemon{}, err
 	}
 	for name, size := range n.Files {
-		if err := h.WriteFile("/var/lib/nginx/files/"+name, make([]byte, size)); err != nil {
+		if err := h.WriteFile("/var/lib/nginx/files/"+name, Numbered(size)); err != nil {
 			return Daemon{}, err
 		}
 	}
@@ -74,7 +75,10 @@ func (n *Nginx) config() string {
 	p("	access_log %s;", map[bool]string{true: "off", false: "/var/log/nginx/access.log"}[n.Quiet])
 	p("	sendfile on; tcp_nopush on; keepalive_requests 100000000;")
 	for _, t := range n.Trust {
-		p("	set_real_ip_from %s; real_ip_header X-Forwarded-For;", t)
+		p("	set_real_ip_from %s;", t)
+	}
+	if len(n.Trust) > 0 {
+		p("	real_ip_header X-Forwarded-For;")
 	}
 	if n.Upstream != "" {
 		p("	upstream application { server %s; keepalive 16; }", n.Upstream)
@@ -96,6 +100,16 @@ func (n *Nginx) config() string {
 	}
 	p("	}\n}")
 	return b.String()
+}
+
+// Numbered returns size bytes in which every eight say, little-endian, where they are: who downloads them sees what
+// is lost, doubled or moved.
+func Numbered(size int) []byte {
+	data := make([]byte, 0, size+7)
+	for i := 0; i < size; i += 8 {
+		data = binary.LittleEndian.AppendUint64(data, uint64(i))
+	}
+	return data[:size]
 }
 
 // listenOf writes an address so that [::]:80 means IPv6 only.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -111,7 +112,14 @@ func (h *Host) run(ctx context.Context, a Attempt) answer {
 	if len(a.Command) == 0 {
 		return answer{err: fmt.Errorf("nothing to try")}
 	}
-	out, err := h.Command(ctx, a.Command...).Output()
+	argv := slices.Clone(a.Command)
+	if argv[0] == "kyozon" {
+		var err error
+		if argv[0], err = h.lab.kyozon(); err != nil {
+			return answer{err: err}
+		}
+	}
+	out, err := h.Command(ctx, argv...).Output()
 	return answer{body: string(out), err: err}
 }
 

@@ -22,10 +22,6 @@ import (
 
 const million = 1_000_000
 
-func wide() Options {
-	return Options{Pool: netip.MustParsePrefix("100.64.0.0/11"), CapPer48: 1 << 20, CapPer32: 1 << 20}
-}
-
 // clientOf returns an address of the nth of a million prefixes that are spread over 4,096 /32s.
 func clientOf(n int) netip.Addr {
 	var b [16]byte

@@ -83,7 +83,7 @@ func checkTold(t *testing.T, path string, told map[netip.Addr]netip.Prefix) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	l, err := Open(store, options(), quiet())
+	l, err := Open(store, wide(), quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,9 +104,7 @@ func leaseForever(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := options()
-	o.CapPer48, o.CapPer32 = 1<<16, 1<<16
-	l, err := Open(store, o, quiet())
+	l, err := Open(store, wide(), quiet())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,6 +101,11 @@ func (r running) refused(client string, want error) {
 
 func options() Options { return Options{Pool: netip.MustParsePrefix("100.64.0.0/16")} }
 
+// wide is for a million leases, none shared.
+func wide() Options {
+	return Options{Pool: netip.MustParsePrefix("100.64.0.0/11"), CapPer48: 1 << 20, CapPer32: 1 << 20}
+}
+
 func small(bits int) Options {
 	return Options{Pool: netip.PrefixFrom(netip.MustParseAddr("100.64.0.0"), bits), Keep: time.Hour,
 		CapPer48: 1 << 16, CapPer32: 1 << 16, UnprovenQuota: -1}

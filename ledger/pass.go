@@ -33,8 +33,27 @@ func (l *Ledger) tick() {
 	now := max(l.clock.Load(), uint32(time.Now().Unix()))
 	l.clock.Store(now)
 	l.unlend(now)
-	if !w.pass.active && l.lost == nil && now-w.pass.began >= l.t.pass {
+	writable := l.store != nil && l.lost == nil
+	switch {
+	case writable && !w.pass.active && now-w.pass.began >= l.t.pass:
 		w.pass.start(now)
+	case !writable && now-w.marked >= l.t.pass && (l.store == nil || !l.stale()):
+		w.marked = now
+		l.mark(now)
+	}
+}
+
+// mark marks what is idle, as a pass does, while nothing can be written.
+func (l *Ledger) mark(now uint32) {
+	b := l.book
+	for i := range b.leases {
+		le := &b.leases[i]
+		if le.stage != live || !l.t.idleAt(le.last, now) {
+			continue
+		}
+		if s := b.slot(uint32(i)); s != nil && s.val.Load()&pending == 0 {
+			s.set(0, idle, 0)
+		}
 	}
 }
 
@@ -89,15 +108,13 @@ func (n *batch) keep(b *book, off uint32) {
 	n.quota = append(n.quota, off)
 }
 
-// fillPass goes on with the pass, if there is one. While the ledger is released it only marks what is idle.
+// fillPass goes on with the pass, if there is one.
 func (l *Ledger) fillPass(n *batch) {
 	p, now := &l.w.pass, l.clock.Load()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.store != nil {
-		for ; len(l.w.reend) > 0 && !n.full(); l.w.reend = l.w.reend[1:] {
-			l.end(n, l.w.reend[0], now)
-		}
+	for ; len(l.w.reend) > 0 && !n.full(); l.w.reend = l.w.reend[1:] {
+		l.end(n, l.w.reend[0], now)
 	}
 	if !p.active {
 		return
@@ -110,10 +127,8 @@ func (l *Ledger) fillPass(n *batch) {
 		return
 	}
 	p.active = false
-	if l.store != nil {
-		n.prune = now - l.t.keep
-		n.setMeta(meta{Version: version, Pool: l.o.Pool, Alive: p.began})
-	}
+	n.prune = now - l.t.keep
+	n.setMeta(meta{Version: version, Pool: l.o.Pool, Alive: p.began})
 }
 
 // visit does with one lease what its time says.
@@ -135,7 +150,6 @@ func (l *Ledger) visit(n *batch, off, now uint32) {
 		}
 	}
 	switch {
-	case l.store == nil:
 	case now > max(used, le.last+t.renew)+t.keep:
 		l.end(n, off, now)
 	case used > le.last && now >= le.last+t.renew/2:
@@ -171,7 +185,7 @@ func (n *batch) addPrune() error {
 		n.ops = append(n.ops, state.Op{Key: append([]byte(nil), e.Key...), Revision: state.Any})
 		return nil
 	})
-	if err == stop {
+	if errors.Is(err, stop) {
 		return nil
 	}
 	return err

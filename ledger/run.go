@@ -23,6 +23,9 @@ const (
 // writer is what only Run's goroutine touches.
 type writer struct {
 	meta    meta                  // as on disk
+	alive   uint32                // the latest meta.Alive that may be on disk
+	doubt   bool                  // meta.Clean may be on disk, though we go on
+	marked  uint32                // when mark was last called
 	todo    []uint32              // stand-ins to be written, in the order in which they were asked for
 	waiting map[uint32][]*request // by stand-in
 	clock   []*request            // all that wait, oldest first
@@ -38,7 +41,7 @@ type writer struct {
 
 // reset forgets what belongs to a store that is no longer ours. Whoever waits must have been answered.
 func (w *writer) reset(m meta) {
-	*w = writer{meta: m, waiting: make(map[uint32][]*request)}
+	*w = writer{meta: m, alive: m.Alive, waiting: make(map[uint32][]*request)}
 }
 
 // ask is something to be done on Run's goroutine.
@@ -131,7 +134,7 @@ func (l *Ledger) serveAll() {
 	l.queue = nil
 	l.qmu.Unlock()
 	for _, r := range queue {
-		if standIn, err := l.serve(r); err != errWait {
+		if standIn, err := l.serve(r); !errors.Is(err, errWait) {
 			r.answer(standIn, err)
 		}
 	}
@@ -180,7 +183,7 @@ func (l *Ledger) serve(r *request) (netip.Addr, error) {
 
 // stale says whether the next Open would see that the store was lost, and take every lease for used. See the package
 // comment.
-func (l *Ledger) stale() bool { return !l.w.meta.Clean && l.clock.Load()-l.w.meta.Alive >= l.t.stale }
+func (l *Ledger) stale() bool { return !l.w.doubt && l.clock.Load()-l.w.alive >= l.t.stale }
 
 // serveNew gives a stand-in to a client that has none.
 func (l *Ledger) serveNew(r *request, hi uint64) (netip.Addr, error) {
@@ -275,23 +278,21 @@ type stamp struct{ off, last uint32 }
 // fill gathers the next batch, or returns nil if there is nothing to write or it cannot be written now.
 func (l *Ledger) fill() *batch {
 	w := &l.w
-	if w.batch != nil {
+	if w.batch != nil || l.store == nil {
 		return nil
 	}
 	if l.lost != nil && (w.foreign || time.Now().Before(w.retry)) {
 		return nil
 	}
 	n := &batch{store: l.store}
-	if l.store != nil {
-		l.fillTodo(n)
-		if l.lost != nil {
-			n.setMeta(w.meta) // something must be written to see whether the store is back
-			return n
-		}
-		l.fillQuota(n)
+	l.fillTodo(n)
+	if l.lost != nil {
+		n.setMeta(w.meta) // something must be written to see whether the store is back
+		return n
 	}
+	l.fillQuota(n)
 	l.fillPass(n)
-	if len(n.ops) == 0 && n.prune == 0 {
+	if len(n.ops) == 0 {
 		return nil
 	}
 	return n
@@ -369,7 +370,7 @@ func (l *Ledger) settle(n *batch) {
 		l.book.quota = append(l.book.quota, off)
 	}
 	if n.meta != nil {
-		l.w.meta = *n.meta
+		l.w.meta, l.w.alive, l.w.doubt = *n.meta, n.meta.Alive, false
 	}
 	l.mu.Unlock()
 	l.publish()
@@ -397,6 +398,9 @@ func (l *Ledger) fail(n *batch) {
 	w.foreign = errors.Is(n.err, state.ErrConflict)
 	w.retry = time.Now().Add(retryEvery)
 	w.pass.stop()
+	if n.meta != nil {
+		w.alive, w.doubt = max(w.alive, n.meta.Alive), w.doubt || n.meta.Clean
+	}
 	w.requota = append(w.requota, n.quota...)
 	w.reend = append(w.reend, n.ended...)
 	w.todo = slices.DeleteFunc(w.todo, l.unpin)

@@ -104,6 +104,33 @@ func TestIdle(t *testing.T) {
 		if again := l.lease("2001:db8::1"); again != a {
 			t.Errorf("renewed as %v, was %v", again, a)
 		}
+		time.Sleep(10 * time.Minute)
+		hold, reached := make(chan struct{}), make(chan struct{}, 2)
+		store.Hook(func(m statetest.Moment) error {
+			if m == statetest.Written {
+				reached <- struct{}{}
+				<-hold
+				return errors.New("gone")
+			}
+			return nil
+		})
+		time.Sleep(2 * time.Second) // a pass is being written
+		<-reached
+		l.refused("2001:db8::1", ErrDeadline)
+		if l.known("2001:db8::1") {
+			t.Error("it is given out while its renewal is being written")
+		}
+		close(hold)
+		<-reached // and now the renewal, in vain
+		synctest.Wait()
+		if l.known("2001:db8::1") {
+			t.Error("it is given out though its renewal failed")
+		}
+		store.Hook(nil)
+		time.Sleep(2 * time.Second)
+		if again := l.lease("2001:db8::1"); again != a {
+			t.Errorf("renewed as %v, was %v", again, a)
+		}
 		store.Crash()
 		if err := l.stop(); !errors.Is(err, statetest.ErrCrashed) {
 			t.Errorf("Run: %v", err)
@@ -294,11 +321,17 @@ func TestRelease(t *testing.T) {
 		store = store.Restart()
 		next := start(t, store, o)
 		b := next.lease("2001:db8:1::1")
+		time.Sleep(time.Minute)
+		old.lease("2001:db8::1") // the old process still serves
+		used := time.Now()
 		store.Crash()
 		_ = next.stop()
 		store = store.Restart()
 		if err := old.Resume(store); err != nil {
 			t.Fatal(err)
+		}
+		if r := old.who(a, time.Time{}); used.Sub(r.Last) > time.Second {
+			t.Errorf("the last use was at %v, the book says %v", used, r.Last)
 		}
 		if old.lease("2001:db8:1::1") != b || old.lease("2001:db8::1") != a || old.lease("2001:db8:2::1") == b {
 			t.Error("what the other process leased does not count")

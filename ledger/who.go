@@ -16,13 +16,13 @@ import (
 
 // Record is one line of the book.
 type Record struct {
-	Prefix   netip.Prefix `json:"prefix"`   // the clients
-	StandIn  netip.Addr   `json:"stand-in"` // what servers see; for an IPv4 client the address it is embedded in
-	Shared   bool         `json:"shared"`   // several clients of the prefix have it
-	Unproven bool         `json:"unproven"` // the client has not proved its address
-	From     time.Time    `json:"from"`     // zero for an embedded address, which is not leased
-	Last     time.Time    `json:"last"`     // last use; after a restart up to Keep/12 (3 days) earlier than it was
-	Until    time.Time    `json:"until"`    // when it was taken back; zero while it is leased
+	Prefix   netip.Prefix `json:"prefix"`             // the clients
+	StandIn  netip.Addr   `json:"stand-in"`           // what servers see; for an IPv4 client the address it is embedded in
+	Shared   bool         `json:"shared,omitempty"`   // several clients of the prefix have it
+	Unproven bool         `json:"unproven,omitempty"` // the client has not proved its address
+	From     time.Time    `json:"from,omitzero"`      // zero for an embedded address, which is not leased
+	Last     time.Time    `json:"last,omitzero"`      // last use; after a restart up to Keep/12 (3 days) earlier than it was
+	Until    time.Time    `json:"until,omitzero"`     // when it was taken back; zero while it is leased
 }
 
 // Who reads the book both ways: a is a stand-in, an IPv6 address, an IPv4 address of a client or one that is

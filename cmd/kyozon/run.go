@@ -91,7 +91,8 @@ func (e *env) serveAs(ctx context.Context, s site, successor *edge.Successor) er
 	}
 	tuneRuntime(s.loops)
 	log := e.log()
-	ed, err := edge.New(edge.Options{Log: log, Version: version, Protocols: protocols(), Loops: s.loops, Sockets: sockets})
+	ed, err := edge.New(edge.Options{Log: log, Version: version, Protocols: protocols(), Loops: s.loops, Sockets: sockets,
+		Replaces: successor != nil})
 	if err != nil {
 		return err
 	}
