@@ -81,10 +81,11 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	}
 	server := service.Server{Doors: make(map[listen.Addr]service.Handler)}
 	fresh := make(map[listen.Addr]*front)
-	for a := range b.tables {
+	for a, t := range b.tables {
 		f := kept.byAddr[a]
 		if f == nil {
 			f = &front{all: kept}
+			f.current.Store(t) // its door may open a moment before start
 		}
 		fresh[a] = f
 		server.Doors[a] = service.Handler{Conn: f.accept}
