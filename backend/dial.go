@@ -170,6 +170,10 @@ func dialError(b *Backend, err error) error {
 // since nothing answers a UDP connect, a backend that is not there shows only in its health.
 func (r *Route) OpenPackets(p *relay.PacketFlow, idle time.Duration) {
 	client := Client{Addr: p.Client, Dialled: p.Dialled}
+	if fd, server, ok := p.Inherited(); ok {
+		r.resumePackets(p, client, fd, server, idle)
+		return
+	}
 	if !r.Allows(client.Addr.Addr()) {
 		r.Count(metrics.Denied)
 		p.Refuse()
@@ -199,11 +203,36 @@ func (r *Route) OpenPackets(p *relay.PacketFlow, idle time.Duration) {
 	})
 }
 
+// resumePackets goes on with a flow that another process has carried. If the site no longer has its server, the flow
+// ends; the client's next packet gets another.
+func (r *Route) resumePackets(p *relay.PacketFlow, client Client, fd int, server netip.AddrPort, idle time.Duration) {
+	for _, pool := range r.Pools() {
+		for i := range pool.backends {
+			b := &pool.backends[i]
+			if b.Addr != server || !b.take() {
+				continue
+			}
+			f := &Flow{Client: client, Source: relay.LocalAddr(fd).Addr(), Backend: b, Pool: pool, route: r, loop: p.Loop()}
+			if r.attachPackets(p, f, fd, idle) != nil {
+				b.Released()
+				p.Refuse()
+			}
+			return
+		}
+	}
+	unix.Close(fd)
+	p.Refuse()
+}
+
 func (r *Route) connectPackets(p *relay.PacketFlow, f *Flow, idle time.Duration) error {
 	fd, err := packetSocket(f)
 	if err != nil {
 		return err
 	}
+	return r.attachPackets(p, f, fd, idle)
+}
+
+func (r *Route) attachPackets(p *relay.PacketFlow, f *Flow, fd int, idle time.Duration) error {
 	o := relay.ConnectOptions{Idle: idle, Done: f.End}
 	if f.Source.IsValid() && f.Client.Addr.Addr().Is6() && f.Source.Is4() {
 		o.Prove = func() { r.StandIns.Prove(f.Client.Addr.Addr()) }

@@ -42,7 +42,7 @@ type door struct {
 // called on a loop.
 func (ls *Loops) Listen(fd int, accept func(*Conn)) (*Acceptor, error) {
 	a := &Acceptor{loops: ls, accept: accept}
-	local := localAddr(fd)
+	local := LocalAddr(fd)
 	if local.Addr().IsUnspecified() {
 		local = netip.AddrPort{}
 	}

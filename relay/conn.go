@@ -97,7 +97,7 @@ func (c *Conn) Remote() netip.AddrPort { return c.remote }
 // Local returns our address: of an accepted connection the one that the client dialled.
 func (c *Conn) Local() netip.AddrPort {
 	if !c.local.IsValid() && c.flags&closed == 0 {
-		c.local = localAddr(int(c.fd))
+		c.local = LocalAddr(int(c.fd))
 	}
 	return c.local
 }

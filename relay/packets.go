@@ -61,6 +61,7 @@ type PacketFlow struct {
 	timer      Timer
 	parked     [][]byte
 	counts     metrics.Counts
+	inherited  int  // one more than the descriptor that another process has handed over
 	proven     bool // the client has sent after an answer: its address is not forged
 	prove      func()
 	done       func(metrics.Counts, metrics.Reason)
@@ -72,16 +73,15 @@ type PacketFlow struct {
 // for the first packet of each flow and must call Connect or Refuse, now or later. The caller keeps fd open until
 // Close has returned. It must not be called on a loop.
 func (ls *Loops) OpenPackets(fd int, open func(*PacketFlow)) (*Packets, error) {
-	p := &Packets{fd: fd, local: localAddr(fd), flows: make(map[flowKey]*PacketFlow)}
+	return ls.ResumePackets(fd, nil, open)
+}
+
+func (ls *Loops) newPackets(fd int, open func(*PacketFlow)) *Packets {
+	p := &Packets{fd: fd, local: LocalAddr(fd), flows: make(map[flowKey]*PacketFlow)}
 	p.wildcard = p.local.Addr().IsUnspecified()
 	p.loop = ls.loops[fd%len(ls.loops)]
 	p.Redirect(open)
-	errs := make(chan error, 1)
-	p.loop.Post(func() { errs <- p.loop.watch(fd, p, unix.EPOLLIN) })
-	if err := <-errs; err != nil {
-		return nil, err
-	}
-	return p, nil
+	return p
 }
 
 // Redirect changes where new flows go. It may be called from anywhere.
@@ -151,7 +151,9 @@ func (p *Packets) carry(k flowKey, payload []byte) {
 			p.refused.Add(1)
 			return
 		}
-		p.begin(k, payload)
+		f = p.begin(k)
+		f.parked = append(f.parked, append([]byte(nil), payload...))
+		(*p.open.Load())(f)
 		return
 	}
 	f.active = p.loop.now
@@ -171,17 +173,16 @@ func (p *Packets) carry(k flowKey, payload []byte) {
 	f.send(payload)
 }
 
-// begin makes a flow for a client's first packet. If too many are unproven, the oldest of them gives way.
-func (p *Packets) begin(k flowKey, payload []byte) {
+// begin makes a flow. If too many are unproven, the oldest of them gives way.
+func (p *Packets) begin(k flowKey) *PacketFlow {
 	if p.unproven.size >= maxUnproven {
 		p.refused.Add(1)
 		p.unproven.first.end(metrics.Full)
 	}
 	f := &PacketFlow{Client: k.client, Dialled: k.dialled, socket: p, fd: -1, active: p.loop.now}
-	f.parked = append(f.parked, append([]byte(nil), payload...))
 	p.flows[k] = f
 	p.unproven.push(f)
-	(*p.open.Load())(f)
+	return f
 }
 
 // Loop returns the loop that f lives on.

@@ -44,7 +44,7 @@ func listenUDP(t testing.TB, addr netip.Addr) (fd int, at netip.AddrPort) {
 			t.Fatal(err)
 		}
 	}
-	return fd, localAddr(fd)
+	return fd, LocalAddr(fd)
 }
 
 // forwardTo opens flows to server and tells how they end.

@@ -54,10 +54,15 @@ func domain(f ip.Family) int {
 	return unix.AF_INET6
 }
 
-func localAddr(fd int) netip.AddrPort {
+// LocalAddr returns the address that a socket is bound to; the zero value if there is none.
+func LocalAddr(fd int) netip.AddrPort { return socketAddr(unix.SYS_GETSOCKNAME, fd) }
+
+func peerAddr(fd int) netip.AddrPort { return socketAddr(unix.SYS_GETPEERNAME, fd) }
+
+func socketAddr(call uintptr, fd int) netip.AddrPort {
 	var sa unix.RawSockaddrAny
 	size := uint32(unix.SizeofSockaddrAny)
-	if _, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)),
+	if _, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&sa)),
 		uintptr(unsafe.Pointer(&size))); errno != 0 {
 		return netip.AddrPort{}
 	}
