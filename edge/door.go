@@ -44,17 +44,13 @@ func lend(set *listen.Set, a listen.Addr) (*door, error) {
 	return &door{addr: a, lease: l}, nil
 }
 
-// serve begins to take clients, or goes on with another guard.
-func (d *door) serve(loops *relay.Loops, g *guard) (err error) {
+// serve begins to take clients; UDP flows of the process that this one replaces go on.
+func (d *door) serve(loops *relay.Loops, g *guard, flows []relay.HandedOver) (err error) {
 	d.guard.Store(g)
-	switch {
-	case d.acceptor != nil:
-	case d.packets != nil:
-		d.packets.Redirect(d.open)
-	case d.addr.Transport == listen.TCP:
+	if d.addr.Transport == listen.TCP {
 		d.acceptor, err = loops.Listen(d.lease.FD(), d.accept)
-	default:
-		d.packets, err = loops.OpenPackets(d.lease.FD(), d.open)
+	} else {
+		d.packets, err = loops.ResumePackets(d.lease.FD(), flows, d.open)
 	}
 	if err != nil {
 		return fmt.Errorf("serve %v: %w", d.addr, err)
@@ -74,8 +70,25 @@ func (d *door) accept(c *relay.Conn) {
 
 func (d *door) open(f *relay.PacketFlow) { d.guard.Load().handler.Flow(f) }
 
-// pause takes nobody new for a while: they wait in the socket. UDP packets of new clients are lost, as packets may be.
-func (d *door) pause() { d.shut() }
+// pause takes nothing from clients for a while: it waits in the socket.
+func (d *door) pause() {
+	if d.acceptor != nil {
+		d.acceptor.Close()
+		d.acceptor = nil
+	}
+	if d.packets != nil {
+		d.packets.Pause()
+	}
+}
+
+// resume undoes pause.
+func (d *door) resume(loops *relay.Loops) (err error) {
+	if d.packets != nil {
+		return d.packets.Resume()
+	}
+	d.acceptor, err = loops.Listen(d.lease.FD(), d.accept)
+	return err
+}
 
 // shut takes nobody new. Clients that wait in the socket stay there while another lease of it lives. UDP flows go on.
 func (d *door) shut() {

@@ -54,6 +54,7 @@ type Options struct {
 	Loops     int         // 0 means one for each processor
 	Sockets   *listen.Set // with what was inherited; nil means an empty set
 	Replaces  bool        // another process, which drains
+	Flows     Flows       // its UDP flows
 }
 
 // Edge is the running program.
@@ -180,7 +181,7 @@ func (e *Edge) prepareLocked(cfg *config.Config, old *generation) (*generation, 
 // commitLocked puts g into service. If a door cannot be opened, everything is put back.
 func (e *Edge) commitLocked(g, old *generation) error {
 	for a, d := range g.fresh {
-		if err := d.serve(e.loops, g.guards[a]); err != nil {
+		if err := d.serve(e.loops, g.guards[a], e.options.Flows.take(a)); err != nil {
 			for _, d := range g.fresh {
 				d.close()
 			}
@@ -210,6 +211,7 @@ func (e *Edge) commitLocked(g, old *generation) error {
 	e.loaded.Store(time.Now().UnixNano())
 	e.ready.Store(true)
 	e.shutUnprovenLocked(g)
+	e.options.Flows.drop()
 	if old != nil {
 		for _, s := range old.servers {
 			if s.Drain != nil {

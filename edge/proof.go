@@ -293,7 +293,7 @@ func (e *Edge) openDoorLocked(g *generation, a listen.Addr) error {
 	if err != nil {
 		return err
 	}
-	if err := d.serve(e.loops, g.guards[a]); err != nil {
+	if err := d.serve(e.loops, g.guards[a], e.options.Flows.take(a)); err != nil {
 		d.close()
 		return err
 	}

@@ -19,14 +19,14 @@ import (
 // it over a socket pair, a word a line:
 //
 //	new ─ "built" ──▶ old   the file is read, the sockets are there
-//	old ─ "go" ─────▶ new   the old one takes nobody new and has closed the ledger
+//	old ─ "go" ─────▶ new   the old one takes nobody new and has closed the ledger; its UDP flows follow
 //	new ─ "serving" ▶ old   the new one takes clients: the old one drains and ends
 //
 // Clients that come between "go" and "serving" wait in the sockets. If the new one ends or says nothing in time, the
 // old one opens the ledger again and goes on.
 const (
-	// UpgradeEnv names the descriptor of the socket pair in the new process's environment.
-	UpgradeEnv = "KYOZON_UPGRADE_FD"
+	// UpgradeEnv names the descriptors of the talk and of the UDP flows in the new process's environment.
+	UpgradeEnv = "KYOZON_UPGRADE_FDS"
 
 	upgradePatience = 60 * time.Second
 )
@@ -39,11 +39,12 @@ var errUpgrade = errors.New("edge: the new process failed; this one goes on")
 func (e *Edge) Upgrade(binary string) (pid int, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	child, talk, err := e.startSuccessor(binary)
+	child, talk, flows, err := e.startSuccessor(binary)
 	if err != nil {
 		return 0, fmt.Errorf("upgrade: %w", err)
 	}
 	defer talk.Close()
+	defer unix.Close(flows)
 	fail := func(err error) (int, error) {
 		child.Process.Kill()
 		child.Wait()
@@ -59,6 +60,9 @@ func (e *Edge) Upgrade(binary string) (pid int, err error) {
 	}
 	_, err = talk.Write([]byte("go\n"))
 	if err == nil {
+		err = e.sendFlowsLocked(flows)
+	}
+	if err == nil {
 		err = expect(talk, words, "serving")
 	}
 	if err != nil {
@@ -71,29 +75,45 @@ func (e *Edge) Upgrade(binary string) (pid int, err error) {
 	return child.Process.Pid, nil
 }
 
-func (e *Edge) startSuccessor(binary string) (*exec.Cmd, *os.File, error) {
+func (e *Edge) startSuccessor(binary string) (child *exec.Cmd, talk *os.File, flows int, err error) {
 	files, env, err := e.sockets.Files()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, -1, err
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
-	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "upgrade"), os.NewFile(uintptr(pair[1]), "upgrade")
-	child := exec.Command(binary, os.Args[1:]...)
+	child = exec.Command(binary, os.Args[1:]...)
 	child.Stdout, child.Stderr = os.Stdout, os.Stderr
-	child.ExtraFiles = append(files, theirs)
-	child.Env = append(os.Environ(), env, fmt.Sprintf("%s=%d", UpgradeEnv, 3+len(files)))
-	err = child.Start()
-	for _, f := range child.ExtraFiles {
-		f.Close()
-	}
+	child.ExtraFiles = files
+	defer func() {
+		for _, f := range child.ExtraFiles {
+			f.Close()
+		}
+	}()
+	ours, err := addPair(child, unix.SOCK_STREAM)
 	if err != nil {
-		ours.Close()
-		return nil, nil, err
+		return nil, nil, -1, err
 	}
-	return child, ours, nil
+	talk = os.NewFile(uintptr(ours), "upgrade")
+	if flows, err = addPair(child, unix.SOCK_SEQPACKET); err != nil {
+		talk.Close()
+		return nil, nil, -1, err
+	}
+	child.Env = append(os.Environ(), env, fmt.Sprintf("%s=%d,%d", UpgradeEnv, 3+len(files), 4+len(files)))
+	if err := child.Start(); err != nil {
+		talk.Close()
+		unix.Close(flows)
+		return nil, nil, -1, err
+	}
+	return child, talk, flows, nil
+}
+
+// addPair gives the child one end of a socket pair and returns the other.
+func addPair(child *exec.Cmd, kind int) (ours int, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socketpair", err)
+	}
+	child.ExtraFiles = append(child.ExtraFiles, os.NewFile(uintptr(pair[1]), "upgrade"))
+	return pair[0], nil
 }
 
 // expect waits for one word.
@@ -132,7 +152,7 @@ func (e *Edge) standUpLocked() error {
 		errs = append(errs, err)
 	}
 	for _, d := range e.doors {
-		errs = append(errs, d.serve(e.loops, d.guard.Load()))
+		errs = append(errs, d.resume(e.loops))
 	}
 	return errors.Join(errs...)
 }
@@ -141,6 +161,7 @@ func (e *Edge) standUpLocked() error {
 type Successor struct {
 	talk  *os.File
 	words *bufio.Reader
+	flows int // descriptor
 }
 
 // OpenSuccessor returns the talk with the process that this one replaces, or nil if there is none.
@@ -149,22 +170,29 @@ func OpenSuccessor(getenv func(string) string) (*Successor, error) {
 	if text == "" {
 		return nil, nil
 	}
-	var fd int
-	if _, err := fmt.Sscan(text, &fd); err != nil {
-		return nil, fmt.Errorf("%s is %q, want a descriptor", UpgradeEnv, text)
+	var talk, flows int
+	if _, err := fmt.Sscanf(text, "%d,%d", &talk, &flows); err != nil {
+		return nil, fmt.Errorf("%s is %q, want two descriptors", UpgradeEnv, text)
 	}
-	unix.CloseOnExec(fd)
-	unix.SetNonblock(fd, true)
-	talk := os.NewFile(uintptr(fd), "upgrade")
-	return &Successor{talk: talk, words: bufio.NewReader(talk)}, nil
+	for _, fd := range []int{talk, flows} {
+		unix.CloseOnExec(fd)
+		unix.SetNonblock(fd, true) // a descriptor that is none fails when it is used
+	}
+	f := os.NewFile(uintptr(talk), "upgrade")
+	return &Successor{talk: f, words: bufio.NewReader(f), flows: flows}, nil
 }
 
-// Built says that the configuration is good and the sockets are here, and waits until the old process has stood back.
-func (s *Successor) Built() error {
+// Built says that the configuration is good and the sockets are here, waits until the old process has stood back, and
+// returns its UDP flows, for Options.Flows.
+func (s *Successor) Built() (Flows, error) {
 	if _, err := s.talk.WriteString("built\n"); err != nil {
-		return fmt.Errorf("upgrade: %w", err)
+		return nil, fmt.Errorf("upgrade: %w", err)
 	}
-	return expect(s.talk, s.words, "go")
+	if err := expect(s.talk, s.words, "go"); err != nil {
+		return nil, err
+	}
+	defer unix.Close(s.flows)
+	return receiveFlows(s.flows)
 }
 
 // Serving says that this process takes clients.

@@ -84,15 +84,16 @@ func (e *env) serveAs(ctx context.Context, s site, successor *edge.Successor) er
 		return err
 	}
 	e.warn(cfg)
+	var flows edge.Flows
 	if successor != nil {
-		if err := successor.Built(); err != nil {
+		if flows, err = successor.Built(); err != nil {
 			return err
 		}
 	}
 	tuneRuntime(s.loops)
 	log := e.log()
 	ed, err := edge.New(edge.Options{Log: log, Version: version, Protocols: protocols(), Loops: s.loops, Sockets: sockets,
-		Replaces: successor != nil})
+		Replaces: successor != nil, Flows: flows})
 	if err != nil {
 		return err
 	}
