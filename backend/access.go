@@ -64,6 +64,20 @@ func (r *Route) Count(reason metrics.Reason) {
 	r.counters(f).Fail(reason)
 }
 
+// fault counts and remembers why a client of r got no flow.
+func (r *Route) fault(err error) {
+	r.Count(Reason(err))
+	r.last.Store(&err)
+}
+
+// Fault returns why a client of r got no flow, the last time that it happened since Fault was asked; nil if it did not.
+func (r *Route) Fault() error {
+	if err := r.last.Swap(nil); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // Active returns how many flows of r are under way.
 func (r *Route) Active() int64 { return r.active.Load() }
 

@@ -64,7 +64,7 @@ type attempt struct {
 // it without anyone knowing yet.
 func (r *Route) Dial(l *relay.Loop, client Client, reuse bool, done func(*Flow, error)) {
 	if !r.Allows(client.Addr.Addr()) {
-		r.Count(metrics.Denied)
+		r.fault(ErrDenied)
 		done(nil, ErrDenied)
 		return
 	}
@@ -72,7 +72,7 @@ func (r *Route) Dial(l *relay.Loop, client Client, reuse bool, done func(*Flow, 
 	key := ip.Key(client.Addr.Addr())
 	b, pool, err := r.Next(key, l.Now(), &tried)
 	if err != nil {
-		r.Count(Reason(err))
+		r.fault(err)
 		done(nil, err)
 		return
 	}
@@ -142,7 +142,7 @@ func (a *attempt) succeed(c *relay.Conn, source netip.Addr) {
 }
 
 func (a *attempt) fail(err error) {
-	a.route.Count(Reason(err))
+	a.route.fault(err)
 	a.done(nil, err)
 }
 
@@ -175,14 +175,14 @@ func (r *Route) OpenPackets(p *relay.PacketFlow, idle time.Duration) {
 		return
 	}
 	if !r.Allows(client.Addr.Addr()) {
-		r.Count(metrics.Denied)
+		r.fault(ErrDenied)
 		p.Refuse()
 		return
 	}
 	var tried Tried
 	b, pool, err := r.Next(ip.Key(client.Addr.Addr()), p.Loop().Now(), &tried)
 	if err != nil {
-		r.Count(Reason(err))
+		r.fault(err)
 		p.Refuse()
 		return
 	}
@@ -197,7 +197,7 @@ func (r *Route) OpenPackets(p *relay.PacketFlow, idle time.Duration) {
 		}
 		if err != nil {
 			b.Released()
-			r.Count(Reason(err))
+			r.fault(err)
 			p.Refuse()
 		}
 	})

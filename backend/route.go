@@ -19,7 +19,8 @@ type Route struct {
 
 	shares   []share
 	fallback []*Pool
-	active   atomic.Int64 // flows under way
+	active   atomic.Int64          // flows under way
+	last     atomic.Pointer[error] // see Fault
 }
 
 // share is a pool that takes part in the draw for a client.

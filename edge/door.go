@@ -90,6 +90,14 @@ func (d *door) resume(loops *relay.Loops) (err error) {
 	return err
 }
 
+// handOver forgets the UDP flows, with which another process goes on.
+func (d *door) handOver() {
+	if d.packets != nil {
+		d.packets.Close(metrics.Fine)
+		d.packets = nil
+	}
+}
+
 // shut takes nobody new. Clients that wait in the socket stay there while another lease of it lives. UDP flows go on.
 func (d *door) shut() {
 	if d.acceptor != nil {

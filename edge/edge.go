@@ -122,7 +122,7 @@ func (e *Edge) Run(ctx context.Context, cfg *config.Config, started func()) erro
 	e.wg.Go(func() { e.loops.Run(e.ctx) })
 	e.wg.Go(func() { e.keeper.Run(e.ctx) })
 	e.wg.Go(func() { e.proofs.run(e.ctx) })
-	e.wg.Go(func() { e.rates.run(e.ctx, &e.registry) })
+	e.wg.Go(func() { e.eachSecond(e.ctx) })
 	if err := e.Reload(cfg); err != nil {
 		return err
 	}
@@ -272,7 +272,7 @@ func (e *Edge) drain() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	g := e.generation.Load()
-	e.options.Log.Info("draining", "flows", g.active(), "deadline", g.config.Drain)
+	e.options.Log.Info("draining", "flows", e.active(), "deadline", g.config.Drain.String())
 	for _, d := range e.doors {
 		d.shut()
 	}

@@ -5,9 +5,11 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
+	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/metrics"
 )
@@ -26,7 +28,8 @@ type rateKey struct {
 	crossing ip.Crossing
 }
 
-func (r *rates) run(ctx context.Context, registry *metrics.Registry) {
+// eachSecond does what is done once a second and not per flow: it takes the rates, and logs why clients got no flow.
+func (e *Edge) eachSecond(ctx context.Context) {
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
 	for {
@@ -34,7 +37,26 @@ func (r *rates) run(ctx context.Context, registry *metrics.Registry) {
 		case <-ctx.Done():
 			return
 		case <-every.C:
-			r.take(registry)
+			e.rates.take(&e.registry)
+			if g := e.generation.Load(); g != nil {
+				e.logFaults(g)
+			}
+		}
+	}
+}
+
+// logFaults logs one fault of each route, however many there were: the counters have their number. That a client is
+// not allowed in is his fault.
+func (e *Edge) logFaults(g *generation) {
+	for name, doors := range g.routes {
+		for d, r := range doors {
+			switch err := r.Fault(); {
+			case err == nil:
+			case errors.Is(err, backend.ErrDenied):
+				e.options.Log.Debug("client refused", "service", name, "client_family", d.Family, "err", err)
+			default:
+				e.options.Log.Error("clients got no flow", "service", name, "client_family", d.Family, "err", err)
+			}
 		}
 	}
 }

@@ -69,6 +69,9 @@ func (e *Edge) Upgrade(binary string) (pid int, err error) {
 		pid, err = fail(err)
 		return pid, errors.Join(err, e.standUpLocked())
 	}
+	for _, d := range e.doors {
+		d.handOver()
+	}
 	e.routing.keep()
 	e.replaced = true
 	go child.Wait() // it outlives us; if it ends first, it must not stay a zombie
