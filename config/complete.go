@@ -55,8 +55,8 @@ func (d *decoder) service(name string, f *serviceFile) *service.Service {
 		Timeouts: backend.Timeouts{Connect: f.Timeouts.Connect.value, Idle: f.Timeouts.Idle.value},
 	}
 	f.service = s
-	if f.Hosting.node != nil {
-		s.Hosting = service.Hosting(hosting(0).words()[f.Hosting.value])
+	if f.Hosting != nil {
+		s.Hosting = service.Hosting(f.Hosting.words()[*f.Hosting])
 	}
 	for i := range f.Pools.entries {
 		e := &f.Pools.entries[i]

@@ -10,6 +10,8 @@
 // A node knows its line and column, and the structs keep the nodes they came from, so that a check three steps later
 // points at the very word that is wrong. A node under which something was wrong is marked: later steps do not
 // complain about what follows from a mistake that was reported.
+//go:generate go test -run ^TestDocument$ . -update
+
 package config
 
 import (

@@ -92,7 +92,7 @@ type serviceFile struct {
 	Protocol located[string] `yaml:"protocol,required"`
 
 	// Who owns which layer, for the plan: nothing is run differently.
-	Hosting located[hosting] `yaml:"hosting"`
+	Hosting *hosting `yaml:"hosting"`
 
 	// Where clients come.
 	Listen listenFile `yaml:"listen,required"`

@@ -3,7 +3,254 @@
 
 package config
 
-import "github.com/kyozon/kyozon/service"
+import (
+	_ "embed"
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/netip"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
 
-// Schema returns the JSON Schema of a site file.
-func Schema(protocols []service.Protocol) ([]byte, error) { return []byte("{}"), nil }
+	"github.com/invopop/jsonschema"
+
+	"github.com/kyozon/kyozon/service"
+)
+
+// fileSource is file.go itself, whose comments describe the keys.
+//
+//go:embed file.go
+var fileSource string
+
+// Schema returns the JSON Schema (draft 2020-12) of a site file, for editors. It is made of the types that the decoder
+// fills, so that both know the same keys; what only check.go knows is not in it.
+func Schema(protocols []service.Protocol) ([]byte, error) {
+	s, err := schemaOf(protocols)
+	if err != nil {
+		return nil, err
+	}
+	return json.MarshalIndent(s, "", "  ")
+}
+
+func schemaOf(protocols []service.Protocol) (*jsonschema.Schema, error) {
+	comments, err := readComments(fileSource)
+	if err != nil {
+		return nil, fmt.Errorf("read comments: %w", err)
+	}
+	s := &schemer{comments: comments, protocols: protocols}
+	file := reflect.New(reflect.TypeFor[siteFile]()).Elem()
+	setDefaults(file)
+	root := s.of(file)
+	root.Version = jsonschema.Version
+	return root, nil
+}
+
+// readComments returns the comments of all structs ("siteFile") and fields ("siteFile.Site") of a source.
+func readComments(source string) (map[string]string, error) {
+	file, err := parser.ParseFile(token.NewFileSet(), "file.go", source, parser.ParseComments)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]string)
+	for _, d := range file.Decls {
+		gen, ok := d.(*ast.GenDecl)
+		if !ok || gen.Tok != token.TYPE {
+			continue
+		}
+		spec := gen.Specs[0].(*ast.TypeSpec)
+		all[spec.Name.Name] = oneLine(gen.Doc.Text())
+		structure, ok := spec.Type.(*ast.StructType)
+		if !ok {
+			continue
+		}
+		for _, f := range structure.Fields.List {
+			all[spec.Name.Name+"."+f.Names[0].Name] = oneLine(f.Doc.Text())
+		}
+	}
+	return all, nil
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// schemer makes the schema of a type from a value that holds its defaults.
+type schemer struct {
+	comments  map[string]string
+	protocols []service.Protocol
+}
+
+// schemed is a shaped type, whose schema cannot be seen from its fields.
+type schemed interface {
+	schema(s *schemer) *jsonschema.Schema
+}
+
+// of returns the schema of v. The title says in prose what may be written.
+func (s *schemer) of(v reflect.Value) *jsonschema.Schema {
+	if special, ok := v.Addr().Interface().(schemed); ok {
+		return special.schema(s)
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		elem := reflect.New(v.Type().Elem()).Elem()
+		setDefaults(elem)
+		return s.of(elem)
+	case reflect.Struct:
+		if isCompound(v.Type()) {
+			if isScalar(v.Type()) {
+				return anyOf(text("one word", ""), s.object(v))
+			}
+			return s.object(v)
+		}
+	case reflect.Slice:
+		elem := reflect.New(v.Type().Elem()).Elem()
+		setDefaults(elem)
+		items := s.of(elem)
+		return &jsonschema.Schema{Type: "array", Items: items, Title: "a list, each " + items.Title}
+	case reflect.Map:
+		elem := reflect.New(v.Type().Elem()).Elem()
+		setDefaults(elem)
+		values := s.of(elem)
+		return &jsonschema.Schema{Type: "object", AdditionalProperties: values, Title: "a mapping from words to " + values.Title}
+	}
+	return scalarSchema(v)
+}
+
+// object returns the schema of a mapping into the fields of v.
+func (s *schemer) object(v reflect.Value) *jsonschema.Schema {
+	name := v.Type().Name()
+	o := &jsonschema.Schema{
+		Type:                 "object",
+		Title:                strings.TrimSuffix(name, "File"),
+		Description:          s.comments[name],
+		Properties:           jsonschema.NewProperties(),
+		AdditionalProperties: jsonschema.FalseSchema,
+	}
+	for _, f := range fieldsOf(v.Type()) {
+		value := v.FieldByIndex(f.index)
+		p := s.of(value)
+		limitSchema(p, f.limits)
+		if d := s.comments[name+"."+f.name]; d != "" {
+			p.Description = d
+		}
+		if f.required {
+			o.Required = append(o.Required, f.key)
+		} else {
+			p.Default = defaultOf(value)
+		}
+		o.Properties.Set(f.key, p)
+	}
+	return o
+}
+
+// scalarSchema returns the schema of what is written as one word.
+func scalarSchema(v reflect.Value) *jsonschema.Schema {
+	switch into := v.Addr().Interface().(type) {
+	case words:
+		e := &jsonschema.Schema{Type: "string", Title: "`" + strings.Join(into.words(), "`, `") + "`"}
+		for _, w := range into.words() {
+			e.Enum = append(e.Enum, w)
+		}
+		return e
+	case *time.Duration:
+		return text("a duration", `^([0-9]+d)?([0-9.]+(ns|us|µs|ms|s|m|h))*$`)
+	case *netip.Addr:
+		return text("an address", "")
+	case *netip.AddrPort:
+		return text("an address with a port", `:[0-9]+$`)
+	case *netip.Prefix:
+		return text("a network", `/[0-9]+$`)
+	case *service.Path:
+		return text("a file", "")
+	case *service.Bytes:
+		return text("a size", `^[0-9]+ ?([KMG]i)?B$`)
+	case *service.Percent:
+		return text("a percentage", `^[0-9.]+%$`)
+	case encoding.TextUnmarshaler:
+		return text("a word", "")
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		return &jsonschema.Schema{Type: "boolean", Title: "`true` or `false`"}
+	case reflect.String:
+		return text("text", "")
+	case reflect.Float32, reflect.Float64:
+		return &jsonschema.Schema{Type: "number", Title: "a number"}
+	}
+	return &jsonschema.Schema{Type: "integer", Title: "a number"}
+}
+
+// text returns the schema of a word.
+func text(title, pattern string) *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Title: title, Pattern: pattern}
+}
+
+// anyOf returns the schema of what may be written in several ways, the shortest first.
+func anyOf(forms ...*jsonschema.Schema) *jsonschema.Schema {
+	titles := make([]string, len(forms))
+	for i, f := range forms {
+		titles[i] = f.Title
+	}
+	return &jsonschema.Schema{AnyOf: forms, Title: enumerate(titles, "or")}
+}
+
+// limitSchema adds the limits of a tag.
+func limitSchema(p *jsonschema.Schema, limits string) {
+	low, high, ok := strings.Cut(limits, "..")
+	switch {
+	case !ok:
+	case high == "":
+		p.Title += ", " + low + " or more"
+	default:
+		p.Title += " from " + low + " to " + high
+	}
+	if p.Type == "integer" {
+		p.Minimum, p.Maximum = json.Number(low), json.Number(high)
+	}
+}
+
+// defaultOf returns the default as it would be written, or nil if nothing stands for it.
+func defaultOf(v reflect.Value) any {
+	if l, ok := v.Addr().Interface().(interface{ inner() reflect.Value }); ok {
+		v = l.inner()
+	}
+	if v.Kind() == reflect.Pointer {
+		return nil
+	}
+	if w, ok := v.Interface().(words); ok {
+		return w.words()[v.Uint()]
+	}
+	if v.IsZero() || v.Kind() == reflect.Struct && isCompound(v.Type()) {
+		return nil
+	}
+	switch value := v.Interface().(type) {
+	case time.Duration:
+		return shortDuration(value)
+	case fmt.Stringer:
+		return value.String()
+	}
+	switch v.Kind() {
+	case reflect.Bool, reflect.String, reflect.Int, reflect.Float64, reflect.Uint8, reflect.Int64:
+		return v.Interface()
+	}
+	return nil
+}
+
+// shortDuration writes a duration as a person would: 36d, 1m, 1h30m.
+func shortDuration(t time.Duration) string {
+	const day = 24 * time.Hour
+	if t%day == 0 {
+		return strconv.Itoa(int(t/day)) + "d"
+	}
+	s := t.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,6 +19,37 @@ import (
 
 	"github.com/kyozon/kyozon/ip"
 )
+
+// App is a small web application: it writes each request's client into PostgreSQL and answers with what it wrote.
+type App struct {
+	Listen   netip.AddrPort     `yaml:"listen"`
+	Name     string             `yaml:"name"`
+	Database string             `yaml:"database"` // postgres://user@address/name
+	Trust    List[netip.Prefix] `yaml:"trust"`    // whose X-Forwarded-For is believed
+}
+
+func (a *App) name() string { return "app" }
+
+func (a *App) check(h HostSpec) []problem {
+	all := checkListen(h, "listen", List[netip.AddrPort]{a.Listen})
+	if a.Database == "" {
+		all = append(all, problem{[]string{"database"}, errors.New("say which database it writes to")})
+	}
+	return all
+}
+
+func (a *App) daemon(_ context.Context, h *Host) (Daemon, error) {
+	name := a.Name
+	if name == "" {
+		name = h.name
+	}
+	args := []string{name, a.Listen.String(), a.Database}
+	for _, p := range a.Trust {
+		args = append(args, p.String())
+	}
+	return Daemon{Name: "app", own: self("app", args...),
+		Ready: AnswersHTTP(a.Listen, "/healthz")}, nil
+}
 
 // visits is the application's table. The advisory lock is for applications that start together. A client's address
 // has a type that holds both families whole; that it does is what continuity asks for.

@@ -4,7 +4,6 @@
 package lab
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -43,8 +42,8 @@ func Main() {
 }
 
 // self returns a command that runs a part of a lab in this program's binary, which need not be reachable by a path.
-func self(ctx context.Context, part string, args ...string) *exec.Cmd {
-	c := exec.CommandContext(ctx, "/proc/self/exe")
+func self(part string, args ...string) *exec.Cmd {
+	c := exec.Command("/proc/self/exe")
 	c.Args = append([]string{selfName, part}, args...)
 	return c
 }
@@ -78,7 +77,7 @@ func openBox() (_ *box, err error) {
 	}
 	defer readyR.Close()
 
-	b := &box{init: self(context.Background(), "init"), alive: aliveW}
+	b := &box{init: self("init"), alive: aliveW}
 	b.init.Env = []string{insideOf + "=1"}
 	b.init.ExtraFiles = []*os.File{aliveR, readyW}
 	b.init.SysProcAttr = &syscall.SysProcAttr{

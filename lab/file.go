@@ -6,7 +6,6 @@ package lab
 import (
 	"cmp"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/kyozon/kyozon/ip"
@@ -44,16 +43,6 @@ type HostSpec struct {
 type Route struct {
 	To  netip.Prefix `yaml:"to"`
 	Via netip.Addr   `yaml:"via"`
-}
-
-// Server is a program that runs on a host. Exactly one field is set.
-type Server struct {
-	Postgres *Postgres `yaml:"postgres"`
-	App      *App      `yaml:"app"`
-	UDP      *UDP      `yaml:"udp"`
-	Nginx    *Nginx    `yaml:"nginx"`
-	HAProxy  *HAProxy  `yaml:"haproxy"`
-	Kyozon   *Kyozon   `yaml:"kyozon"`
 }
 
 // Attempt is one thing to try. Exactly one of Get, Ask and Command is set.
@@ -103,45 +92,6 @@ func (a Attempt) to() string {
 		return a.Command[0]
 	}
 	return ""
-}
-
-// kind is the one of the server's fields that is set.
-type kind interface {
-	name() string
-	check(h HostSpec) []problem
-	daemon(h *Host) (Daemon, error) // writes what the program needs to the host
-}
-
-// all returns the fields in the order in which servers depend on one another; those not set are nil.
-func (s Server) all() []kind {
-	all := make([]kind, 6)
-	set(&all[0], s.Postgres)
-	set(&all[1], s.App)
-	set(&all[2], s.UDP)
-	set(&all[3], s.Nginx)
-	set(&all[4], s.HAProxy)
-	set(&all[5], s.Kyozon)
-	return all
-}
-
-// set keeps a nil pointer from becoming an interface that is not nil.
-func set[T any, P interface {
-	*T
-	kind
-}](to *kind, from P) {
-	if from != nil {
-		*to = from
-	}
-}
-
-// kinds returns the fields that are set.
-func (s Server) kinds() []kind {
-	return slices.DeleteFunc(s.all(), func(k kind) bool { return k == nil })
-}
-
-// rank returns when the server starts: after those of a lower rank.
-func (s Server) rank() int {
-	return slices.IndexFunc(s.all(), func(k kind) bool { return k != nil })
 }
 
 // has says whether a host has an address, on a link, in a prefix that is its own, or on loopback.

@@ -20,28 +20,9 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
+	"github.com/kyozon/kyozon/config"
 	"github.com/kyozon/kyozon/ip"
 )
-
-// Error is one mistake in a lab file and where it is.
-type Error struct {
-	File         string
-	Line, Column int    // from 1; 0 if the place is not known
-	Text         string // the line itself
-	Err          error
-}
-
-// Error returns the place, what is wrong, and the line.
-func (e *Error) Error() string {
-	s := fmt.Sprintf("%s:%d:%d: %v", e.File, e.Line, e.Column, e.Err)
-	if e.Text != "" {
-		s += fmt.Sprintf("\n\t%s\n\t%s^", e.Text, strings.Repeat(" ", max(e.Column-1, 0)))
-	}
-	return s
-}
-
-// Unwrap returns what is wrong.
-func (e *Error) Unwrap() error { return e.Err }
 
 // problem is a mistake at a place of the file: keys and indices on the way to it.
 type problem struct {
@@ -49,7 +30,7 @@ type problem struct {
 	err  error
 }
 
-// Load reads the lab at path. It returns every mistake it finds, joined, each an *Error.
+// Load reads the lab at path. It returns every mistake it finds, joined, each a *config.Error.
 func Load(path string) (*File, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -69,11 +50,11 @@ func Parse(path string, data []byte) (*File, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, located(path, data, tree, err)
 	}
-	var all []*Error
+	var all []*config.Error
 	for _, p := range f.check() {
 		all = append(all, errorAt(path, data, place(tree, p.path), p.err))
 	}
-	slices.SortStableFunc(all, func(a, b *Error) int { return a.Line - b.Line })
+	slices.SortStableFunc(all, func(a, b *config.Error) int { return a.Line - b.Line })
 	var joined []error
 	for _, e := range all {
 		joined = append(joined, e)
@@ -84,14 +65,14 @@ func Parse(path string, data []byte) (*File, error) {
 	return f, nil
 }
 
-// located makes an *Error of what the YAML library says.
+// located makes a *config.Error of what the YAML library says.
 func located(path string, data []byte, tree *ast.File, err error) error {
 	var y yaml.Error
 	if errors.As(err, &y) && y.GetToken() != nil {
 		return errorAt(path, data, y.GetToken(), errors.New(y.GetMessage()))
 	}
 	if tree == nil {
-		return &Error{File: path, Err: err}
+		return &config.Error{File: path, Err: err}
 	}
 	f := finder{message: err.Error()}
 	for _, doc := range tree.Docs {
@@ -117,14 +98,14 @@ func (f *finder) Visit(n ast.Node) ast.Visitor {
 	return f
 }
 
-func errorAt(path string, data []byte, t *token.Token, err error) *Error {
-	e := &Error{File: path, Err: err}
+func errorAt(path string, data []byte, t *token.Token, err error) *config.Error {
+	e := &config.Error{File: path, Err: err}
 	if t == nil || t.Position == nil {
 		return e
 	}
 	e.Line, e.Column = t.Position.Line, t.Position.Column
 	if lines := strings.Split(string(data), "\n"); e.Line > 0 && e.Line <= len(lines) {
-		e.Text = strings.TrimRight(strings.ReplaceAll(lines[e.Line-1], "\t", " "), " \r")
+		e.Text = strings.TrimRight(lines[e.Line-1], " \r")
 	}
 	return e
 }

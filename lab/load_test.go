@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kyozon/kyozon/config"
 	"github.com/kyozon/kyozon/ip"
 )
 
@@ -112,11 +113,11 @@ func TestParseBad(t *testing.T) {
 				t.Fatalf("the good file has no %q", tt.old)
 			}
 			_, err := Parse("lab.yaml", []byte(strings.Replace(small, tt.old, tt.new, 1)))
-			var e *Error
+			var e *config.Error
 			if !errors.As(err, &e) {
 				t.Fatalf("got %v", err)
 			}
-			if got, _, _ := strings.Cut(e.Error(), "\n"); got != "lab.yaml:"+tt.want {
+			if got := e.Error(); got != "lab.yaml:"+tt.want {
 				t.Errorf("got  %s\nwant lab.yaml:%s", got, tt.want)
 			}
 		})
@@ -127,11 +128,7 @@ func TestParseAllMistakes(t *testing.T) {
 	t.Parallel()
 	_, err := Parse("lab.yaml", []byte(strings.NewReplacer("from: b", "from: c", "wire: {}", "wire: {}, spare: {}").Replace(small)))
 	want := `lab.yaml:2:19: no host is on link spare
-	links: {wire: {}, spare: {}}
-	                  ^
-lab.yaml:12:12: there is no host "c"
-	  - {from: c, crossing: 4→4, get: "http://192.0.2.2/"}
-	           ^`
+lab.yaml:12:12: there is no host "c"`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
@@ -144,7 +141,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(routed))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := Parse("lab.yaml", data)
-		var e *Error
+		var e *config.Error
 		if err != nil && !errors.As(err, &e) {
 			t.Errorf("a mistake without a place: %v", err)
 		}

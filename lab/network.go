@@ -201,7 +201,10 @@ func (h *Host) setAddresses() error {
 			return fmt.Errorf("find %s: %w", name, err)
 		}
 		for _, p := range h.spec.Links[name] {
-			a := &netlink.Addr{IPNet: ipNet(p)}
+			a, err := inNetlink(p)
+			if err != nil {
+				return err
+			}
 			if !p.Addr().Is4() {
 				a.Flags = unix.IFA_F_NODAD
 			}
@@ -223,12 +226,20 @@ func (h *Host) addRoutes(n *netlink.Handle, lo int) error {
 		routes = append(routes, Route{To: all, Via: g})
 	}
 	for _, r := range routes {
-		if err := n.RouteAdd(&netlink.Route{Dst: ipNet(r.To.Masked()), Gw: r.Via.AsSlice()}); err != nil {
+		to, err := inNetlink(r.To.Masked())
+		if err != nil {
+			return err
+		}
+		if err := n.RouteAdd(&netlink.Route{Dst: to.IPNet, Gw: r.Via.AsSlice()}); err != nil {
 			return fmt.Errorf("add route to %s via %s: %w", r.To, r.Via, err)
 		}
 	}
 	for _, p := range h.spec.Local {
-		r := &netlink.Route{Dst: ipNet(p.Masked()), LinkIndex: lo, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL,
+		to, err := inNetlink(p.Masked())
+		if err != nil {
+			return err
+		}
+		r := &netlink.Route{Dst: to.IPNet, LinkIndex: lo, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL,
 			Scope: netlink.SCOPE_HOST}
 		if err := n.RouteAdd(r); err != nil {
 			return fmt.Errorf("add local route %s: %w", p, err)
@@ -237,8 +248,13 @@ func (h *Host) addRoutes(n *netlink.Handle, lo int) error {
 	return nil
 }
 
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+// inNetlink returns p as the library writes it.
+func inNetlink(p netip.Prefix) (*netlink.Addr, error) {
+	a, err := netlink.ParseAddr(p.String())
+	if err != nil {
+		return nil, fmt.Errorf("read prefix %s: %w", p, err)
+	}
+	return a, nil
 }
 
 // etcHosts is what every host finds in /etc/hosts: its own loopback and the names of the file. Only the family of

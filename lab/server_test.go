@@ -49,7 +49,7 @@ try:
   - {from: subscriber4, get: "http://10.0.1.11/", timeout: 1s, want: {fail: true}}
   - {from: web1, crossing: 4→4, ask: 10.0.1.31:27015, send: hello, want: {body: '^game saw 10.0.1.11 #1: hello$'}}
   - {from: web1, crossing: 4→4, get: "http://10.0.1.31/x", want: {body: "^game to 10.0.1.11\n$"}}
-  - {from: web1, get: "http://10.0.1.31/big", want: {not: x}}
+  - {from: web1, get: "http://10.0.1.31/big", want: {body: "@B", not: "nothing like this"}}
   - {from: db, command: [psql, -h, 10.0.3.31, -U, shop, -Atc, "select client from visits where family(client) = 6"], want: {body: "^2001:db8:100::2\n$"}}
 `
 

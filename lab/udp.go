@@ -4,6 +4,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -11,6 +12,29 @@ import (
 
 	"github.com/kyozon/kyozon/ip"
 )
+
+// UDP is a game server: it answers each datagram with its name, the player's address, and how many it has had from
+// there.
+type UDP struct {
+	Listen List[netip.AddrPort] `yaml:"listen"`
+	Name   string               `yaml:"name"`
+}
+
+func (u *UDP) name() string { return "udp" }
+
+func (u *UDP) check(h HostSpec) []problem { return checkListen(h, "listen", u.Listen) }
+
+func (u *UDP) daemon(_ context.Context, h *Host) (Daemon, error) {
+	args := []string{u.Name}
+	if u.Name == "" {
+		args[0] = h.name
+	}
+	for _, a := range u.Listen {
+		args = append(args, a.String())
+	}
+	return Daemon{Name: "udp", own: self("udp", args...),
+		Ready: AnswersUDP([]byte("ready?"), u.Listen...)}, nil
+}
 
 // game is a game server that knows its players by address.
 type game struct {
