@@ -1,0 +1,82 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Kyozon is the edge.
+type Kyozon struct {
+	Site   string `yaml:"site"`   // path of the site file, from the lab file; or
+	Inline string `yaml:"inline"` // the site file itself
+}
+
+const sitePath = "/run/kyozon/site.yaml"
+
+func (k *Kyozon) name() string { return "kyozon" }
+
+func (k *Kyozon) check(HostSpec) []problem {
+	if (k.Site == "") == (k.Inline == "") {
+		return []problem{{nil, errors.New("give either site or inline")}}
+	}
+	return nil
+}
+
+// daemon copies the site file to the host, so that a test can change it there and reload.
+func (k *Kyozon) daemon(_ context.Context, h *Host) (Daemon, error) {
+	text := []byte(k.Inline)
+	if k.Site != "" {
+		var err error
+		if text, err = os.ReadFile(h.lab.path(k.Site)); err != nil {
+			return Daemon{}, err
+		}
+	}
+	if err := h.WriteFile(sitePath, text); err != nil {
+		return Daemon{}, err
+	}
+	if err := h.WriteFile("/var/lib/kyozon/.lab", nil); err != nil { // makes the usual state directory
+		return Daemon{}, err
+	}
+	binary, err := h.lab.kyozon()
+	if err != nil {
+		return Daemon{}, err
+	}
+	admin, err := adminOf(text)
+	if err != nil {
+		return Daemon{}, err
+	}
+	return Daemon{Name: "kyozon", Argv: []string{binary, "run", sitePath}, Ready: AnswersHTTP(admin, "/readyz")}, nil
+}
+
+// kyozon returns the path of the binary under test.
+func (l *Lab) kyozon() (string, error) {
+	binary := l.options.Kyozon
+	if binary == "" {
+		var err error
+		if binary, err = os.Executable(); err != nil {
+			return "", fmt.Errorf("find own binary: %w", err)
+		}
+	}
+	binary, err := filepath.Abs(binary)
+	if err != nil {
+		return "", err
+	}
+	if dir := hiddenAt(binary); dir != "" {
+		return "", fmt.Errorf("run %s: hosts have their own %s: copy it elsewhere", binary, dir)
+	}
+	return binary, nil
+}
+
+// path returns where a file is that the lab file names.
+func (l *Lab) path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(l.file.dir, name)
+}
