@@ -10,8 +10,6 @@
 // A node knows its line and column, and the structs keep the nodes they came from, so that a check three steps later
 // points at the very word that is wrong. A node under which something was wrong is marked: later steps do not
 // complain about what follows from a mistake that was reported.
-//go:generate go test -run ^TestDocument$ . -update
-
 package config
 
 import (
@@ -28,6 +26,8 @@ import (
 
 	"github.com/kyozon/kyozon/service"
 )
+
+//go:generate go test -run ^TestDocument$ . -update
 
 // MaxSize is how large a site file may be, in bytes. It holds some ten thousand servers.
 const MaxSize = 1 << 20

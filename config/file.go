@@ -9,8 +9,9 @@ import (
 	"github.com/kyozon/kyozon/service"
 )
 
-// The structs of this file are the site file as it is written. Their comments are the reference: Document makes
-// docs/config.md of them and Schema the descriptions that an editor shows.
+// The structs of this file are the site file as it is written. Their comments are the reference: go generate makes
+// docs/config.md of them and Schema the descriptions that an editor shows. A field without a comment has that of its
+// type.
 
 // A site file describes everything that kyozon runs on one machine. It is YAML, read strictly: a key that is not
 // listed here is a mistake. Durations have a unit (500ms, 5s, 2m, 36d), percentages the sign (20%), sizes a unit
@@ -20,16 +21,13 @@ type siteFile struct {
 	// What the site is called, on the status page and in reports.
 	Site located[string] `yaml:"site,required"`
 
-	// The addresses that belong to the whole site.
 	Addresses addressesFile `yaml:"addresses"`
 
 	// What clients reach, by name. The name is the `service` label of metrics and log lines.
 	Services dict[serviceFile] `yaml:"services,required"`
 
-	// Where kyozon keeps what must outlive it.
 	State stateFile `yaml:"state"`
 
-	// Where the status page and the metrics are.
 	Admin adminFile `yaml:"admin"`
 
 	// How long running flows may go on after a reload or a stop before they are cut.
@@ -43,12 +41,12 @@ type addressesFile struct {
 	// The global IPv4 addresses of the site: all there will ever be. The status page and the plan count them.
 	GlobalIPv4 []address `yaml:"global-ipv4"`
 
-	// The addresses by which servers know clients of the other family. Needed by pools with `source: client`.
 	Ledger *ledgerFile `yaml:"ledger"`
 }
 
 // The addresses by which servers know clients of the other family: each IPv6 prefix has one stable IPv4 address
-// that stands in for it, and each IPv4 client an IPv6 address that it is embedded in.
+// that stands in for it, and each IPv4 client an IPv6 address that it is embedded in. Pools with `source: client` need
+// it.
 type ledgerFile struct {
 	// The IPv4 network that stand-ins come from, from /8 to /30. The servers' gateway must route it to this machine.
 	// It must overlap nothing else: no server, no listen, no network that is trusted by its address.
@@ -94,13 +92,11 @@ type serviceFile struct {
 	// Who owns which layer, for the plan: nothing is run differently.
 	Hosting *hosting `yaml:"hosting"`
 
-	// Where clients come.
 	Listen listenFile `yaml:"listen,required"`
 
 	// The sets of servers, by name.
 	Pools dict[poolFile] `yaml:"pools,required"`
 
-	// Which clients are served by which pools.
 	Clients clientsFile `yaml:"clients,required"`
 
 	// The networks whose clients may come in: `any`, or networks and addresses.
@@ -113,10 +109,8 @@ type serviceFile struct {
 	// front. Connections from elsewhere are taken as they are.
 	ProxyFrom networks `yaml:"proxy-from"`
 
-	// How servers are asked whether they are well.
 	Health healthFile `yaml:"health"`
 
-	// The deadlines of a flow.
 	Timeouts timeoutsFile `yaml:"timeouts"`
 
 	node    *node

@@ -109,12 +109,12 @@ func (s *schemer) of(v reflect.Value) *jsonschema.Schema {
 		elem := reflect.New(v.Type().Elem()).Elem()
 		setDefaults(elem)
 		items := s.of(elem)
-		return &jsonschema.Schema{Type: "array", Items: items, Title: "a list, each " + items.Title}
+		return &jsonschema.Schema{Type: "array", Items: items, Title: "a list, each " + prose(items)}
 	case reflect.Map:
 		elem := reflect.New(v.Type().Elem()).Elem()
 		setDefaults(elem)
 		values := s.of(elem)
-		return &jsonschema.Schema{Type: "object", AdditionalProperties: values, Title: "a mapping from words to " + values.Title}
+		return &jsonschema.Schema{Type: "object", AdditionalProperties: values, Title: "a mapping from words to " + prose(values)}
 	}
 	return scalarSchema(v)
 }
@@ -133,9 +133,7 @@ func (s *schemer) object(v reflect.Value) *jsonschema.Schema {
 		value := v.FieldByIndex(f.index)
 		p := s.of(value)
 		limitSchema(p, f.limits)
-		if d := s.comments[name+"."+f.name]; d != "" {
-			p.Description = d
-		}
+		p.Description = s.describe(name, f)
 		if f.required {
 			o.Required = append(o.Required, f.key)
 		} else {
@@ -146,15 +144,31 @@ func (s *schemer) object(v reflect.Value) *jsonschema.Schema {
 	return o
 }
 
+// describe returns the comment of a field or, if it has none, of its type.
+func (s *schemer) describe(name string, f field) string {
+	if d := s.comments[name+"."+f.name]; d != "" {
+		return d
+	}
+	t := f.typ
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return s.comments[t.Name()]
+}
+
+// prose returns what to call p in the title of what it is part of.
+func prose(p *jsonschema.Schema) string {
+	if p.Properties != nil {
+		return "a " + p.Title
+	}
+	return p.Title
+}
+
 // scalarSchema returns the schema of what is written as one word.
 func scalarSchema(v reflect.Value) *jsonschema.Schema {
 	switch into := v.Addr().Interface().(type) {
 	case words:
-		e := &jsonschema.Schema{Type: "string", Title: "`" + strings.Join(into.words(), "`, `") + "`"}
-		for _, w := range into.words() {
-			e.Enum = append(e.Enum, w)
-		}
-		return e
+		return enum(into.words())
 	case *time.Duration:
 		return text("a duration", `^([0-9]+d)?([0-9.]+(ns|us|µs|ms|s|m|h))*$`)
 	case *netip.Addr:
@@ -183,6 +197,18 @@ func scalarSchema(v reflect.Value) *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "integer", Title: "a number"}
 }
 
+// enum returns the schema of one of a few words.
+func enum(all []string) *jsonschema.Schema {
+	e := &jsonschema.Schema{Type: "string"}
+	var quoted []string
+	for _, w := range all {
+		e.Enum = append(e.Enum, w)
+		quoted = append(quoted, "`"+w+"`")
+	}
+	e.Title = enumerate(quoted, "or")
+	return e
+}
+
 // text returns the schema of a word.
 func text(title, pattern string) *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", Title: title, Pattern: pattern}
@@ -192,7 +218,7 @@ func text(title, pattern string) *jsonschema.Schema {
 func anyOf(forms ...*jsonschema.Schema) *jsonschema.Schema {
 	titles := make([]string, len(forms))
 	for i, f := range forms {
-		titles[i] = f.Title
+		titles[i] = prose(f)
 	}
 	return &jsonschema.Schema{AnyOf: forms, Title: enumerate(titles, "or")}
 }
