@@ -135,15 +135,15 @@ func (l *Loop) newConn(fd int, h Handler) (*Conn, error) {
 }
 
 func (c *Conn) ready(events uint32) {
-	if c.flags&connecting != 0 {
-		c.connected()
-		return
-	}
 	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		c.flags |= readable
 		if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 			c.flags |= hangup
 		}
+	}
+	if c.flags&connecting != 0 { // what the peer said first may have come with this event, and no other will tell
+		c.connected()
+		return
 	}
 	if events&unix.EPOLLOUT != 0 {
 		if c.out.size > 0 {
