@@ -106,26 +106,39 @@ func (c *Conn) startPump(to *Conn, moved *uint64, stop func()) bool {
 // run gives the stream one turn.
 func (p *pump) run(c *Conn) {
 	before := *p.moved
+	if p.held < p.pipe.size && !p.fill(c) { // of a full pipe, splice(2) would say what it says of the end
+		return
+	}
+	p.push(c)
+	if c.pump != p {
+		return
+	}
+	if c.flags&eof != 0 && p.held == 0 { // not before: the handler may be told only then
+		c.flags &^= readable
+	}
+	if *p.moved-before >= trickle {
+		p.quiet = 0
+	}
+}
+
+// fill moves what has come into the pipe. It returns false if there is nothing to move on.
+func (p *pump) fill(c *Conn) bool {
 	n, errno := splice(int(c.fd), p.pipe.w, p.pipe.size-p.held)
 	switch {
 	case errno == syscall.EAGAIN && p.held == 0:
 		c.flags &^= readable
 		p.rest(c)
-		return
+		return false
 	case errno == syscall.EAGAIN, again(errno): // the pipe may have no slot left: it empties below
 	case errno != 0:
 		c.fail(os.NewSyscallError("splice", errno))
-		return
+		return false
 	case n == 0:
-		c.flags &^= readable
 		c.flags |= eof
 	default:
 		p.held += n
 	}
-	p.push(c)
-	if c.pump == p && *p.moved-before >= trickle {
-		p.quiet = 0
-	}
+	return true
 }
 
 // push moves the pipe's bytes on. If the receiver takes no more, c pauses until it does.
