@@ -25,10 +25,12 @@ func (b *buffer) bytes() []byte { return b.data[b.start:b.end] }
 
 func (b *buffer) room() []byte { return b.data[b.end:] }
 
-// consume drops the first n bytes and moves the rest to the front, so that room is what is left of the buffer.
-func (b *buffer) consume(n int) {
-	b.end = copy(b.data[:], b.data[b.start+n:b.end])
-	b.start = 0
+// compact moves what is in use to the front, so that room is all that is free.
+func (b *buffer) compact() {
+	if b.start > 0 {
+		b.end = copy(b.data[:], b.bytes())
+		b.start = 0
+	}
 }
 
 // buffers is shared by all loops: a buffer is taken only while bytes wait, so it is off the usual path.
@@ -46,7 +48,7 @@ func (p *buffers) put(b *buffer) {
 	p.pool.Put(b)
 }
 
-// queue is bytes that wait to be sent, in order.
+// queue is bytes that wait, in order: to be sent, or to be shown to a handler again.
 type queue struct {
 	first, last *buffer
 	size        int
@@ -83,6 +85,24 @@ func (q *queue) drop(n int, pool *buffers) {
 		q.last = nil
 	}
 	pool.put(b)
+}
+
+// join moves bytes forward into the first buffer, so that more of them can be seen in one piece. It returns false if
+// there are none to move, or no room.
+func (q *queue) join(pool *buffers) bool {
+	b, next := q.first, q.first.next
+	if b.compact(); next == nil || b.end == BufferSize {
+		return false
+	}
+	n := copy(b.room(), next.bytes())
+	b.end += n
+	if next.start += n; next.start == next.end {
+		if b.next = next.next; b.next == nil {
+			q.last = b
+		}
+		pool.put(next)
+	}
+	return true
 }
 
 func (q *queue) clear(pool *buffers) {

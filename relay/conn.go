@@ -76,10 +76,10 @@ type Conn struct {
 	fd        int32
 	flags     uint16
 	handler   Handler
-	in        *buffer // bytes the handler has not consumed
-	out       queue   // bytes the kernel has not taken
-	pump      *pump   // moves what arrives by splice(2), if set
-	feeder    *Conn   // the connection whose pump fills this one
+	in        queue // bytes the handler has not consumed; beyond one buffer only while it is paused
+	out       queue // bytes the kernel has not taken
+	pump      *pump // moves what arrives by splice(2), if set
+	feeder    *Conn // the connection whose pump fills this one
 	tls       *tlsState
 	nextReady *Conn
 	timer     Timer
@@ -157,11 +157,14 @@ func (c *Conn) ready(events uint32) {
 
 // work delivers what is held back and reads what has come, as far as the handler and the budget allow.
 func (c *Conn) work() {
-	if c.flags&(owed|paused|closed|closing) == owed {
-		c.flags &^= owed
-		c.redeliver()
-	}
-	for turn := 0; c.flags&(readable|paused|closed|closing|connecting) == readable; turn++ {
+	for turn := 0; ; turn++ {
+		if c.flags&(owed|paused|closed|closing) == owed { // also if this turn has made it so: first what came first
+			c.flags &^= owed
+			c.redeliver()
+		}
+		if c.flags&(readable|paused|closed|closing|connecting) != readable {
+			break
+		}
 		if turn == readBudget {
 			c.loop.runnable.push(c)
 			return
@@ -180,20 +183,31 @@ func (c *Conn) work() {
 
 // read reads once and delivers what came.
 func (c *Conn) read() {
-	p := c.loop.scratch[:]
-	if c.in != nil {
-		p = c.in.room()
+	p := c.space(c.loop.scratch[:])
+	if n, ok := c.receive(p); ok {
+		c.arrive(p[:n])
 	}
-	n, ok := c.receive(p)
-	if !ok {
+}
+
+// space returns where to read to: into the buffer behind what is held back, so that the handler sees both in one
+// piece, or, if nothing is, the loop's space p.
+func (c *Conn) space(p []byte) []byte {
+	if c.in.size == 0 {
+		return p
+	}
+	c.in.last.compact()
+	return c.in.last.room() // there is some: see tooMuch
+}
+
+// arrive delivers p, which has been read to space.
+func (c *Conn) arrive(p []byte) {
+	if c.in.size == 0 {
+		c.deliver(p)
 		return
 	}
-	if c.in != nil {
-		c.in.end += n
-		c.deliver(nil)
-		return
-	}
-	c.deliver(p[:n])
+	c.in.last.end += len(p)
+	c.in.size += len(p)
+	c.show()
 }
 
 // receive reads into p. It returns false if there is nothing to deliver.
@@ -218,54 +232,60 @@ func (c *Conn) receive(p []byte) (n int, ok bool) {
 	return n, true
 }
 
-// deliver shows p, or what is held back, to the handler and keeps what it does not consume.
+// deliver shows p to the handler, while nothing is held back, and holds back what it does not consume.
 func (c *Conn) deliver(p []byte) {
-	held := c.in
-	if held != nil {
-		p = held.bytes()
-	}
 	n := c.handler.Data(c, p)
-	switch {
-	case c.flags&closed != 0:
-		return
-	case n == len(p):
-		if held != nil {
-			c.in = nil
-			c.loop.all.buffers.put(held)
-		}
-	case held != nil:
-		held.consume(n)
-		if n == 0 && held.end == BufferSize && c.flags&(paused|closing) == 0 {
-			c.fail(errFull)
-		}
-	default:
-		c.hold(p[n:])
-	}
-}
-
-// hold keeps p, which Data did not consume.
-func (c *Conn) hold(p []byte) {
-	if len(p) <= BufferSize {
-		c.in = c.loop.all.buffers.get()
-		c.in.end = copy(c.in.data[:], p)
+	if n == len(p) || c.flags&closed != 0 {
 		return
 	}
-	c.fail(errFull)
+	c.in.append(p[n:], &c.loop.all.buffers)
+	c.tooMuch()
 }
 
-// redeliver shows the handler what is held back.
+// redeliver delivers what is held back.
 func (c *Conn) redeliver() {
-	if c.in != nil {
-		c.deliver(nil)
+	if c.tls == nil {
+		c.show()
+		return
 	}
-	if c.tls != nil {
-		c.tls.drain(c)
+	if !c.tls.done {
+		c.tls.takeHeld(c)
+		return
+	}
+	c.show()
+	c.tls.drain(c)
+}
+
+// show shows the handler what is held back, until it has had all or wants more in one piece than there is.
+func (c *Conn) show() {
+	pool := &c.loop.all.buffers
+	for c.in.size > 0 && c.flags&(paused|owed|closed|closing) == 0 {
+		p := c.in.first.bytes()
+		n := c.handler.Data(c, p)
+		if c.flags&closed != 0 {
+			return
+		}
+		c.in.drop(n, pool)
+		if n < len(p) && !c.in.join(pool) {
+			c.tooMuch()
+			return
+		}
+	}
+}
+
+// tooMuch fails c if the handler is not paused and yet has not consumed a full buffer.
+func (c *Conn) tooMuch() {
+	if c.in.size >= BufferSize && c.flags&(paused|owed|closing) == 0 {
+		c.fail(errFull)
 	}
 }
 
 // tellEnd tells the handler that the peer's half has ended, once it has had all bytes.
 func (c *Conn) tellEnd() {
-	if c.flags&(eof|eofTold|paused|closed|closing) == eof {
+	if c.tls != nil && !c.tls.done { // the handshake learns it, and there may be bytes behind it
+		return
+	}
+	if c.flags&(eof|eofTold|paused|owed|closed|closing) == eof {
 		c.flags |= eofTold
 		c.handler.Event(c, Ended)
 	}
@@ -475,10 +495,7 @@ func (c *Conn) release() {
 	unix.Close(int(c.fd))
 	c.loop.conns.Add(-1)
 	c.out.clear(&c.loop.all.buffers)
-	if c.in != nil {
-		c.loop.all.buffers.put(c.in)
-		c.in = nil
-	}
+	c.in.clear(&c.loop.all.buffers)
 	if c.pump != nil {
 		c.pump.close(c)
 	}

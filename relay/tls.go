@@ -84,7 +84,8 @@ type tlsState struct {
 	mu     sync.Mutex // guards what follows, and in, during the handshake
 	more   sync.Cond
 	done   bool // the handshake is over: the loop owns everything
-	gone   bool // the connection is closed, or the peer has ended
+	gone   bool // the connection is closed
+	ended  bool // the peer has ended its half
 	unsent []byte
 }
 
@@ -95,17 +96,12 @@ func (c *Conn) StartServerTLS(config *tls.Config, ready func(tls.ConnectionState
 	s := &tlsState{owner: c, gate: c.loop.all.handshakes.gate}
 	s.more.L = &s.mu
 	s.conn = tls.Server(s, config)
-	if c.in != nil {
-		s.in = append(s.in, c.in.bytes()...)
-		c.loop.all.buffers.put(c.in)
-		c.in = nil
-	}
 	c.tls = s
 	if !c.loop.all.handshakes.start(func() { s.handshake(ready) }) {
 		c.loop.Post(func() { c.fail(errBusy) })
 		return
 	}
-	c.Resume()
+	c.Resume() // brings what is held back to takeHeld
 }
 
 // TLS returns the state of the connection's TLS, or nil.
@@ -171,8 +167,8 @@ func (s *tlsState) read(c *Conn) {
 	}
 	defer s.mu.Unlock()
 	switch {
-	case c.flags&(eof|closed) != 0:
-		s.gone = true
+	case c.flags&eof != 0:
+		s.ended = true
 	case ok:
 		s.in = append(s.in, p[:n]...)
 		if len(s.in) > maxHandshake {
@@ -182,65 +178,67 @@ func (s *tlsState) read(c *Conn) {
 	s.more.Signal()
 }
 
-// feed decrypts p and keeps what the handler has no wish for now.
+// takeHeld takes the ciphertext that came before TLS was started.
+func (s *tlsState) takeHeld(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for b := c.in.first; b != nil; b = b.next {
+		s.in = append(s.in, b.bytes()...)
+	}
+	c.in.clear(&c.loop.all.buffers)
+	s.more.Signal()
+}
+
+// feed decrypts p and keeps what the handler has no wish for now. What comes after close_notify is ignored: RFC 8446
+// §6.1.
 func (s *tlsState) feed(c *Conn, p []byte) {
-	if len(s.in) > 0 {
+	switch {
+	case c.flags&eof != 0:
+		return
+	case len(s.in) > 0:
 		s.in = append(s.in, p...)
 		s.drain(c)
 		return
 	}
 	s.in = p
-	s.drain(c)
-	if len(s.in) == 0 || c.flags&closed != 0 {
-		s.in = nil
-		return
+	if s.drain(c); len(s.in) > 0 {
+		s.in = append([]byte(nil), s.in...)
 	}
-	s.in = append([]byte(nil), s.in...)
 }
 
 // drain decrypts what there is and shows it to the handler.
 func (s *tlsState) drain(c *Conn) {
-	if !s.done {
-		return
-	}
 	s.pending = true
-	for s.pending && c.flags&(paused|closed|closing) == 0 {
-		n, err := s.decrypt(c)
-		if n > 0 {
-			if c.in != nil {
-				c.in.end += n
-				c.deliver(nil)
-			} else {
-				c.deliver(c.loop.plain[:n])
-			}
-		}
+	for s.pending && c.flags&(paused|owed|closed|closing) == 0 {
+		err := s.decrypt(c)
 		switch {
 		case err == nil || err == errWait || c.flags&closed != 0:
 		case errors.Is(err, io.EOF):
 			c.flags |= eof
+			s.in = nil
 		default:
 			c.fail(err)
 		}
 	}
+	if len(s.in) == 0 {
+		s.in = nil // keeps no memory while the connection is idle
+	}
 }
 
-// decrypt fills the buffer with as many records as there are.
-func (s *tlsState) decrypt(c *Conn) (n int, err error) {
-	p := c.loop.plain[:]
-	if c.in != nil {
-		p = c.in.room()
-	}
-	for n < len(p) {
+// decrypt delivers as many records as there are and have room.
+func (s *tlsState) decrypt(c *Conn) (err error) {
+	p, n := c.space(c.loop.plain[:]), 0
+	for n < len(p) && err == nil {
 		var k int
 		k, err = s.conn.Read(p[n:])
 		n += k
-		if err != nil {
-			s.pending = false
-			break
-		}
 	}
+	s.pending = err == nil
 	s.transmit(c) // the answer to a key update, RFC 8446 §4.6.3
-	return n, err
+	if n > 0 {
+		c.arrive(p[:n])
+	}
+	return err
 }
 
 // write encrypts p into as few sends as possible.
@@ -291,9 +289,9 @@ func (s *tlsState) Read(p []byte) (int, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.in) == 0 && !s.gone {
+	if len(s.in) == 0 && !s.gone && !s.ended {
 		<-s.gate
-		for len(s.in) == 0 && !s.gone {
+		for len(s.in) == 0 && !s.gone && !s.ended {
 			s.more.Wait()
 		}
 		s.mu.Unlock()
