@@ -1,0 +1,167 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/kyozon/kyozon/bench"
+	"github.com/kyozon/kyozon/ip"
+)
+
+// idleGoal is how many bytes an idle connection may take in the edge.
+const idleGoal = 4096
+
+// held is what a connection takes in a program while it is idle, in bytes.
+type held struct {
+	resident float64 // of memory
+	heap     float64 // of that, Go's heap after a collection; 0 if the program is not ours
+}
+
+// idle measures what n connections take in each program, which it starts afresh: memory that another work has left
+// behind would serve them, too.
+func (p *place) idle(ctx context.Context, all []program, n int) (lines []bench.Line, err error) {
+	found := make(map[string]held)
+	for _, pr := range all {
+		r, err := p.start(ctx, pr)
+		if err != nil {
+			return nil, err
+		}
+		found[pr.name], err = p.holds(ctx, r, n)
+		if err := errors.Join(err, r.stop(ctx)); err != nil {
+			return nil, fmt.Errorf("measure %s of %s: %w", idleWork, pr.name, err)
+		}
+	}
+	line := func(metric string, our float64, peer string, their float64) {
+		lines = append(lines, bench.Line{Name: idleWork, Metric: metric, Ours: our, Peer: peer, Theirs: their,
+			Ratio: our / their})
+	}
+	for _, pr := range all[1:] {
+		line("rss_bytes", found[ours].resident, pr.name, found[pr.name].resident)
+	}
+	line("rss_bytes", found[ours].resident, "goal", idleGoal)
+	line("heap_bytes", found[ours].heap, "goal", idleGoal)
+	return lines, nil
+}
+
+// holds measures one program.
+func (p *place) holds(ctx context.Context, r *running, n int) (held, error) {
+	memory, heap, err := p.look(ctx, r)
+	if err != nil {
+		return held{}, err
+	}
+	conns, err := p.openIdle(ctx, r.at(ip.V6, portTCP), n)
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
+	if err != nil {
+		return held{}, err
+	}
+	after, heapAfter, err := p.look(ctx, r)
+	if err != nil {
+		return held{}, err
+	}
+	return held{resident: float64(after-memory) / float64(n), heap: float64(heapAfter-heap) / float64(n)}, nil
+}
+
+// openIdle opens connections, asks one question over each, and leaves them. What it returns is open also on an error.
+func (p *place) openIdle(ctx context.Context, at netip.AddrPort, n int) (conns []net.Conn, err error) {
+	err = p.client.Do(func() error { // once: it starts a thread
+		for range n {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			c, err := net.DialTimeout(family(at), at.String(), 5*time.Second)
+			if err != nil {
+				return err
+			}
+			conns = append(conns, c)
+			if err := question(c); err != nil {
+				return fmt.Errorf("ask over connection %d: %w", len(conns), err)
+			}
+		}
+		return nil
+	})
+	return conns, err
+}
+
+// question proves that a connection reaches a server, and has the edge use whatever it uses to carry bytes.
+func question(c net.Conn) error {
+	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); err != nil {
+		return err
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, answer.Body)
+	return errors.Join(err, answer.Body.Close(), c.SetDeadline(time.Time{}))
+}
+
+// look returns the resident memory of a program, and of ours the heap. Asking for the heap makes ours collect its
+// garbage, so ask first for the memory, which then is what an operator sees.
+func (p *place) look(ctx context.Context, r *running) (memory, heap int64, err error) {
+	if memory, err = r.Memory(); err != nil || r.name != ours {
+		return memory, 0, err
+	}
+	page, err := p.ask(ctx, "/debug/pprof/heap?gc=1&debug=1")
+	if err != nil {
+		return 0, 0, err
+	}
+	heap, err = parseHeap(page)
+	return memory, heap, err
+}
+
+// ask asks ours about itself.
+func (p *place) ask(ctx context.Context, path string) ([]byte, error) {
+	t := &http.Transport{DisableKeepAlives: true, DialContext: p.edge.DialContext}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+adminAddr+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := t.RoundTrip(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", ours, err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("ask %s: %s: status %d", ours, path, answer.StatusCode)
+	}
+	return io.ReadAll(io.LimitReader(answer.Body, 64<<20))
+}
+
+var (
+	heapAlloc = regexp.MustCompile(`(?m)^# HeapAlloc = (\d{1,18})$`)
+	errNoHeap = errors.New("idle: no HeapAlloc in the profile")
+)
+
+// parseHeap finds the bytes in use in the text form of a heap profile.
+func parseHeap(page []byte) (int64, error) {
+	m := heapAlloc.FindSubmatch(page)
+	if m == nil {
+		return 0, errNoHeap
+	}
+	return strconv.ParseInt(string(bytes.TrimSpace(m[1])), 10, 64)
+}
+
+// profile writes a processor profile of ours, taken while it has a work, into a file.
+func (p *place) profile(ctx context.Context, d time.Duration) ([]byte, error) {
+	return p.ask(ctx, "/debug/pprof/profile?seconds="+strconv.Itoa(int(d.Seconds())))
+}

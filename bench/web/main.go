@@ -1,0 +1,96 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command web measures the edge beside HAProxy and nginx: the same work, the same lab, in turn. ../README.md says how.
+//
+//	client ══ edge: kyozon, HAProxy, nginx ══ two IPv4-only servers
+//	  │         │
+//	  │         └─ processor time and memory, of the one that has work
+//	  └─ wrk, or this program
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kyozon/kyozon/lab"
+)
+
+// options are the flags.
+type options struct {
+	kyozon  string // path of the binary
+	rounds  int
+	time    time.Duration // of one measurement
+	only    string        // name of a work, or the beginning of names; "" means all
+	idle    int           // connections
+	profile string        // directory for profiles of ours; "" means none
+	record  string        // file for the results; "" means none
+}
+
+// within bounds what the flags can ask of a machine.
+const (
+	maxRounds = 50
+	maxTime   = time.Minute
+	maxIdle   = 100_000
+)
+
+var errUsage = errors.New("usage")
+
+func main() {
+	lab.Main()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	o, err := parse(os.Args[1:], os.Stderr)
+	if err == nil {
+		err = run(ctx, o, os.Stdout, os.Stderr)
+	}
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// parse reads the command line. What it has to say goes to out.
+func parse(args []string, out io.Writer) (options, error) {
+	var o options
+	var quick bool
+	f := flag.NewFlagSet("web", flag.ContinueOnError)
+	f.SetOutput(out)
+	f.StringVar(&o.kyozon, "kyozon", "bin/kyozon", "`path` of the binary to measure")
+	f.IntVar(&o.rounds, "rounds", 5, "paired `rounds` of each work; three times as many of one crossing beside another")
+	f.DurationVar(&o.time, "time", 5*time.Second, "length of one measurement, in whole seconds")
+	f.StringVar(&o.only, "only", "", "measure only the works whose `name` begins so: "+strings.Join(names(), ", "))
+	f.IntVar(&o.idle, "idle", 10_000, "idle `connections`, if the limit on open files allows as many")
+	f.StringVar(&o.profile, "profile", "", "`directory` to write profiles of ours to, one for each work")
+	f.StringVar(&o.record, "record", "", "`file` to write the results to, with what they were measured on")
+	f.BoolVar(&quick, "quick", false, "one round of two seconds: shows that it works, measures little")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if quick {
+		o.rounds, o.time = 1, 2*time.Second
+	}
+	switch {
+	case f.NArg() > 0:
+		return o, fmt.Errorf("%w: takes no arguments", errUsage)
+	case o.rounds < 1 || o.rounds > maxRounds:
+		return o, fmt.Errorf("%w: rounds must be 1 to %d", errUsage, maxRounds)
+	case o.time < time.Second || o.time > maxTime || o.time%time.Second != 0:
+		return o, fmt.Errorf("%w: time must be 1s to %v, in whole seconds", errUsage, maxTime)
+	case o.idle < 1 || o.idle > maxIdle:
+		return o, fmt.Errorf("%w: idle must be 1 to %d", errUsage, maxIdle)
+	case len(chosen(o.only)) == 0:
+		return o, fmt.Errorf("%w: no work is called %q: there are %s", errUsage, o.only, strings.Join(names(), ", "))
+	}
+	return o, nil
+}

@@ -1,0 +1,120 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/lab"
+)
+
+// place is the lab that everything is measured in:
+//
+//	           ┌──────── edge ────────┐
+//	client ════╡ .11 kyozon           ╞════ server1, server2
+//	both       │ .12 HAProxy          │     nginx, 1 KB; IPv4 only
+//	families   │ .13 nginx            │
+//	           └──────────────────────┘
+//
+// Each link joins two hosts, so no bridge takes a part of the processors.
+type place struct {
+	lab     *lab.Lab
+	client  *lab.Host
+	edge    *lab.Host
+	source  *source // on server1
+	keyPair keyPair
+}
+
+// The ports that each program listens on.
+const (
+	portWeb  = 80
+	portTLS  = 443
+	portTCP  = 8080 // to the servers' port 80
+	portBulk = 9000 // to the source
+)
+
+// servers returns the addresses of the IPv4-only servers.
+func servers() []netip.Addr {
+	return []netip.Addr{netip.MustParseAddr("10.0.1.2"), netip.MustParseAddr("10.0.2.2")}
+}
+
+// addressOf returns the address by which clients of a family know the program that is the nth.
+func addressOf(f ip.Family, n int) netip.Addr {
+	if f == ip.V4 {
+		return netip.AddrFrom4([4]byte{203, 0, 113, byte(11 + n)})
+	}
+	a := netip.MustParseAddr("2001:db8:100::").As16()
+	a[15] = byte(0x11 + n)
+	return netip.AddrFrom16(a)
+}
+
+// openPlace brings up the lab. The caller must close it. Returns what lab.Up returns.
+func openPlace(ctx context.Context, programs int, out io.Writer) (*place, error) {
+	p := new(place)
+	var err error
+	if p.keyPair, err = newKeyPair(); err != nil {
+		return nil, err
+	}
+	if p.lab, err = lab.Up(ctx, network(programs), lab.Options{Out: out}); err != nil {
+		return nil, err
+	}
+	p.client, p.edge = p.lab.Host("client"), p.lab.Host("edge")
+	if p.source, err = openSource(ctx, p.lab.Host("server1"), netip.AddrPortFrom(servers()[0], portBulk)); err != nil {
+		return nil, errors.Join(err, p.lab.Close())
+	}
+	return p, nil
+}
+
+func (p *place) close() error {
+	p.source.close()
+	return p.lab.Close()
+}
+
+// network describes the lab.
+func network(programs int) *lab.File {
+	front := lab.List[netip.Prefix]{}
+	for n := range programs {
+		front = append(front, netip.PrefixFrom(addressOf(ip.V4, n), 24), netip.PrefixFrom(addressOf(ip.V6, n), 64))
+	}
+	f := &lab.File{
+		Lab:   "bench",
+		Links: map[string]lab.Link{"front": {}},
+		Hosts: map[string]lab.HostSpec{
+			"client": {Sysctls: sysctls(), Links: map[string]lab.List[netip.Prefix]{
+				"front": {netip.MustParsePrefix("203.0.113.1/24"), netip.MustParsePrefix("2001:db8:100::1/64")}}},
+		},
+	}
+	edge := lab.HostSpec{Sysctls: sysctls(), Links: map[string]lab.List[netip.Prefix]{"front": front}}
+	for i, server := range servers() {
+		name := fmt.Sprintf("server%d", i+1)
+		edge.Links[name] = lab.List[netip.Prefix]{netip.PrefixFrom(server.Prev(), 24)}
+		f.Links[name] = lab.Link{}
+		f.Hosts[name] = lab.HostSpec{
+			Sysctls: sysctls(),
+			Links:   map[string]lab.List[netip.Prefix]{name: {netip.PrefixFrom(server, 24)}},
+			Servers: []lab.Server{{Nginx: &lab.Nginx{Quiet: true, Body: strings.Repeat("x", 1024),
+				Listen: lab.List[netip.AddrPort]{netip.AddrPortFrom(server, 80)}}}},
+		}
+	}
+	f.Hosts["edge"] = edge
+	return f
+}
+
+// sysctls makes the kernel treat streams as it does where nobody has tuned it, whatever the machine's own settings are,
+// but for two: a connection for each request uses up the ports; and Reno, which every namespace may use, does not pace
+// streams with timers as BBR does, where that is the default.
+func sysctls() map[string]string {
+	return map[string]string{
+		"net.ipv4.ip_local_port_range":    "10240 65535",
+		"net.ipv4.tcp_congestion_control": "reno",
+		"net.ipv4.tcp_rmem":               "4096 131072 6291456",
+		"net.ipv4.tcp_wmem":               "4096 16384 4194304",
+	}
+}

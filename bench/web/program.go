@@ -1,0 +1,128 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kyozon/kyozon/bench"
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/lab"
+)
+
+// program is an edge that is measured.
+type program struct {
+	name    string
+	number  int                                   // gives it its addresses
+	version []string                              // the command that says it
+	daemon  func(*place, int) (lab.Daemon, error) // writes what the program of that number needs to the edge
+}
+
+// programs returns ours, then its peers.
+func programs(kyozon string) []program {
+	return []program{
+		{ours, 0, []string{kyozon, "version"}, func(p *place, n int) (lab.Daemon, error) { return kyozonDaemon(p, n, kyozon) }},
+		{"haproxy", 1, []string{"haproxy", "-v"}, haproxyDaemon},
+		{"nginx", 2, []string{"nginx", "-v"}, nginxDaemon},
+	}
+}
+
+const ours = "ours"
+
+// running is a program that runs.
+type running struct {
+	program
+	process *lab.Process
+	bench.Program
+}
+
+// start starts a program on the edge and returns when it answers.
+func (p *place) start(ctx context.Context, pr program) (*running, error) {
+	d, err := pr.daemon(p, pr.number)
+	if err != nil {
+		return nil, fmt.Errorf("prepare %s: %w", pr.name, err)
+	}
+	r := &running{program: pr}
+	if r.process, err = p.edge.Start(ctx, d); err != nil {
+		return nil, err
+	}
+	r.Program, err = bench.OpenProgram(r.process.PID())
+	if err != nil {
+		return nil, errors.Join(err, r.stop(ctx))
+	}
+	return r, nil
+}
+
+// stop ends the program at once: nobody waits for its flows.
+func (r *running) stop(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	r.process.Stop(ctx) // it is killed, and says so
+	return nil
+}
+
+// at returns where clients of a family reach the program.
+func (pr program) at(f ip.Family, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(addressOf(f, pr.number), port)
+}
+
+// listens returns a port at both addresses of the program.
+func listens(number int, port uint16) [2]netip.AddrPort {
+	return [2]netip.AddrPort{
+		netip.AddrPortFrom(addressOf(ip.V6, number), port),
+		netip.AddrPortFrom(addressOf(ip.V4, number), port),
+	}
+}
+
+// keyPair is a certificate for the edge and its key, both in PEM.
+type keyPair struct{ certificate, key []byte }
+
+// newKeyPair makes what all programs use: ECDSA P-256, signed by itself, valid for a day.
+func newKeyPair() (keyPair, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return keyPair{}, fmt.Errorf("make key: %w", err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour)}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return keyPair{}, fmt.Errorf("make certificate: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return keyPair{}, fmt.Errorf("make key: %w", err)
+	}
+	return keyPair{
+		certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}),
+		key:         pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
+	}, nil
+}
+
+// host is the name that clients ask for.
+const host = "shop.example.jp"
+
+// mostConnections returns how many connections a program can carry: each takes two of the files it may open, and it
+// needs some itself.
+func mostConnections() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 400 // fits the smallest usual limit, 1024
+	}
+	return int(min(maxIdle, (limit.Max-200)/2))
+}
