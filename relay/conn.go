@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,7 +53,7 @@ const (
 	queued            // on the ready list
 	eof               // the peer's half has ended
 	eofTold           // and the handler knows
-	hangup            // the kernel has said that the peer's half ends: read once more even after a short read
+	hangup            // the peer's half ends, or urgent data cuts reads short: read once more even after a short one
 	shut              // our half ends when the output is sent
 	shutDone          // it has ended
 	closing           // close when the output is sent
@@ -65,9 +64,6 @@ const (
 
 // readBudget is how much one connection may read before the others get their turn.
 const readBudget = 4
-
-// lingerTime is how long a connection that closes waits for the peer to take the last bytes.
-const lingerTime = 30 * time.Second
 
 // Conn is one socket on an event loop: bytes arrive, bytes are sent, halves end separately. Its methods are called on
 // its loop only. TLS is inside it (see StartServerTLS). A Conn that is closed ignores what it is told.
@@ -83,6 +79,7 @@ type Conn struct {
 	tls       *tlsState
 	nextReady *Conn
 	timer     Timer
+	unsent    int                // what Unsent was when a closing connection last looked
 	dial      func(*Conn, error) // while connecting
 
 	remote, local netip.AddrPort
@@ -117,6 +114,19 @@ func (c *Conn) Buffered() int { return c.out.size }
 // Full says whether the writer should wait for Drained.
 func (c *Conn) Full() bool { return c.out.size >= HighWater }
 
+// Unsent returns how many bytes the peer has not acknowledged: those in the kernel too. It asks the kernel, and is
+// for deadlines: a peer that reads slowly is not one that is gone.
+func (c *Conn) Unsent() int {
+	if c.flags&closed != 0 {
+		return 0
+	}
+	n, err := unix.IoctlGetInt(int(c.fd), unix.SIOCOUTQ)
+	if err != nil {
+		n = 0
+	}
+	return c.out.size + n
+}
+
 // IsClosed says whether c is closed, or will be when its output is sent.
 func (c *Conn) IsClosed() bool { return c.flags&(closed|closing) != 0 }
 
@@ -126,7 +136,7 @@ func (c *Conn) HasEnded() bool { return c.flags&eofTold != 0 }
 // newConn registers fd, which it owns from now on, also if it fails.
 func (l *Loop) newConn(fd int, h Handler) (*Conn, error) {
 	c := &Conn{loop: l, fd: int32(fd), handler: h}
-	if err := l.watch(fd, c, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET); err != nil {
+	if err := l.watch(fd, c, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLET); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
@@ -135,9 +145,9 @@ func (l *Loop) newConn(fd int, h Handler) (*Conn, error) {
 }
 
 func (c *Conn) ready(events uint32) {
-	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if events&(unix.EPOLLIN|unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		c.flags |= readable
-		if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		if events&(unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 			c.flags |= hangup
 		}
 	}
@@ -363,159 +373,5 @@ func (c *Conn) sent() {
 	if c.flags&full != 0 && c.flags&closed == 0 {
 		c.flags &^= full
 		c.handler.Event(c, Drained)
-	}
-}
-
-// CloseWrite ends our half when everything written has been sent.
-func (c *Conn) CloseWrite() {
-	if c.flags&(closed|closing|shut) != 0 {
-		return
-	}
-	if c.tls != nil {
-		c.tls.end(c)
-	}
-	c.flags |= shut
-	if c.out.size == 0 && c.flags&connecting == 0 {
-		c.shutdown()
-	}
-}
-
-func (c *Conn) shutdown() {
-	c.flags |= shutDone
-	unix.Shutdown(int(c.fd), unix.SHUT_WR) // an error means that the peer is gone, which the read side tells
-}
-
-// Close sends what was written and closes. The handler is told nothing more.
-func (c *Conn) Close() {
-	if c.flags&(closed|closing) != 0 {
-		return
-	}
-	if c.tls != nil && c.flags&shut == 0 {
-		c.tls.end(c)
-	}
-	c.flags |= closing
-	c.handler = nobody{}
-	if c.out.size == 0 || c.flags&connecting != 0 {
-		c.release()
-		return
-	}
-	c.SetTimeout(lingerTime)
-}
-
-// Linger closes like Close, but first ends our half and lets the peer finish: bytes that the peer has under way would
-// otherwise make the kernel reset the connection, and the peer might lose what we sent last. RFC 9112 §9.6.
-func (c *Conn) Linger(d time.Duration) {
-	if c.flags&(closed|closing) != 0 {
-		return
-	}
-	c.handler = lingerer{}
-	c.CloseWrite()
-	c.SetTimeout(d)
-	c.Resume()
-}
-
-// Abort closes at once and throws away what was not sent; the peer sees a reset.
-func (c *Conn) Abort() {
-	if c.flags&closed == 0 {
-		unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-		c.release()
-	}
-}
-
-// SetTimeout has the handler told Timeout after d. Each call replaces the one before; 0 means never. Giving a later
-// time is almost free, so it may be done with every byte.
-func (c *Conn) SetTimeout(d time.Duration) {
-	switch {
-	case c.flags&closed != 0:
-	case d == 0:
-		c.loop.wheel.stop(&c.timer)
-	default:
-		if c.timer.Func == nil {
-			c.timer.Func = c.timedOut
-		}
-		c.loop.wheel.set(&c.timer, c.loop.now+int64(d))
-	}
-}
-
-func (c *Conn) timedOut() {
-	switch {
-	case c.flags&closed != 0:
-	case c.flags&closing != 0:
-		c.release()
-	case c.flags&connecting != 0:
-		c.dialled(ErrTimeout)
-	default:
-		c.handler.Event(c, Timeout)
-	}
-}
-
-// fail closes c and tells the handler why.
-func (c *Conn) fail(err error) {
-	if c.flags&closed != 0 {
-		return
-	}
-	if c.flags&connecting != 0 {
-		c.dialled(err)
-		return
-	}
-	h := c.handler
-	c.release()
-	h.Closed(c, err)
-}
-
-// failLater fails c in its next turn: a handler that has just written must not be called back in the middle.
-func (c *Conn) failLater() {
-	c.out.clear(&c.loop.all.buffers)
-	c.flags |= shut | shutDone // takes nothing more
-	if c.flags&closing != 0 {
-		c.release()
-		return
-	}
-	c.loop.Post(func() { c.fail(c.socketError()) })
-}
-
-func (c *Conn) socketError() error {
-	if c.flags&closed != 0 {
-		return nil
-	}
-	if v, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && v != 0 {
-		return os.NewSyscallError("write", syscall.Errno(v))
-	}
-	return os.NewSyscallError("write", syscall.EPIPE)
-}
-
-// release closes the socket and gives back everything that c holds.
-func (c *Conn) release() {
-	if c.tls != nil {
-		c.tls.close()
-	}
-	c.flags |= closed
-	c.loop.wheel.stop(&c.timer)
-	c.loop.forget(int(c.fd))
-	unix.Close(int(c.fd))
-	c.loop.conns.Add(-1)
-	c.out.clear(&c.loop.all.buffers)
-	c.in.clear(&c.loop.all.buffers)
-	if c.pump != nil {
-		c.pump.close(c)
-	}
-	c.feeder = nil
-}
-
-// nobody handles a connection whose owner has closed it.
-type nobody struct{}
-
-func (nobody) Data(_ *Conn, p []byte) int { return len(p) }
-func (nobody) Event(*Conn, Event)         {}
-func (nobody) Closed(*Conn, error)        {}
-
-// lingerer throws away what comes until the peer ends its half or the time is up.
-type lingerer struct{}
-
-func (lingerer) Data(_ *Conn, p []byte) int { return len(p) }
-func (lingerer) Closed(*Conn, error)        {}
-func (lingerer) Event(c *Conn, e Event) {
-	if e != Drained {
-		c.Close()
 	}
 }

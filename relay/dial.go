@@ -127,6 +127,8 @@ func (c *Conn) dialled(err error) {
 		return
 	}
 	done(c, nil)
-	c.flush()
-	c.work()
+	if c.flags&closed == 0 {
+		c.flush()
+		c.work()
+	}
 }

@@ -28,15 +28,17 @@ type Pair struct {
 
 // side is one connection of a pair, and what flows from it.
 type side struct {
-	conn  *Conn
-	moved uint64
-	large int  // large reads in a row
-	ended bool // its half has ended
+	conn   *Conn
+	moved  uint64
+	unsent int  // what its peer had not acknowledged when the idle deadline last looked
+	large  int  // large reads in a row
+	ended  bool // its half has ended
 }
 
 // Splice hands the rest of both connections to each other, each half for itself, until both halves have ended, one
-// side breaks, or neither has sent a byte for the time idle (0 means for ever). Then both are closed and done is
-// called with the bytes of this pair. Bytes that wait in either connection are carried.
+// side breaks, or neither has sent or taken a byte for the time idle (0 means for ever). Then both are closed and done
+// is called with the bytes of this pair. Bytes that wait in either connection are carried. A half that has ended
+// already stays so.
 func Splice(client, server *Conn, idle time.Duration, done func(metrics.Counts, metrics.Reason)) *Pair {
 	p := &Pair{client: side{conn: client}, server: side{conn: server}, idle: idle, done: done,
 		active: client.loop.now}
@@ -46,6 +48,11 @@ func Splice(client, server *Conn, idle time.Duration, done func(metrics.Counts, 
 	server.SetTimeout(0)
 	client.Resume()
 	server.Resume()
+	for _, c := range [2]*Conn{client, server} {
+		if c.HasEnded() {
+			p.Event(c, Ended)
+		}
+	}
 	return p
 }
 
@@ -82,7 +89,10 @@ func (p *Pair) Data(c *Conn, b []byte) int {
 		from.large = 0
 	default:
 		if from.large++; from.large >= bulkReads {
-			c.startPump(to.conn, &from.moved, func() { from.large = 0 })
+			c.startPump(to.conn, &from.moved, func() {
+				from.large = 0
+				p.active = c.loop.now
+			})
 		}
 	}
 	return len(b)
@@ -109,11 +119,15 @@ func (p *Pair) Event(c *Conn, e Event) {
 }
 
 // timeout looks whether the pair was idle for long enough. A pump moves bytes without telling, so the counts are
-// compared too.
+// compared too; and a peer may still be reading what it was sent long ago.
 func (p *Pair) timeout() {
 	for _, s := range [2]*side{&p.client, &p.server} {
 		if s.conn.pump != nil && s.conn.pump.seen != s.moved {
 			s.conn.pump.seen = s.moved
+			p.active = p.client.conn.loop.now
+		}
+		if unsent := s.conn.Unsent(); unsent != s.unsent {
+			s.unsent = unsent
 			p.active = p.client.conn.loop.now
 		}
 	}
