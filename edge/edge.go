@@ -51,10 +51,11 @@ type Options struct {
 	Log       *slog.Logger
 	Version   string
 	Protocols []service.Protocol
-	Loops     int         // 0 means one for each processor
-	Sockets   *listen.Set // with what was inherited; nil means an empty set
-	Replaces  bool        // another process, which drains
-	Flows     Flows       // its UDP flows
+	Loops     int           // 0 means one for each processor
+	Sockets   *listen.Set   // with what was inherited; nil means an empty set
+	Replaces  bool          // another process, which drains
+	Inherited []listen.Addr // of the sockets that came from it
+	Flows     Flows         // its UDP flows
 }
 
 // Edge is the running program.
@@ -106,7 +107,7 @@ func New(o Options) (*Edge, error) {
 	}
 	e := &Edge{options: o, loops: loops, sockets: o.Sockets, book: backend.NewBook(o.Loops), started: time.Now(),
 		kept: make(map[string]map[string]any), doors: make(map[listen.Addr]*door)}
-	e.routing.adopt = o.Replaces
+	e.routing.replaces = o.Replaces
 	e.opened = make(map[string]bool)
 	e.shut.Store(new(map[string]string))
 	e.keeper = backend.NewKeeper(backend.KeeperOptions{Changed: e.healthChanged})
@@ -150,6 +151,9 @@ func (e *Edge) Reload(cfg *config.Config) error {
 		return err
 	}
 	if err := e.commitLocked(g, old); err != nil {
+		if old != nil {
+			e.proofs.watch(old)
+		}
 		text := err.Error()
 		e.reloadErr.Store(&text)
 		return err
@@ -164,9 +168,6 @@ func (e *Edge) prepareLocked(cfg *config.Config, old *generation) (*generation, 
 	if err := e.openLedgerLocked(cfg); err != nil {
 		return nil, err
 	}
-	if err := e.routing.add(cfg); err != nil {
-		e.options.Log.Warn("routes are missing", "err", err)
-	}
 	g, err := e.build(cfg, old)
 	if err != nil {
 		return nil, err
@@ -174,13 +175,20 @@ func (e *Edge) prepareLocked(cfg *config.Config, old *generation) (*generation, 
 	patience, cancel := context.WithTimeout(e.ctx, healthPatience)
 	defer cancel()
 	e.keeper.Wait(patience) // a backend without an answer counts as down
-	e.proofs.require(patience, g)
+	e.proofs.require(e.ctx, g)
 	return g, nil
 }
 
 // commitLocked puts g into service. If a door cannot be opened, everything is put back.
 func (e *Edge) commitLocked(g, old *generation) error {
+	shut := e.unprovenLocked(g)
+	open := g.openAddresses(shut)
 	for a, d := range g.fresh {
+		if !open[a] {
+			d.close()
+			delete(g.fresh, a)
+			continue
+		}
 		if err := d.serve(e.loops, g.guards[a], e.options.Flows.take(a)); err != nil {
 			for _, d := range g.fresh {
 				d.close()
@@ -210,7 +218,7 @@ func (e *Edge) commitLocked(g, old *generation) error {
 	e.generation.Store(g)
 	e.loaded.Store(time.Now().UnixNano())
 	e.ready.Store(true)
-	e.shutUnprovenLocked(g)
+	e.setShutLocked(g, shut)
 	e.options.Flows.drop()
 	if old != nil {
 		for _, s := range old.servers {
@@ -296,7 +304,7 @@ func (e *Edge) close() {
 	if e.store != nil && !e.replaced {
 		e.store.Close()
 	}
-	e.routing.remove()
+	e.routing.removeAll()
 	e.loops.Close()
 }
 

@@ -26,6 +26,7 @@ type generation struct {
 	servers []service.Server                           // by protocol, in the order of the table
 	guards  map[listen.Addr]*guard                     // who answers at each address
 	fresh   map[listen.Addr]*door                      // doors that the generation before did not have
+	routing *routing                                   // has what the configuration needs until close
 }
 
 // build makes the generation of cfg aside. It opens no port that is open already and starts nothing. What it has taken
@@ -33,7 +34,7 @@ type generation struct {
 func (e *Edge) build(cfg *config.Config, old *generation) (_ *generation, err error) {
 	g := &generation{number: 1, config: cfg, pools: make(map[string]map[string]*backend.Pool),
 		routes: make(map[string]map[service.Door]*backend.Route), guards: make(map[listen.Addr]*guard),
-		fresh: make(map[listen.Addr]*door)}
+		fresh: make(map[listen.Addr]*door), routing: &e.routing}
 	if old != nil {
 		g.number = old.number + 1
 	}
@@ -43,6 +44,9 @@ func (e *Edge) build(cfg *config.Config, old *generation) (_ *generation, err er
 			e.sockets.Sweep()
 		}
 	}()
+	if err := e.routing.take(cfg); err != nil {
+		e.options.Log.Warn("routes are missing", "err", err)
+	}
 	for _, s := range cfg.Services {
 		if err := e.buildRoutes(g, s); err != nil {
 			return nil, fmt.Errorf("service %s: %w", s.Name, err)
@@ -141,6 +145,7 @@ func (g *generation) close() {
 			p.Close()
 		}
 	}
+	g.routing.giveBack(g.config)
 }
 
 // active returns how many flows the generation has.

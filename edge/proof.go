@@ -8,74 +8,98 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/ip"
-	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/probe"
 	"github.com/kyozon/kyozon/service"
 )
 
 const (
-	proofTimeout = 1500 * time.Millisecond // one connection from a stand-in
+	proofTimeout = 1500 * time.Millisecond // one connection: the kernel asks twice in it
 	proofEvery   = 5 * time.Second         // until the way back is there
+	proofsAtOnce = 256                     // connections
 )
 
 // proofs keeps what is known of the ways back. A server that sees the client's stand-in as its peer answers to that
 // address, and only a route, on the server or its gateway, brings the answer here. So before a backend gets flows from
-// stand-ins, a connection from one, answered or refused, has proved the way back.
+// stand-ins, a connection from one, answered or refused, has proved the way back. The same holds for embedded clients,
+// and for clients' own addresses where the edge is in front.
+//
+//	require: every backend of a new generation is held ─ ask all ─▶ free those whose ways are all proved
+//	run:     every few seconds ask for the rest                  ─▶ changed, which opens services
 //
 // A way that was once proved stays proved: a reload asks only what is new.
 type proofs struct {
 	log     *slog.Logger
 	changed func() // called when a way back has been found
-	wake    chan struct{}
 
-	mu    sync.Mutex
-	known map[way]*proof
+	mu      sync.Mutex
+	known   map[way]*proof
+	waiting map[*backend.Backend][]way // those held, of the latest generation, with all their ways
 }
 
-// way is from where a backend must be able to answer to.
+// way is from where to where a backend must be able to answer.
 type way struct {
-	source  netip.Addr
 	backend netip.AddrPort
+	source  netip.Addr
+	prefix  netip.Prefix // that stands for source; none if clients come with their own addresses
 }
 
 // proof is what is known of a way.
 type proof struct {
 	proved  bool
-	missing bool               // the backend answers to the edge's own address, but not to source
-	reason  string             // why it is not proved, and what to do
-	waiting []*backend.Backend // held until it is proved
+	missing bool   // the backend answers, but not to source: nothing but a change of routes will help
+	reason  string // why it is not proved, and what to do
 }
 
 func newProofs(log *slog.Logger, changed func()) *proofs {
-	return &proofs{log: log, changed: changed, wake: make(chan struct{}, 1), known: make(map[way]*proof)}
+	return &proofs{log: log, changed: changed, known: make(map[way]*proof)}
 }
 
-// require holds every backend of g whose way back is not proved, after asking those that are new.
+// require holds every backend of g whose ways back are not all proved, after asking for those that are new.
 func (p *proofs) require(ctx context.Context, g *generation) {
-	p.mu.Lock()
-	for _, pr := range p.known {
-		pr.waiting = nil // of a generation that is gone, or about to be
-	}
-	g.eachWay(func(w way, b *backend.Backend) {
-		pr := p.known[w]
-		if pr == nil {
-			pr = &proof{reason: "the way back has not been proved yet"}
-			p.known[w] = pr
-		}
-		if !pr.proved {
-			b.Hold(pr.reason)
-			pr.waiting = append(pr.waiting, b)
-		}
-	})
-	p.mu.Unlock()
+	p.watch(g)
 	p.askAll(ctx)
+}
+
+// watch holds every backend of g whose ways back are not all proved, in place of those of another generation.
+func (p *proofs) watch(g *generation) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting = make(map[*backend.Backend][]way)
+	for _, s := range g.config.Services {
+		g.eachWay(s, func(w way, b *backend.Backend) {
+			if p.known[w] == nil {
+				p.known[w] = &proof{reason: "the way back has not been proved yet"}
+			}
+			p.waiting[b] = append(p.waiting[b], w)
+		})
+	}
+	for b := range p.waiting {
+		p.weighLocked(b)
+	}
+}
+
+// weighLocked holds or frees a backend by what is known now.
+func (p *proofs) weighLocked(b *backend.Backend) {
+	for _, w := range p.waiting[b] {
+		if pr := p.known[w]; !pr.proved {
+			b.Hold(pr.reason)
+			return
+		}
+	}
+	b.Free()
+	delete(p.waiting, b)
 }
 
 // run asks again and again for the ways that are not proved.
@@ -96,16 +120,9 @@ func (p *proofs) run(ctx context.Context) {
 
 // askAll asks for every way that somebody waits for, all at once, and says whether one was found.
 func (p *proofs) askAll(ctx context.Context) (found bool) {
-	p.mu.Lock()
-	var open []way
-	for w, pr := range p.known {
-		if !pr.proved && len(pr.waiting) > 0 {
-			open = append(open, w)
-		}
-	}
-	p.mu.Unlock()
+	open := p.open()
 	var wg sync.WaitGroup
-	limit := make(chan struct{}, 64) // connections at once
+	limit := make(chan struct{}, proofsAtOnce)
 	for _, w := range open {
 		limit <- struct{}{}
 		wg.Go(func() {
@@ -116,54 +133,84 @@ func (p *proofs) askAll(ctx context.Context) (found bool) {
 	wg.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, w := range open {
-		found = found || p.known[w].proved
+	return slices.ContainsFunc(open, func(w way) bool { return p.known[w].proved })
+}
+
+// open returns the ways that somebody waits for and that are not proved.
+func (p *proofs) open() []way {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make(map[way]bool)
+	for _, ways := range p.waiting {
+		for _, w := range ways {
+			if !p.known[w].proved {
+				all[w] = true
+			}
+		}
 	}
-	return found
+	return slices.Collect(maps.Keys(all))
 }
 
 // settle writes down what was found.
 func (p *proofs) settle(w way, now proof) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pr := p.known[w]
-	if now.reason != pr.reason {
-		if now.proved {
-			p.log.Info("way back proved", "backend", w.backend, "source", w.source)
-		} else {
-			p.log.Warn("way back not proved", "backend", w.backend, "source", w.source, "err", now.reason)
-		}
+	was := *p.known[w]
+	if now == was {
+		return
 	}
-	pr.proved, pr.missing, pr.reason = now.proved, now.missing, now.reason
-	for _, b := range pr.waiting {
-		if pr.proved {
-			b.Free()
-		} else {
-			b.Hold(pr.reason)
-		}
+	*p.known[w] = now
+	if now.proved {
+		p.log.Info("way back proved", "backend", w.backend, "source", w.source)
+	} else if now.reason != was.reason {
+		p.log.Warn("way back not proved", "backend", w.backend, "source", w.source, "err", now.reason)
 	}
-	if pr.proved {
-		pr.waiting = nil
+	for b, ways := range p.waiting {
+		if slices.Contains(ways, w) {
+			p.weighLocked(b)
+		}
 	}
 }
 
-// prove connects from the way's source. A refusal proves as much as a connection: the answer has come back.
+// prove connects from the way's source. A refusal proves as much as a connection: the answer has come back. A server
+// on UDP proves it by refusing TCP.
 func prove(ctx context.Context, w way) proof {
-	transparent := w.source == anyClient4 || w.source == anyClient6
-	err := connects(ctx, probe.Target{Addr: w.backend, Local: w.source, Transparent: transparent})
+	err := connects(ctx, probe.Target{Addr: w.backend, Local: w.source, Transparent: !w.prefix.IsValid()})
 	switch {
 	case err == nil || errors.Is(err, syscall.ECONNREFUSED):
 		return proof{proved: true}
+	case errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES):
+		return proof{missing: true, reason: fmt.Sprintf("this process may not connect as %v: it needs CAP_NET_ADMIN", w.source)}
 	case !errors.Is(err, probe.ErrTimeout):
 		return proof{reason: fmt.Sprintf("cannot connect from %v: %v", w.source, err)}
 	}
 	direct := connects(ctx, probe.Target{Addr: w.backend})
 	if direct != nil && !errors.Is(direct, syscall.ECONNREFUSED) {
-		return proof{reason: fmt.Sprintf("no answer from %v, neither to %v nor to the edge itself: %v", w.backend, w.source, direct)}
+		return proof{reason: fmt.Sprintf("no answer on TCP from %v, neither to %v nor to the edge itself: %v", w.backend,
+			w.source, direct)}
 	}
-	return proof{missing: true, reason: fmt.Sprintf(
-		"%v answers to the edge but not to %v: give the server (or its gateway) a route to the stand-ins through this "+
-			"machine, and look at rp_filter on both", w.backend, w.source)}
+	return proof{missing: true, reason: fmt.Sprintf("%v answers to the edge, but not to %v: %s", w.backend, w.source, w.advice())}
+}
+
+// advice says what to do about answers that do not come.
+func (w way) advice() string {
+	if !w.prefix.IsValid() {
+		return "make this machine the server's gateway, and look at rp_filter on both"
+	}
+	if is, err := isLocal(w.source); err == nil && !is {
+		return fmt.Sprintf("this machine does not take them; ip route add local %v dev lo (CAP_NET_ADMIN)", w.prefix)
+	}
+	return fmt.Sprintf("on the server or its gateway, ip route add %v via %s, and look at rp_filter on both", w.prefix,
+		here(w.backend.Addr()))
+}
+
+// here returns by which address of this machine a server knows it.
+func here(server netip.Addr) string {
+	routes, err := netlink.RouteGet(net.IP(server.AsSlice())) //house:ok netlink has no other
+	if err != nil || len(routes) == 0 {
+		return "this machine"
+	}
+	return routes[0].Src.String()
 }
 
 func connects(ctx context.Context, t probe.Target) error {
@@ -172,131 +219,74 @@ func connects(ctx context.Context, t probe.Target) error {
 	return probe.TCP(ctx, t).Err
 }
 
-// anyClient4 and anyClient6 stand for clients that keep their own address: documentation addresses, RFC 5737 and 3849.
-var (
-	anyClient4 = netip.AddrFrom4([4]byte{192, 0, 2, 1})
-	anyClient6 = netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})
-)
+// anyClient stands for clients that keep their own address: documentation addresses, RFC 5737 and RFC 3849.
+func anyClient(f ip.Family) netip.Addr {
+	if f == ip.V4 {
+		return netip.AddrFrom4([4]byte{192, 0, 2, 1})
+	}
+	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1})
+}
 
-// eachWay calls fn for every way back that the generation's services need.
-func (g *generation) eachWay(fn func(way, *backend.Backend)) {
-	for _, s := range g.config.Services {
-		for door, route := range g.routes[s.Name] {
-			for _, p := range route.Pools() {
-				if p.Spec.Source != backend.SourceClient {
-					continue
-				}
-				for _, b := range p.Backends() {
-					if source := g.proofSource(s, door, b); source.IsValid() {
-						fn(way{source, b.Addr}, b)
-					}
+// eachWay calls fn for every way back that a service needs.
+func (g *generation) eachWay(s *service.Service, fn func(way, *backend.Backend)) {
+	for door, route := range g.routes[s.Name] {
+		for _, p := range route.Pools() {
+			if p.Spec.Source != backend.SourceClient {
+				continue
+			}
+			for _, b := range p.Backends() {
+				if w := g.wayOf(door.Family, b); w.source.IsValid() && !b.Drain {
+					fn(w, b)
 				}
 			}
 		}
 	}
 }
 
-// proofSource returns the address that proves the way back for a crossing; none on loopback, where every address is
-// local.
-func (g *generation) proofSource(_ *service.Service, door service.Door, b *backend.Backend) netip.Addr {
+// wayOf returns the way that proves a crossing; none on loopback, where every address is local.
+func (g *generation) wayOf(client ip.Family, b *backend.Backend) way {
+	w := way{backend: b.Addr}
 	l := g.config.Addresses.Ledger
-	switch (ip.Crossing{Client: door.Family, Backend: b.Family()}) {
+	switch (ip.Crossing{Client: client, Backend: b.Family()}) {
 	case ip.Crossing{Client: ip.V6, Backend: ip.V4}:
-		return l.Pool.Addr().Next()
+		w.prefix, w.source = l.Pool, l.Pool.Addr().Next()
 	case ip.Crossing{Client: ip.V4, Backend: ip.V6}:
-		return ip.Embed(l.Embed, anyClient4)
+		w.prefix, w.source = l.Embed, ip.Embed(l.Embed, anyClient(ip.V4))
+	default:
+		if !b.Addr.Addr().IsLoopback() {
+			w.source = anyClient(client)
+		}
 	}
-	switch {
-	case b.Addr.Addr().IsLoopback():
-		return netip.Addr{}
-	case b.Family() == ip.V4:
-		return anyClient4
-	}
-	return anyClient6
+	return w
 }
 
-// missing returns why a service must stay shut: one of its backends cannot answer to stand-ins.
-func (p *proofs) missing(g *generation, service string) string {
+// whyShut returns why a service must not open, or "". It may open when one of its servers can get flows and of none
+// it is certain that answers go astray: that would be an error for a part of the clients, of which nobody knows.
+func (p *proofs) whyShut(g *generation, s *service.Service) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	reason := ""
-	g.eachWay(func(w way, b *backend.Backend) {
-		if pr := p.known[w]; pr != nil && pr.missing && !pr.proved && b.Pool().Service() == service {
-			reason = pr.reason
+	var missing, silent []string
+	held := make(map[*backend.Backend]bool)
+	g.eachWay(s, func(w way, b *backend.Backend) {
+		switch pr := p.known[w]; {
+		case pr.proved:
+			return
+		case pr.missing:
+			missing = append(missing, pr.reason)
+		default:
+			silent = append(silent, pr.reason)
 		}
+		held[b] = true
 	})
-	return reason
-}
-
-// shutUnprovenLocked shuts the doors of services whose way back is missing, unless the service was open before: then
-// only the new backends wait.
-func (e *Edge) shutUnprovenLocked(g *generation) {
-	open := make(map[listen.Addr]bool)
-	shut := make(map[string]string)
-	before := e.shut.Load()
-	for _, s := range g.config.Services {
-		_, wasShut := (*before)[s.Name]
-		wasOpen := e.opened[s.Name] && !wasShut
-		if reason := e.proofs.missing(g, s.Name); reason != "" && !wasOpen {
-			shut[s.Name] = reason
-			continue
-		}
-		e.opened[s.Name] = true
-		for _, l := range s.Listen {
-			open[l.Addr] = true
-		}
+	if len(missing) > 0 {
+		return slices.Min(missing)
 	}
-	e.shut.Store(&shut)
-	for a, d := range e.doors {
-		if !open[a] {
-			d.close()
-			delete(e.doors, a)
-		}
-	}
-	e.sockets.Sweep()
-}
-
-// reopen opens the services whose way back has been found.
-func (e *Edge) reopen() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	g := e.generation.Load()
-	if g == nil || e.closing.Load() {
-		return
-	}
-	shut := make(map[string]string)
-	for name := range *e.shut.Load() {
-		if reason := e.proofs.missing(g, name); reason != "" {
-			shut[name] = reason
-		}
-	}
-	for _, s := range g.config.Services {
-		if _, still := shut[s.Name]; still {
-			continue
-		}
-		for _, l := range s.Listen {
-			if err := e.openDoorLocked(g, l.Addr); err != nil {
-				shut[s.Name] = err.Error()
-				e.options.Log.Error("service stays shut", "service", s.Name, "err", err)
+	for _, route := range g.routes[s.Name] {
+		for _, pool := range route.Pools() {
+			if slices.ContainsFunc(pool.Backends(), func(b *backend.Backend) bool { return !held[b] }) {
+				return ""
 			}
 		}
-		e.opened[s.Name] = shut[s.Name] == ""
 	}
-	e.shut.Store(&shut)
-}
-
-func (e *Edge) openDoorLocked(g *generation, a listen.Addr) error {
-	if e.doors[a] != nil {
-		return nil
-	}
-	d, err := lend(e.sockets, a)
-	if err != nil {
-		return err
-	}
-	if err := d.serve(e.loops, g.guards[a], e.options.Flows.take(a)); err != nil {
-		d.close()
-		return err
-	}
-	e.doors[a] = d
-	return nil
+	return slices.Min(silent)
 }

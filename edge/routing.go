@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -19,136 +21,281 @@ import (
 	"github.com/kyozon/kyozon/service"
 )
 
-// What the edge adds to the machine's routing, so that answers to addresses which are not on an interface reach its
-// sockets. It is removed when the edge stops.
-//
-//	stand-ins, embedded clients   a local route for the whole prefix (AnyIP): ip route add local 100.64.0.0/11 dev lo
-//	clients' own addresses        a rule that what comes from a backend's port is for this machine, whoever it is for:
-//	                              ip rule add from 10.0.1.11 ipproto tcp sport 80 lookup 5264
 const (
+	// transparentTable has one route: every address is local.
 	transparentTable = 5264
-	rulePriority     = 5264
+
+	// firstPriority is that of what the edge adds. A process that replaces another takes the next that is free, so
+	// that each has its own and removes no more than that, whichever of them ends first.
+	firstPriority = 5264
+	priorities    = 8
 )
 
-// routing is what was added.
+// routing is what the edge adds to the machine's routing, so that answers to addresses which are not on an interface
+// reach its sockets:
+//
+//	stand-ins, embedded clients   local routes (AnyIP):  ip route add local 100.64.0.0/11 dev lo
+//	clients' own addresses        what comes from a backend's port is for this machine, whoever it is addressed to:
+//	                              ip rule add from 10.0.1.11 ipproto tcp sport 80 lookup 5264
+//
+// Everything is there as long as a generation needs it.
 type routing struct {
-	adopt  bool // what is there already was made by the process that this one replaces
-	routes []netlink.Route
-	rules  []netlink.Rule
+	replaces bool // another process, whose routes may still be there
+
+	mu   sync.Mutex
+	have map[path]*held
 }
 
-// add makes what cfg needs and is not there. Without CAP_NET_ADMIN it says what to type.
-func (r *routing) add(cfg *config.Config) error {
-	var errs []error
+// path is one route or rule. It is a route if there is a prefix, else a rule.
+type path struct {
+	prefix   netip.Prefix   // taken for our own
+	backend  netip.AddrPort // whose answers are taken
+	protocol int            // of the answers: unix.IPPROTO_TCP or …UDP
+	to       netip.Addr     // only answers to it; zero means to everyone
+}
+
+// held is a path that is there.
+type held struct {
+	generations int
+	priority    int // 0: it could not be added, or need not be
+}
+
+// String is what to type instead.
+func (p path) String() string {
+	if p.prefix.IsValid() {
+		return fmt.Sprintf("ip route add local %v dev lo", p.prefix)
+	}
+	rule, to, protocol := "ip rule add", "", "tcp"
+	if p.backend.Addr().Is6() {
+		rule = "ip -6 rule add"
+	}
+	if p.to.IsValid() {
+		to = " to " + p.to.String()
+	}
+	if p.protocol == unix.IPPROTO_UDP {
+		protocol = "udp"
+	}
+	return fmt.Sprintf("%s from %v%s ipproto %s sport %d lookup %d", rule, p.backend.Addr(), to, protocol,
+		p.backend.Port(), transparentTable)
+}
+
+// pathsOf returns what a configuration needs, each once.
+func pathsOf(cfg *config.Config) (all []path) {
+	need := func(p path) {
+		if !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
 	if l := cfg.Addresses.Ledger; l != nil {
 		for _, p := range []netip.Prefix{l.Pool, l.Embed} {
 			if p.IsValid() && !p.Addr().IsLoopback() {
-				errs = append(errs, r.addLocal(p, unix.RT_TABLE_LOCAL))
+				need(path{prefix: p.Masked()})
 			}
 		}
 	}
 	for _, s := range cfg.Services {
 		for _, b := range transparentBackends(s) {
-			errs = append(errs, r.addRule(s, b))
+			if s.Listen[0].Transport == listen.TCP {
+				need(path{backend: b, protocol: unix.IPPROTO_TCP})
+				continue
+			}
+			need(path{backend: b, protocol: unix.IPPROTO_UDP})
+			need(path{backend: b, protocol: unix.IPPROTO_TCP, to: anyClient(ip.FamilyOf(b.Addr()))}) // the proof's
+		}
+	}
+	return all
+}
+
+// transparentBackends returns the backends that see clients' own addresses.
+func transparentBackends(s *service.Service) (all []netip.AddrPort) {
+	for door, route := range s.Routes {
+		for _, name := range poolsOf(route) {
+			pool := s.Pools[name]
+			if pool.Source != backend.SourceClient {
+				continue
+			}
+			for _, b := range pool.Servers {
+				if b.Family() == door.Family && !b.Addr.Addr().IsLoopback() {
+					all = append(all, b.Addr)
+				}
+			}
+		}
+	}
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	return slices.Compact(all)
+}
+
+// poolsOf returns the pools that a route may send clients to.
+func poolsOf(r backend.RouteSpec) []string {
+	all := slices.Clone(r.Fallback)
+	for _, share := range r.Shares {
+		all = append(all, share.Pool)
+	}
+	return all
+}
+
+// take has everything there that a generation needs. What could not be added is in the error, with what to type.
+func (r *routing) take(cfg *config.Config) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.have == nil {
+		r.have = make(map[path]*held)
+	}
+	var errs []error
+	for _, p := range pathsOf(cfg) {
+		h := r.have[p]
+		if h == nil {
+			h = new(held)
+			r.have[p] = h
+		}
+		h.generations++
+		if h.priority != 0 {
+			continue
+		}
+		var err error
+		if h.priority, err = r.add(p); err != nil {
+			errs = append(errs, fmt.Errorf("%v: %w", p, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// addLocal makes a prefix local.
-func (r *routing) addLocal(p netip.Prefix, table int) error {
+// giveBack removes what no other generation needs.
+func (r *routing) giveBack(cfg *config.Config) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range pathsOf(cfg) {
+		h := r.have[p]
+		if h == nil {
+			continue
+		}
+		if h.generations--; h.generations == 0 {
+			p.remove(h.priority)
+			delete(r.have, p)
+		}
+	}
+}
+
+// removeAll removes everything.
+func (r *routing) removeAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for p, h := range r.have {
+		p.remove(h.priority)
+	}
+	clear(r.have)
+}
+
+// add adds p and returns its priority; 0 if somebody else has seen to it.
+func (r *routing) add(p path) (priority int, err error) {
+	if !r.replaces {
+		for i := range priorities {
+			p.remove(firstPriority + i) // left by a process that was killed
+		}
+	}
+	for i := range priorities {
+		priority = firstPriority + i
+		if err = p.add(priority); !errors.Is(err, unix.EEXIST) {
+			break
+		}
+	}
+	if errors.Is(err, unix.EPERM) && p.prefix.IsValid() {
+		if is, err := isLocal(p.prefix.Addr()); err == nil && is {
+			return 0, nil
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	return priority, nil
+}
+
+func (p path) add(priority int) error {
+	if p.prefix.IsValid() {
+		route, err := localRoute(p.prefix, unix.RT_TABLE_LOCAL)
+		if err != nil {
+			return err
+		}
+		route.Priority = priority
+		return netlink.RouteAdd(route)
+	}
+	every, err := localRoute(everyAddress(ip.FamilyOf(p.backend.Addr())), transparentTable)
+	if err == nil {
+		err = netlink.RouteAdd(every)
+	}
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	return netlink.RuleAdd(p.rule(priority))
+}
+
+// remove removes p if it is there. With the last rule, of whichever process, it removes the route that rules need.
+func (p path) remove(priority int) {
+	if priority == 0 {
+		return
+	}
+	if p.prefix.IsValid() {
+		if route, err := localRoute(p.prefix, unix.RT_TABLE_LOCAL); err == nil {
+			route.Priority = priority
+			netlink.RouteDel(route)
+		}
+		return
+	}
+	f := ip.FamilyOf(p.backend.Addr())
+	if netlink.RuleDel(p.rule(priority)) != nil {
+		return
+	}
+	left, err := netlink.RuleListFiltered(netlinkFamily(f), &netlink.Rule{Table: transparentTable}, netlink.RT_FILTER_TABLE)
+	if err != nil || len(left) > 0 {
+		return
+	}
+	if every, err := localRoute(everyAddress(f), transparentTable); err == nil {
+		netlink.RouteDel(every)
+	}
+}
+
+func (p path) rule(priority int) *netlink.Rule {
+	rule := netlink.NewRule()
+	rule.Family = netlinkFamily(ip.FamilyOf(p.backend.Addr()))
+	rule.Priority = priority
+	rule.Table = transparentTable
+	rule.Src = ipNet(netip.PrefixFrom(p.backend.Addr(), p.backend.Addr().BitLen()))
+	if p.to.IsValid() {
+		rule.Dst = ipNet(netip.PrefixFrom(p.to, p.to.BitLen()))
+	}
+	rule.IPProto = p.protocol
+	rule.Sport = netlink.NewRulePortRange(p.backend.Port(), p.backend.Port())
+	return rule
+}
+
+// localRoute says that the addresses of a prefix are this machine's.
+func localRoute(p netip.Prefix, table int) (*netlink.Route, error) {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
-		return fmt.Errorf("find lo: %w", err)
+		return nil, fmt.Errorf("find lo: %w", err)
 	}
-	route := netlink.Route{LinkIndex: lo.Attrs().Index, Dst: ipNet(p), Type: unix.RTN_LOCAL, Table: table,
-		Scope: netlink.SCOPE_HOST, Family: netlinkFamily(ip.FamilyOf(p.Addr()))}
-	switch err := netlink.RouteAdd(&route); {
-	case err == nil || r.adopt && errors.Is(err, unix.EEXIST):
-		r.routes = append(r.routes, route)
-	case errors.Is(err, unix.EPERM):
-		if is, err := isLocal(p.Addr()); err == nil && is {
-			return nil
-		}
-		return fmt.Errorf("no local route for %v, and no right to add it (CAP_NET_ADMIN): ip route add local %v dev lo", p, p)
-	case !errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("add local route for %v: %w", p, err)
-	}
-	return nil
+	return &netlink.Route{LinkIndex: lo.Attrs().Index, Dst: ipNet(p), Type: unix.RTN_LOCAL, Table: table,
+		Scope: netlink.SCOPE_HOST, Family: netlinkFamily(ip.FamilyOf(p.Addr()))}, nil
 }
 
 // isLocal says whether the kernel takes packets to a for its own.
 func isLocal(a netip.Addr) (bool, error) {
-	routes, err := netlink.RouteGet(net.IP(a.AsSlice()))
+	routes, err := netlink.RouteGet(net.IP(a.AsSlice())) //house:ok netlink has no other
 	if err != nil {
 		return false, err
 	}
 	return len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL, nil
 }
 
-// addRule has the answers of a backend to clients' own addresses delivered here.
-func (r *routing) addRule(s *service.Service, b netip.AddrPort) error {
-	every := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	bits := 32
-	if b.Addr().Is6() {
-		every, bits = netip.PrefixFrom(netip.IPv6Unspecified(), 0), 128
+func everyAddress(f ip.Family) netip.Prefix {
+	if f == ip.V4 {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	}
-	if err := r.addLocal(every, transparentTable); err != nil {
-		return err
-	}
-	protocol := unix.IPPROTO_TCP
-	if s.Listen[0].Transport == listen.UDP {
-		protocol = unix.IPPROTO_UDP
-	}
-	rule := netlink.NewRule()
-	rule.Family = netlinkFamily(ip.FamilyOf(b.Addr()))
-	rule.Priority = rulePriority
-	rule.Table = transparentTable
-	rule.Src = ipNet(netip.PrefixFrom(b.Addr(), bits))
-	rule.IPProto = protocol
-	rule.Sport = netlink.NewRulePortRange(b.Port(), b.Port())
-	switch err := netlink.RuleAdd(rule); {
-	case err == nil || r.adopt && errors.Is(err, unix.EEXIST):
-		r.rules = append(r.rules, *rule)
-	case !errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("add rule for answers from %v to clients' own addresses: %w", b, err)
-	}
-	return nil
+	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
-// remove takes away what add has made.
-func (r *routing) remove() {
-	for i := range r.rules {
-		netlink.RuleDel(&r.rules[i]) // it may be gone already, which is what we want
-	}
-	for i := range r.routes {
-		netlink.RouteDel(&r.routes[i])
-	}
-	r.rules, r.routes = nil, nil
-}
-
-// keep leaves what was made to the process that replaces this one.
-func (r *routing) keep() { r.rules, r.routes = nil, nil }
-
-// transparentBackends returns the backends that see clients' own addresses.
-func transparentBackends(s *service.Service) (all []netip.AddrPort) {
-	for _, p := range s.Pools {
-		if p.Source != backend.SourceClient {
-			continue
-		}
-		for _, f := range families(s) {
-			for _, b := range p.Servers {
-				if b.Family() == f && !b.Addr.Addr().IsLoopback() {
-					all = append(all, b.Addr)
-				}
-			}
-		}
-	}
-	return all
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+func ipNet(p netip.Prefix) *net.IPNet { //house:ok netlink has no other
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())} //house:ok netlink has no other
 }
 
 func netlinkFamily(f ip.Family) int {

@@ -72,7 +72,6 @@ func (e *Edge) Upgrade(binary string) (pid int, err error) {
 	for _, d := range e.doors {
 		d.handOver()
 	}
-	e.routing.keep()
 	e.replaced = true
 	go child.Wait() // it outlives us; if it ends first, it must not stay a zombie
 	return child.Process.Pid, nil

@@ -73,7 +73,8 @@ func (e *env) serve(ctx context.Context, s site) error {
 
 func (e *env) serveAs(ctx context.Context, s site, successor *edge.Successor) error {
 	sockets := listen.NewSet(listen.Options{})
-	if _, err := sockets.Inherit(e.getenv); err != nil {
+	inherited, err := sockets.Inherit(e.getenv)
+	if err != nil {
 		return err
 	}
 	for _, name := range []string{listen.UpgradeEnv, edge.UpgradeEnv, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} {
@@ -93,7 +94,7 @@ func (e *env) serveAs(ctx context.Context, s site, successor *edge.Successor) er
 	tuneRuntime(s.loops)
 	log := e.log()
 	ed, err := edge.New(edge.Options{Log: log, Version: version, Protocols: protocols(), Loops: s.loops, Sockets: sockets,
-		Replaces: successor != nil, Flows: flows})
+		Replaces: successor != nil, Inherited: inherited, Flows: flows})
 	if err != nil {
 		return err
 	}
