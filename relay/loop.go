@@ -30,6 +30,7 @@ type Loops struct {
 	buffers    buffers
 	pipes      pipes
 	handshakes handshakes
+	ended      chan struct{} // closed when Run is over: what is posted from then on nobody does
 }
 
 // Loop is one event loop. Its methods are called on the loop itself, but for Post and Loops.
@@ -68,7 +69,7 @@ type slot struct {
 
 // Open makes n loops. Close them when Run has returned.
 func Open(n int) (*Loops, error) {
-	ls := new(Loops)
+	ls := &Loops{ended: make(chan struct{})}
 	ls.handshakes.init(n)
 	start := time.Now()
 	for i := range n {
@@ -110,6 +111,7 @@ func (ls *Loops) Close() {
 // Run runs the loops until ctx is done. What is posted later is not run. Connections that are still open are cut.
 func (ls *Loops) Run(ctx context.Context) {
 	var wg sync.WaitGroup
+	defer close(ls.ended)
 	for _, l := range ls.loops {
 		wg.Go(l.run)
 	}
@@ -124,17 +126,23 @@ func (ls *Loops) Run(ctx context.Context) {
 // Len returns the number of loops.
 func (ls *Loops) Len() int { return len(ls.loops) }
 
-// Do calls fn on every loop and returns when all have. It must not be called on a loop.
+// Do calls fn on every loop and returns when all have, or when Run is over, which may be before. It must not be called
+// on a loop.
 func (ls *Loops) Do(fn func(l *Loop)) {
-	var wg sync.WaitGroup
+	done := make(chan struct{}, len(ls.loops))
 	for _, l := range ls.loops {
-		wg.Add(1)
 		l.Post(func() {
-			defer wg.Done()
 			fn(l)
+			done <- struct{}{}
 		})
 	}
-	wg.Wait()
+	for range ls.loops {
+		select {
+		case <-done:
+		case <-ls.ended:
+			return
+		}
+	}
 }
 
 // ID returns the place of l among the loops, from 0.

@@ -124,7 +124,10 @@ func (p *Packets) do(fn func()) {
 		fn()
 		close(done)
 	})
-	<-done
+	select {
+	case <-done:
+	case <-p.loop.all.ended: // the flows have ended with the loop
+	}
 }
 
 // ready reads what has come in one batch; what is left brings another event.
