@@ -158,16 +158,6 @@ func (g *generation) active() (n int64) {
 	return n
 }
 
-// owns says whether a route is one of the generation's.
-func (g *generation) owns(r *backend.Route) bool {
-	for _, own := range g.routes[r.Service] {
-		if own == r {
-			return true
-		}
-	}
-	return false
-}
-
 // serves says whether the generation still has the backend of a flow. Such a flow may go on for as long as it likes:
 // a reload is no reason to end it.
 func (g *generation) serves(f *backend.Flow) bool {
@@ -181,17 +171,23 @@ func (g *generation) serves(f *backend.Flow) bool {
 	return false
 }
 
-// retire lets the flows of an old generation end. Those whose backend the site no longer has are cut when the drain
-// deadline has passed.
+// retire lets the flows of an old generation end, for as long as they take. Those whose backend g no longer has, of
+// whichever generation they are, are cut when the drain deadline has passed, unless the site has it again by then.
 func (e *Edge) retire(old, g *generation) {
 	e.draining.Add(1)
 	e.wg.Go(func() {
 		defer e.draining.Add(-1)
-		e.await(g.config.Drain, func() bool { return old.active() == 0 })
-		next := e.generation.Load()
-		e.cut(func(f *backend.Flow) bool { return old.owns(f.Route()) && !next.serves(f) })
 		e.await(0, func() bool { return old.active() == 0 })
 		old.close()
+	})
+	e.wg.Go(func() {
+		select {
+		case <-time.After(g.config.Drain):
+		case <-e.ctx.Done():
+			return
+		}
+		now := e.generation.Load()
+		e.cut(func(f *backend.Flow) bool { return !g.serves(f) && !now.serves(f) })
 	})
 }
 
