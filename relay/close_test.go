@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -243,8 +244,13 @@ func TestSpliceSlowReaderIsNotIdle(t *testing.T) {
 		}
 		p = Splice(c, s, time.Hour, func(_ metrics.Counts, r metrics.Reason) { cut.Store(r == metrics.ClientTimeout) })
 	})
-	serverPeer.SetDeadline(time.Now().Add(200 * time.Millisecond))
-	io.Copy(serverPeer, bytes.NewReader(make([]byte, 16<<20))) // until nobody takes any more
+	var wg sync.WaitGroup
+	wg.Go(func() { io.Copy(serverPeer, bytes.NewReader(make([]byte, 64<<20))) }) // until it is cut off
+	defer wg.Wait()
+	waitFor(t, func() (stuck bool) {
+		onLoop(ls, func() { stuck = p.server.conn.flags&paused != 0 })
+		return stuck
+	})
 	look := func() {
 		onLoop(ls, func() {
 			p.active = p.client.conn.loop.now - int64(2*time.Hour)
@@ -261,5 +267,6 @@ func TestSpliceSlowReaderIsNotIdle(t *testing.T) {
 	look()
 	if look(); !cut.Load() {
 		t.Error("a client that does not read goes on for ever")
+		serverPeer.Close()
 	}
 }

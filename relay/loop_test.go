@@ -101,7 +101,7 @@ func dial(t testing.TB, addr netip.AddrPort) *net.TCPConn {
 func TestSpliceCarriesEveryByte(t *testing.T) {
 	ls := startLoops(t, 2)
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
-		for _, size := range []int{0, 1, 1000, 100_000, 30 << 20} {
+		for _, size := range []int{0, 1, 1000, 100_000, 8 << 20} {
 			echo := servertest.Echo(t, x.Backend)
 			addr, outcomes := proxy(t, ls, x.Client, echo, time.Minute)
 			c := dial(t, addr)
@@ -159,7 +159,7 @@ func TestSpliceIdle(t *testing.T) {
 func TestSpliceHoldsBack(t *testing.T) {
 	ls := startLoops(t, 1)
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
-		const total = 64 << 20
+		const total = 16 << 20
 		server := servertest.TCP(t, x.Backend, func(c *net.TCPConn) {
 			chunk := make([]byte, 50_000) // below bulk, so that bytes are copied
 			for n := 0; n < total; n += len(chunk) {
@@ -224,7 +224,7 @@ func TestServerTLS(t *testing.T) {
 			config := clientConfig.Clone()
 			config.MaxVersion = version
 			c := tls.Client(dial(t, addr), config)
-			sent := make([]byte, 5<<20)
+			sent := make([]byte, 2<<20)
 			rand.Read(sent)
 			var wg sync.WaitGroup
 			wg.Go(func() {
