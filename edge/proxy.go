@@ -37,8 +37,8 @@ func (r proxyReader) Data(c *relay.Conn, p []byte) int {
 		c.SetAddrs(h.Client, h.Dest)
 	}
 	c.SetTimeout(0)
+	c.Resume() // what follows the header is shown to next's handler, unless next pauses
 	r.next(c)
-	c.Resume()
 	return n
 }
 
