@@ -45,7 +45,7 @@ func (i *idle) put(c *relay.Conn) {
 	c.SetTimeout(idleFor)
 }
 
-// take returns the connection that was used last, or nil. It has no handler and no timeout yet.
+// take returns the connection that was used last, or nil. Its handler is for the taker to set, and it has no timeout.
 func (i *idle) take(l *relay.Loop) *relay.Conn {
 	s := &i.loops[l.ID()]
 	n := len(s.conns)
@@ -56,6 +56,7 @@ func (i *idle) take(l *relay.Loop) *relay.Conn {
 	s.conns[n-1] = nil
 	s.conns = s.conns[:n-1]
 	i.count.Add(-1)
+	c.SetTimeout(0)
 	return c
 }
 
