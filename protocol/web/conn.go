@@ -66,6 +66,9 @@ type exchange struct {
 	reused   bool   // the backend's connection has carried another exchange
 	heard    bool   // the backend has said something
 	answered bool   // the response's head has been sent
+	last     bool   // and has told the client that its connection closes
+	interim  uint8  // interim responses so far
+	unsent   int    // what the client had not acknowledged when the backend's deadline last passed
 	saved    []byte // the request, while it may be sent once more
 }
 
@@ -79,10 +82,15 @@ func (p *exchanges) get() *exchange {
 	return new(exchange)
 }
 
+// put keeps x. Nothing of a client may be left in it: a head that never came whole would begin the next client's.
 func (p *exchanges) put(x *exchange) {
+	x.request.Reset()
+	x.response.Reset()
+	x.x = http1.Exchange{}
 	x.table, x.site, x.flow = nil, nil, nil
 	x.counts = metrics.Counts{}
-	x.reused, x.heard, x.answered = false, false, false
+	x.reused, x.heard, x.answered, x.last = false, false, false, false
+	x.interim, x.unsent = 0, 0
 	x.saved = x.saved[:0]
 	p.pool.Put(x)
 }
@@ -188,13 +196,10 @@ func (h *conn) reach() bool {
 		h.release(f)
 	}
 	h.phase, h.inDial = dialling, true
+	h.client.SetTimeout(0) // how long it takes now is not the client's fault
 	x.site.route.Dial(h.client.Loop(), client(h.client), true, h.onDialed)
 	h.inDial = false
-	if x.flow == nil {
-		return false
-	}
-	h.phase = head
-	return true
+	return h.phase == head // x may be gone: after a failure it is kept for another client
 }
 
 // dialed is called when a backend has been reached, or none can be.
@@ -215,12 +220,13 @@ func (h *conn) dialed(f *backend.Flow, err error) {
 	x.flow, x.reused = f, f.Reused
 	f.Conn.SetHandler((*serverSide)(h))
 	f.Counts, f.Cut = h.countsNow, h.cut
-	switch {
-	case len(x.saved) > 0:
+	if len(x.saved) > 0 {
 		h.phase = answer
 		h.send(x.saved)
-	case !h.inDial:
-		h.phase = head
+		return
+	}
+	h.phase = head
+	if !h.inDial {
 		h.resume()
 	}
 }
@@ -241,6 +247,9 @@ func statusOfDial(err error) int {
 func (h *conn) forward(p []byte) int {
 	x := h.exchange
 	f := http1.Forward{}
+	if len(x.request.Authority()) == 0 { // HTTP/1.0
+		f.Host = h.dialledHost()
+	}
 	if x.flow.Pool.Spec.Handover == backend.HandoverHeader {
 		f.Origin = h.forwardingFields()
 	}
@@ -263,6 +272,9 @@ func (h *conn) forwardingFields() []byte {
 	return h.origin
 }
 
+// dialledHost is what a client that named no host gets for one: RFC 9112 §3.2 wants one in every request.
+func (h *conn) dialledHost() []byte { return h.client.Local().AppendTo(nil) }
+
 // readBody sends on more of the request's body.
 func (h *conn) readBody(p []byte) int { return h.stream(h.scratch(), p) }
 
@@ -280,9 +292,6 @@ func (h *conn) stream(out, p []byte) int {
 		h.phase = answer
 		h.client.SetTimeout(0)
 		s.SetTimeout(x.site.response)
-		if h.ended {
-			return n
-		}
 	default:
 		h.client.SetTimeout(x.site.idle)
 		if s.Full() {
@@ -340,7 +349,7 @@ func (h *conn) Event(_ *relay.Conn, e relay.Event) {
 		}
 	case relay.Ended:
 		h.ended = true
-		if h.phase != answer { // a client may end its half and still wait for the response
+		if h.phase != answer && !h.retrying() { // a client may end its half and still wait for the response
 			h.abandon(metrics.ClientReset)
 		}
 	case relay.Timeout:
@@ -348,11 +357,17 @@ func (h *conn) Event(_ *relay.Conn, e relay.Event) {
 	}
 }
 
+// retrying says whether a whole request waits for another backend connection.
+func (h *conn) retrying() bool { return h.phase == dialling && len(h.exchange.saved) > 0 }
+
 func (h *conn) timeout() {
-	switch h.phase {
-	case idle:
+	switch {
+	case h.phase == idle:
 		h.end()
-	case head, body:
+	case h.phase == body && h.exchange.flow.Conn.Full(): // the client waits for the backend to take what it has sent
+		h.drop(metrics.ServerTimeout)
+		h.answerError(504)
+	case h.phase == head, h.phase == body:
 		h.refuse(408, metrics.ClientTimeout)
 	default:
 		h.abandon(metrics.ClientTimeout)
@@ -390,10 +405,16 @@ func (h *conn) answerError(status int) {
 	h.client.Abort()
 }
 
-// abandon ends everything at once, because the client has gone.
+// abandon ends everything at once, because the client has gone. A response that is cut off must not look whole to one
+// that has not: a reset shows it, whatever the framing.
 func (h *conn) abandon(r metrics.Reason) {
-	if h.exchange != nil && h.exchange.flow != nil {
-		h.drop(r)
+	if x := h.exchange; x != nil {
+		if x.flow != nil {
+			h.drop(r)
+		}
+		if x.answered {
+			h.client.Abort()
+		}
 	}
 	h.end()
 }
@@ -437,7 +458,8 @@ func (h *conn) cut(r metrics.Reason) {
 		h.held = nil
 		return
 	}
-	h.abandon(r)
+	h.drop(r)
+	h.answerError(503)
 }
 
 func (h *conn) countsNow() metrics.Counts {

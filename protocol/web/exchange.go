@@ -6,10 +6,15 @@ package web
 // Hot path: no allocation per packet.
 
 import (
+	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/protocol/web/http1"
 	"github.com/kyozon/kyozon/relay"
 )
+
+// maxInterim is how many interim responses one request may get. RFC 9110 §15.2 sets no limit; a flood of them would
+// keep an exchange alive for ever.
+const maxInterim = 64
 
 // serverSide is a conn as the handler of its backend's connection.
 type serverSide conn
@@ -25,14 +30,16 @@ func (s *serverSide) Data(c *relay.Conn, p []byte) int {
 	x.heard = true
 	n, out := 0, h.scratch()
 	for !x.answered {
-		k, err := x.response.Parse(p[n:], x.x, &x.table.limits)
+		k, err := x.response.Parse(p[n:], x.x, &x.table.answers)
 		switch {
-		case err != nil:
+		case err != nil || x.interim > maxInterim:
 			h.drop(metrics.ServerFault)
 			h.answerError(502)
 			return len(p)
 		case k == 0:
-			h.write(out)
+			if h.write(out); h.client.Full() {
+				c.Pause()
+			}
 			return n
 		}
 		n += k
@@ -40,8 +47,11 @@ func (s *serverSide) Data(c *relay.Conn, p []byte) int {
 			h.tunnel(out, p[n:])
 			return len(p)
 		}
-		x.answered = !x.response.Interim()
-		out = http1.AppendResponse(out, &x.response, x.x, x.table.ending.Load() || h.ended)
+		if x.answered = !x.response.Interim(); !x.answered {
+			x.interim++
+		}
+		x.last = x.table.ending.Load() || h.ended || !x.toServer.Done()
+		out = http1.AppendResponse(out, &x.response, x.x, x.last)
 	}
 	if n > 0 {
 		x.toClient = x.response.Body(x.x)
@@ -65,6 +75,7 @@ func (h *conn) respond(out, p []byte) int {
 	}
 	x.flow.Conn.SetTimeout(x.site.idle)
 	if h.client.Full() {
+		x.unsent = 0
 		x.flow.Conn.Pause()
 	}
 	return n
@@ -84,14 +95,14 @@ func (h *conn) finish(surplus bool) {
 	f := x.flow
 	f.Metrics().Request()
 	sent := x.toServer.Done()
-	persists := sent && x.response.Persists(x.x) && !x.table.ending.Load() && !h.ended
+	persists := sent && !x.last && x.response.Persists(x.x) && !x.table.ending.Load() && !h.ended
 	switch {
 	case surplus || !sent || !x.response.KeepAlive || f.Conn.HasEnded():
 		f.Conn.Close()
 		f.End(x.counts, metrics.Fine)
 	case f.Pool.Shared():
 		f.Keep(x.counts)
-	case persists && h.front.current.Load().has(f.Route()):
+	case persists && h.serves(f):
 		f.Metrics().Add(x.counts)
 		f.Conn.SetTimeout(0)
 		h.held = f
@@ -106,13 +117,19 @@ func (h *conn) finish(surplus bool) {
 		h.phase = idle
 		h.client.SetTimeout(keepAlive)
 		h.resume()
-	case sent:
+	case sent && !h.paused:
 		h.phase = over
 		h.client.Close()
-	default:
+	default: // the client has sent more than we have read
 		h.phase = over
 		h.client.Linger(lingerTime)
 	}
+}
+
+// serves says whether the front would choose f's route also for another request.
+func (h *conn) serves(f *backend.Flow) bool {
+	t := h.front.current.Load()
+	return t == h.exchange.table || t.has(f.Route())
 }
 
 // tunnel hands both connections over, because the backend has switched to another protocol. RFC 9110 §7.8.
@@ -141,7 +158,7 @@ func (s *serverSide) Event(c *relay.Conn, e relay.Event) {
 	case x == nil || x.flow == nil || x.flow.Conn != c:
 		h.lost(c)
 	case e == relay.Timeout && h.client.Full():
-		h.abandon(metrics.ClientTimeout)
+		h.stalled()
 	case e == relay.Timeout:
 		h.drop(metrics.ServerTimeout)
 		h.answerError(504)
@@ -150,6 +167,18 @@ func (s *serverSide) Event(c *relay.Conn, e relay.Event) {
 	default:
 		h.broken(metrics.ServerReset)
 	}
+}
+
+// stalled gives the client up if it has taken nothing of the response since the last time, rather than little.
+func (h *conn) stalled() {
+	x := h.exchange
+	left := h.client.Unsent()
+	if left == x.unsent {
+		h.abandon(metrics.ClientTimeout)
+		return
+	}
+	x.unsent = left
+	x.flow.Conn.SetTimeout(x.site.idle)
 }
 
 // Closed implements relay.Handler for the backend.

@@ -48,7 +48,8 @@ type table struct {
 	wild     map[string]*site // by what follows "*."
 	fallback *site            // takes what no other does; may be nil
 	tls      *tls.Config      // nil if the front speaks plain HTTP
-	limits   http1.Limits
+	limits   http1.Limits     // of requests
+	answers  http1.Limits     // of responses: servers are the operator's own
 	timeouts Timeouts
 	ending   atomic.Bool // nobody follows: connections close after their request
 }
@@ -108,7 +109,8 @@ func (b *builder) add(s *service.Service, l service.Listen) error {
 	o := s.Options.(*Options) // made by our own Protocol
 	t := b.tables[l.Addr]
 	if t == nil {
-		t = &table{hosts: make(map[string]*site), wild: make(map[string]*site), limits: o.Limits.machine(), timeouts: o.Timeouts}
+		t = &table{hosts: make(map[string]*site), wild: make(map[string]*site), limits: o.Limits.machine(),
+			answers: http1.Limits{Head: relay.BufferSize, Fields: http1.MaxFields}, timeouts: o.Timeouts}
 		b.tables[l.Addr] = t
 	}
 	st := &site{name: s.Name, route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()}),
