@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +37,22 @@ func loadOf(soak string) load {
 	return load{reloads: 20, streams: 500, workers: 8, every: 25 * time.Millisecond, requests: 25}
 }
 
+// streamsFor returns how many streams, up to want, the kernel gives this process descriptors for: each end of two
+// connections is one.
+func streamsFor(t *testing.T, want int) int {
+	t.Helper()
+	const each, others = 4, 1000
+	var now syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &now); err != nil {
+		t.Fatal(err)
+	}
+	need := uint64(each*want + others)
+	if now.Cur >= need || syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: need, Max: max(need, now.Max)}) == nil {
+		return want
+	}
+	return int(now.Cur-others) / each
+}
+
 // descriptors returns how many this process has open.
 func descriptors(t *testing.T) int {
 	t.Helper()
@@ -50,6 +67,7 @@ func descriptors(t *testing.T) int {
 // in the end nothing is left of any generation. It is not parallel, because it counts what the process holds.
 func TestReloadUnderLoad(t *testing.T) {
 	l := loadOf(os.Getenv("KYOZON_SOAK"))
+	l.streams = streamsFor(t, l.streams)
 	goroutines, files := runtime.NumGoroutine(), descriptors(t)
 	t.Run("load", func(t *testing.T) { reloadUnderLoad(t, l) })
 	await(t, "goroutines are back to the start", func() bool { return runtime.NumGoroutine() <= goroutines })
