@@ -73,7 +73,6 @@ func TestLastWordsBeforeReset(t *testing.T) {
 					c = nil
 				} else {
 					c.SetHandler(w)
-					c.Write([]byte("x"))
 				}
 				s = c
 				close(done)
@@ -83,6 +82,7 @@ func TestLastWordsBeforeReset(t *testing.T) {
 			return
 		}
 		onLoop(ls, func() {
+			s.Write([]byte("x"))
 			for wait := time.Now().Add(10 * time.Second); ; { // until a write fails, with the loop none the wiser
 				s.Write([]byte("more"))
 				if s.flush(); s.flags&shut != 0 {
