@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kyozon/kyozon/internal/servertest"
 )
 
 func nonblock(t testing.TB, fd int) {
@@ -28,3 +30,6 @@ func waitFor(t testing.TB, ok func() bool) {
 	}
 	t.Fatal("did not happen within 10 s")
 }
+
+// TestMain fails if a goroutine or a descriptor is left behind.
+func TestMain(m *testing.M) { servertest.Main(m) }
