@@ -23,7 +23,7 @@ type Wrk struct {
 // Args returns the command.
 func (w Wrk) Args() []string {
 	args := []string{"wrk", "-t", "2", "-c", strconv.Itoa(w.Connections),
-		"-d", strconv.Itoa(int(w.Time.Seconds())) + "s"}
+		"-d", strconv.Itoa(int(w.Time.Seconds())) + "s", "--timeout", "10s"}
 	for _, h := range w.Headers {
 		args = append(args, "-H", h)
 	}

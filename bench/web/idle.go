@@ -5,7 +5,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,8 +39,9 @@ func (p *place) idle(ctx context.Context, all []program, n int) (lines []bench.L
 			return nil, err
 		}
 		found[pr.name], err = p.holds(ctx, r, n)
-		if err := errors.Join(err, r.stop(ctx)); err != nil {
-			return nil, fmt.Errorf("measure %s of %s: %w", idleWork, pr.name, err)
+		r.stop()
+		if err != nil {
+			return nil, fmt.Errorf("%s of %s: %w", idleWork, pr.name, err)
 		}
 	}
 	line := func(metric string, our float64, peer string, their float64) {
@@ -118,7 +118,11 @@ func question(c net.Conn) error {
 // look returns the resident memory of a program, and of ours the heap. Asking for the heap makes ours collect its
 // garbage, so ask first for the memory, which then is what an operator sees.
 func (p *place) look(ctx context.Context, r *running) (memory, heap int64, err error) {
-	if memory, err = r.Memory(); err != nil || r.name != ours {
+	processes, err := r.open()
+	if err != nil {
+		return 0, 0, err
+	}
+	if memory, err = processes.Memory(); err != nil || r.name != ours {
 		return memory, 0, err
 	}
 	page, err := p.ask(ctx, "/debug/pprof/heap?gc=1&debug=1")
@@ -158,10 +162,10 @@ func parseHeap(page []byte) (int64, error) {
 	if m == nil {
 		return 0, errNoHeap
 	}
-	return strconv.ParseInt(string(bytes.TrimSpace(m[1])), 10, 64)
+	return strconv.ParseInt(string(m[1]), 10, 64)
 }
 
-// profile writes a processor profile of ours, taken while it has a work, into a file.
+// profile returns a processor profile of ours, taken for d, as pprof reads it.
 func (p *place) profile(ctx context.Context, d time.Duration) ([]byte, error) {
 	return p.ask(ctx, "/debug/pprof/profile?seconds="+strconv.Itoa(int(d.Seconds())))
 }

@@ -26,13 +26,14 @@ import (
 
 // options are the flags.
 type options struct {
-	kyozon  string // path of the binary
-	rounds  int
-	time    time.Duration // of one measurement
-	only    string        // name of a work, or the beginning of names; "" means all
-	idle    int           // connections
-	profile string        // directory for profiles of ours; "" means none
-	record  string        // file for the results; "" means none
+	kyozon   string // path of the binary
+	rounds   int
+	crossing int           // rounds of one crossing beside another
+	time     time.Duration // of one measurement
+	only     string        // name of a work, or the beginning of names; "" means all
+	idle     int           // connections
+	profile  string        // directory for profiles of ours; "" means none
+	record   string        // file for the results; "" means none
 }
 
 // within bounds what the flags can ask of a machine.
@@ -67,23 +68,24 @@ func parse(args []string, out io.Writer) (options, error) {
 	f := flag.NewFlagSet("web", flag.ContinueOnError)
 	f.SetOutput(out)
 	f.StringVar(&o.kyozon, "kyozon", "bin/kyozon", "`path` of the binary to measure")
-	f.IntVar(&o.rounds, "rounds", 5, "paired `rounds` of each work; three times as many of one crossing beside another")
+	f.IntVar(&o.rounds, "rounds", 5, "paired `rounds` of each work")
+	f.IntVar(&o.crossing, "crossing-rounds", 15, "paired `rounds` of 6→4 beside 4→4")
 	f.DurationVar(&o.time, "time", 5*time.Second, "length of one measurement, in whole seconds")
 	f.StringVar(&o.only, "only", "", "measure only the works whose `name` begins so: "+strings.Join(names(), ", "))
 	f.IntVar(&o.idle, "idle", 10_000, "idle `connections`, if the limit on open files allows as many")
 	f.StringVar(&o.profile, "profile", "", "`directory` to write profiles of ours to, one for each work")
 	f.StringVar(&o.record, "record", "", "`file` to write the results to, with what they were measured on")
-	f.BoolVar(&quick, "quick", false, "one round of two seconds: shows that it works, measures little")
+	f.BoolVar(&quick, "quick", false, "one round of two seconds and few connections: shows that it works, measures little")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	if quick {
-		o.rounds, o.time = 1, 2*time.Second
+		o.rounds, o.crossing, o.time, o.idle = 1, 1, 2*time.Second, 500
 	}
 	switch {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("%w: takes no arguments", errUsage)
-	case o.rounds < 1 || o.rounds > maxRounds:
+	case min(o.rounds, o.crossing) < 1 || max(o.rounds, o.crossing) > maxRounds:
 		return o, fmt.Errorf("%w: rounds must be 1 to %d", errUsage, maxRounds)
 	case o.time < time.Second || o.time > maxTime || o.time%time.Second != 0:
 		return o, fmt.Errorf("%w: time must be 1s to %v, in whole seconds", errUsage, maxTime)

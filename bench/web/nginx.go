@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 
 	"github.com/kyozon/kyozon/lab"
@@ -18,9 +17,6 @@ const nginxStream = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
 // nginxDaemon prepares nginx, tuned: two workers, a socket for each, upstream connections that are kept, no log.
 func nginxDaemon(p *place, number int) (lab.Daemon, error) {
-	if _, err := os.Stat(nginxStream); err != nil {
-		return lab.Daemon{}, fmt.Errorf("%w: nginx's stream module (apt-get install libnginx-mod-stream)", lab.ErrMissing)
-	}
 	err := errors.Join(
 		p.edge.WriteFile("/run/nginx.pem", p.keyPair.certificate),
 		p.edge.WriteFile("/run/nginx.key", p.keyPair.key),

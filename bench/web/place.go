@@ -55,8 +55,12 @@ func addressOf(f ip.Family, n int) netip.Addr {
 	return netip.AddrFrom16(a)
 }
 
+// nameOf returns the name of that address, which the lab knows. A TLS client may ask for a name only (RFC 6066 §3), and
+// wrk asks for whatever its URL has.
+func nameOf(f ip.Family, program string) string { return fmt.Sprintf("%s%d.example.jp", program, f) }
+
 // openPlace brings up the lab. The caller must close it. Returns what lab.Up returns.
-func openPlace(ctx context.Context, programs int, out io.Writer) (*place, error) {
+func openPlace(ctx context.Context, programs []program, out io.Writer) (*place, error) {
 	p := new(place)
 	var err error
 	if p.keyPair, err = newKeyPair(); err != nil {
@@ -78,13 +82,18 @@ func (p *place) close() error {
 }
 
 // network describes the lab.
-func network(programs int) *lab.File {
-	front := lab.List[netip.Prefix]{}
-	for n := range programs {
-		front = append(front, netip.PrefixFrom(addressOf(ip.V4, n), 24), netip.PrefixFrom(addressOf(ip.V6, n), 64))
+func network(programs []program) *lab.File {
+	names, front := make(map[string]lab.List[netip.Addr]), lab.List[netip.Prefix]{}
+	for _, pr := range programs {
+		for f, bits := range map[ip.Family]int{ip.V4: 24, ip.V6: 64} {
+			a := addressOf(f, pr.number)
+			names[nameOf(f, pr.name)] = lab.List[netip.Addr]{a}
+			front = append(front, netip.PrefixFrom(a, bits))
+		}
 	}
 	f := &lab.File{
 		Lab:   "bench",
+		Names: names,
 		Links: map[string]lab.Link{"front": {}},
 		Hosts: map[string]lab.HostSpec{
 			"client": {Sysctls: sysctls(), Links: map[string]lab.List[netip.Prefix]{

@@ -11,10 +11,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +37,7 @@ type program struct {
 // programs returns ours, then its peers.
 func programs(kyozon string) []program {
 	return []program{
-		{ours, 0, []string{kyozon, "version"}, func(p *place, n int) (lab.Daemon, error) { return kyozonDaemon(p, n, kyozon) }},
+		{ours, 0, []string{kyozon, "--version"}, func(p *place, n int) (lab.Daemon, error) { return kyozonDaemon(p, n, kyozon) }},
 		{"haproxy", 1, []string{"haproxy", "-v"}, haproxyDaemon},
 		{"nginx", 2, []string{"nginx", "-v"}, nginxDaemon},
 	}
@@ -43,12 +45,40 @@ func programs(kyozon string) []program {
 
 const ours = "ours"
 
+// installed returns an error that names what is missing, which then is what lab.ErrMissing is for.
+func installed() error {
+	for name, pkg := range map[string]string{"wrk": "wrk", "haproxy": "haproxy", "nginx": "nginx-light",
+		nginxStream: "libnginx-mod-stream"} {
+		if _, err := find(name); err != nil {
+			return fmt.Errorf("%w: %s (apt-get install %s)", lab.ErrMissing, name, pkg)
+		}
+	}
+	return nil
+}
+
+// find returns where a program or another file is. Servers are in directories that an operator's PATH may lack.
+func find(name string) (string, error) {
+	if filepath.IsAbs(name) {
+		_, err := os.Stat(name)
+		return name, err
+	}
+	path, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		if err != nil {
+			path, err = exec.LookPath(filepath.Join(dir, name))
+		}
+	}
+	return path, err
+}
+
 // running is a program that runs.
 type running struct {
 	program
 	process *lab.Process
-	bench.Program
 }
+
+// open finds the processes of the program, anew for each measurement: nginx answers before all its workers are there.
+func (r *running) open() (bench.Program, error) { return bench.OpenProgram(r.process.PID()) }
 
 // start starts a program on the edge and returns when it answers.
 func (p *place) start(ctx context.Context, pr program) (*running, error) {
@@ -60,19 +90,16 @@ func (p *place) start(ctx context.Context, pr program) (*running, error) {
 	if r.process, err = p.edge.Start(ctx, d); err != nil {
 		return nil, err
 	}
-	r.Program, err = bench.OpenProgram(r.process.PID())
-	if err != nil {
-		return nil, errors.Join(err, r.stop(ctx))
-	}
 	return r, nil
 }
 
-// stop ends the program at once: nobody waits for its flows.
-func (r *running) stop(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	cancel()
-	r.process.Stop(ctx) // it is killed, and says so
-	return nil
+const stopTime = time.Second
+
+// stop ends the program. One that waits for its flows is killed.
+func (r *running) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	r.process.Stop(ctx) // how it ends says nothing about what was measured
 }
 
 // at returns where clients of a family reach the program.

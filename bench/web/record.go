@@ -21,8 +21,8 @@ func (c *comparison) write(path string) error {
 	var b strings.Builder
 	p := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
 	p("# %s, Linux %s\n", time.Now().UTC().Format("2006-01-02"), kernel())
-	p("%d processors (%s), %d rounds of %v. [How it is measured](../README.md).\n", runtime.NumCPU(), processor(),
-		c.rounds, c.time)
+	p("%d processors (%s), %d rounds of %v, %d of the crossings; %d idle connections. [How it is measured](../README.md).\n",
+		runtime.NumCPU(), processor(), c.rounds, c.time, c.crossing, c.idle)
 	for _, pr := range c.programs {
 		p("- %s: %s", pr.name, versionOf(pr.version))
 	}
@@ -66,9 +66,11 @@ func processor() string {
 
 // versionOf returns the first line of what a program says about itself.
 func versionOf(command []string) string {
-	c := exec.Command(command[0], command[1:]...)
-	c.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
-	out, err := c.CombinedOutput()
+	path, err := find(command[0])
+	if err != nil {
+		return "unknown"
+	}
+	out, err := exec.Command(path, command[1:]...).CombinedOutput()
 	if err != nil {
 		return "unknown"
 	}

@@ -31,9 +31,12 @@ type comparison struct {
 
 // run measures what o asks for. Lines go to out as soon as they are there.
 func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
+	if err := installed(); err != nil {
+		return err
+	}
 	c := &comparison{options: o, programs: programs(o.kyozon), noise: make(map[string]float64), out: out,
 		progress: progress}
-	if c.place, err = openPlace(ctx, len(c.programs), progress); err != nil {
+	if c.place, err = openPlace(ctx, c.programs, progress); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.place.close()) }()
@@ -49,9 +52,9 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 func (c *comparison) all(ctx context.Context) error {
 	names := chosen(c.only)
 	if names[idleWork] {
-		n := min(c.options.idle, mostConnections())
-		c.say("%s: %d connections", idleWork, n)
-		lines, err := c.place.idle(ctx, c.programs, n)
+		c.idle = min(c.idle, mostConnections())
+		c.say("%s: %d connections", idleWork, c.idle)
+		lines, err := c.place.idle(ctx, c.programs, c.idle)
 		if err != nil {
 			return err
 		}
@@ -104,7 +107,7 @@ func (c *comparison) crossings(ctx context.Context, w work) error {
 	const direct = "4to4"
 	s := make(bench.Series)
 	clients := []ip.Family{ip.V6, ip.V4}
-	for round := range 3 * c.rounds {
+	for round := range c.crossing {
 		for _, f := range clients {
 			name := map[ip.Family]string{ip.V6: ours, ip.V4: direct}[f]
 			if err := c.measure(ctx, s, name, w, c.running[0], f); err != nil {
@@ -121,7 +124,7 @@ func (c *comparison) crossings(ctx context.Context, w work) error {
 func (c *comparison) measure(ctx context.Context, s bench.Series, name string, w work, r *running, f ip.Family) error {
 	ctx, cancel := context.WithTimeout(ctx, c.time+30*time.Second)
 	defer cancel()
-	one, err := w.do(ctx, c.place, r, r.at(f, w.port), c.time)
+	one, err := w.do(ctx, c.place, r, f, c.time)
 	if err != nil {
 		return err
 	}
@@ -140,7 +143,7 @@ func (c *comparison) profile(ctx context.Context, w work) error {
 		done <- err
 	}()
 	r := c.running[0]
-	_, err := w.do(ctx, c.place, r, r.at(ip.V6, w.port), c.time)
+	_, err := w.do(ctx, c.place, r, ip.V6, c.time)
 	if err := errors.Join(err, <-done); err != nil {
 		return fmt.Errorf("take profile: %w", err)
 	}

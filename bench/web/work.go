@@ -17,13 +17,12 @@ import (
 // work is something that a program is given to do.
 type work struct {
 	name string
-	port uint16
 	do   load
 	also bool // measured, too, by ours alone, for IPv6 clients beside IPv4 ones
 }
 
-// load gives a program work for about d and measures it.
-type load func(ctx context.Context, p *place, r *running, at netip.AddrPort, d time.Duration) (bench.Sample, error)
+// load gives a program work from clients of a family, for about d, and measures it.
+type load func(ctx context.Context, p *place, r *running, f ip.Family, d time.Duration) (bench.Sample, error)
 
 // connections is how many clients ask for small things at once.
 const connections = 64
@@ -31,12 +30,12 @@ const connections = 64
 // works returns all there is to do.
 func works() []work {
 	return []work{
-		{"tcp-keepalive", portTCP, requests("http"), true},
-		{"tcp-bulk-1", portBulk, bulk(1), true},
-		{"tcp-bulk-8", portBulk, bulk(8), false},
-		{"web-h1-keepalive", portWeb, requests("http"), true},
-		{"web-h1-close", portWeb, requests("http", "Connection: close"), false},
-		{"web-tls-keepalive", portTLS, requests("https"), false},
+		{"tcp-keepalive", requests(portTCP, "http"), true},
+		{"tcp-bulk-1", bulk(1), true},
+		{"tcp-bulk-8", bulk(8), false},
+		{"web-h1-keepalive", requests(portWeb, "http"), true},
+		{"web-h1-close", requests(portWeb, "http", "Connection: close"), false},
+		{"web-tls-keepalive", requests(portTLS, "https"), false},
 	}
 }
 
@@ -64,11 +63,12 @@ func chosen(only string) map[string]bool {
 }
 
 // requests asks for 1 KB, over and over.
-func requests(scheme string, headers ...string) load {
-	return func(ctx context.Context, p *place, r *running, at netip.AddrPort, d time.Duration) (bench.Sample, error) {
-		w := bench.Wrk{URL: scheme + "://" + at.String() + "/", Connections: connections, Time: d,
+func requests(port uint16, scheme string, headers ...string) load {
+	return func(ctx context.Context, p *place, r *running, f ip.Family, d time.Duration) (bench.Sample, error) {
+		url := fmt.Sprintf("%s://%s:%d/", scheme, nameOf(f, r.name), port)
+		w := bench.Wrk{URL: url, Connections: connections, Time: d,
 			Headers: append([]string{"Host: " + host}, headers...)}
-		before, err := r.CPU()
+		used, err := r.meter()
 		if err != nil {
 			return bench.Sample{}, err
 		}
@@ -76,7 +76,7 @@ func requests(scheme string, headers ...string) load {
 		if err != nil {
 			return bench.Sample{}, fmt.Errorf("run wrk: %w", err)
 		}
-		after, err := r.CPU()
+		cpu, err := used()
 		if err != nil {
 			return bench.Sample{}, err
 		}
@@ -84,14 +84,14 @@ func requests(scheme string, headers ...string) load {
 		if err != nil {
 			return bench.Sample{}, err
 		}
-		return bench.Sample{Rate: a.Rate, CPU: micros(after-before) / float64(a.Requests)}, nil
+		return bench.Sample{Rate: a.Rate, CPU: micros(cpu) / float64(a.Requests)}, nil
 	}
 }
 
 // bulk downloads over n connections. Its unit is the GB, of 10⁹ bytes.
 func bulk(n int) load {
-	return func(ctx context.Context, p *place, r *running, at netip.AddrPort, d time.Duration) (bench.Sample, error) {
-		s, err := openSink(ctx, p.client, at, n)
+	return func(ctx context.Context, p *place, r *running, f ip.Family, d time.Duration) (bench.Sample, error) {
+		s, err := openSink(ctx, p.client, r.at(f, portBulk), n)
 		if err != nil {
 			return bench.Sample{}, err
 		}
@@ -99,7 +99,7 @@ func bulk(n int) load {
 		if err := wait(ctx, settle); err != nil {
 			return bench.Sample{}, err
 		}
-		before, err := r.CPU()
+		used, err := r.meter()
 		if err != nil {
 			return bench.Sample{}, err
 		}
@@ -107,13 +107,26 @@ func bulk(n int) load {
 		if err != nil {
 			return bench.Sample{}, err
 		}
-		after, err := r.CPU()
+		cpu, err := used()
 		if err != nil {
 			return bench.Sample{}, err
 		}
 		gb := float64(bytes) / 1e9
-		return bench.Sample{Rate: gb / took.Seconds(), CPU: micros(after-before) / gb}, nil
+		return bench.Sample{Rate: gb / took.Seconds(), CPU: micros(cpu) / gb}, nil
 	}
+}
+
+// meter begins to measure the processor time of a program. The function that it returns says how much it has used since.
+func (r *running) meter() (used func() (time.Duration, error), err error) {
+	p, err := r.open()
+	if err != nil {
+		return nil, err
+	}
+	before, err := p.CPU()
+	return func() (time.Duration, error) {
+		after, err := p.CPU()
+		return after - before, err
+	}, err
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

@@ -1,0 +1,168 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/lab"
+)
+
+func TestMain(m *testing.M) {
+	lab.Main()
+	code := m.Run()
+	if left := leaked(); code == 0 && len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", strings.Join(left, "\n\n"))
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leaked returns the stacks of the goroutines beside this one, once those that are ending have had time to.
+func leaked() (left []string) {
+	stacks := make([]byte, 1<<20)
+	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+		left = strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n")[1:]
+		if len(left) == 0 {
+			break
+		}
+	}
+	return left
+}
+
+// The whole comparison in its shortest form, so that it works when somebody wants to know: every line must come.
+func TestQuick(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := options{kyozon: filepath.Join(dir, "kyozon"), rounds: 1, crossing: 1, time: time.Second, idle: 100,
+		profile: filepath.Join(dir, "profiles"), record: filepath.Join(dir, "result.md")}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", o.kyozon, "github.com/kyozon/kyozon/cmd/kyozon")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build kyozon: %v\n%s", err, out)
+	}
+	var out bytes.Buffer
+	err := run(ctx, o, &out, t.Output())
+	if (errors.Is(err, lab.ErrRoot) || errors.Is(err, lab.ErrMissing)) && os.Getenv("KYOZON_LAB") != "require" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	compareLines(t, out.String())
+	record, err := os.ReadFile(o.record)
+	if err != nil || !strings.Contains(string(record), out.String()) {
+		t.Errorf("the record lacks the lines: %v\n%s", err, record)
+	}
+	for _, w := range works() {
+		if info, err := os.Stat(filepath.Join(o.profile, w.name+".pprof")); err != nil || info.Size() == 0 {
+			t.Errorf("profile of %s: %v", w.name, err)
+		}
+	}
+}
+
+// compareLines checks that each line is there, once and in order, and that its figures are figures.
+func compareLines(t *testing.T, out string) {
+	t.Helper()
+	want := []string{"tcp-idle rss_bytes haproxy", "tcp-idle rss_bytes nginx", "tcp-idle rss_bytes goal", "tcp-idle heap_bytes goal"}
+	for _, w := range works() {
+		for _, peer := range []string{"haproxy", "nginx"} {
+			want = append(want, w.name+" rate "+peer, w.name+" cpu_us "+peer)
+		}
+		if w.also {
+			want = append(want, "crossing-"+w.name+" rate 4to4", "crossing-"+w.name+" cpu_us 4to4")
+		}
+	}
+	line := regexp.MustCompile(`^bench (\S+ \S+) ours=(-?[0-9.]+) (\w+)=(-?[0-9.]+) ratio=(-?[0-9.]+)$`)
+	var got []string
+	for l := range strings.Lines(out) {
+		m := line.FindStringSubmatch(strings.TrimSuffix(l, "\n"))
+		if m == nil {
+			t.Errorf("not a line: %q", l)
+			continue
+		}
+		got = append(got, m[1]+" "+m[3])
+		if figures := m[2] + " " + m[4] + " " + m[5]; !strings.Contains(l, "_bytes") && strings.Contains(figures, "-") {
+			t.Errorf("a rate or a time is negative: %s", l)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("lines:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	full := options{kyozon: "bin/kyozon", rounds: 5, crossing: 15, time: 5 * time.Second, idle: 10_000}
+	quick := options{kyozon: "bin/kyozon", rounds: 1, crossing: 1, time: 2 * time.Second, idle: 500}
+	only := full
+	only.only, only.time = "web-h1", 3*time.Second
+	tests := []struct {
+		args string
+		want options
+		err  error
+	}{
+		{"", full, nil},
+		{"-quick", quick, nil},
+		{"-only web-h1 -time 3s", only, nil},
+		{"-only mail", options{}, errUsage},
+		{"-rounds 0", options{}, errUsage},
+		{"-rounds 51", options{}, errUsage},
+		{"-crossing-rounds 0", options{}, errUsage},
+		{"-time 500ms", options{}, errUsage},
+		{"-time 2500ms", options{}, errUsage},
+		{"-time 2m", options{}, errUsage},
+		{"-idle 0", options{}, errUsage},
+		{"-idle 1000000", options{}, errUsage},
+		{"web", options{}, errUsage},
+		{"-h", options{}, flag.ErrHelp},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args, func(t *testing.T) {
+			t.Parallel()
+			got, err := parse(strings.Fields(tt.args), io.Discard)
+			if !errors.Is(err, tt.err) || err == nil && got != tt.want {
+				t.Errorf("parse = %+v, %v; want %+v, %v", got, err, tt.want, tt.err)
+			}
+		})
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	for f, want := range map[ip.Family]string{ip.V4: "203.0.113.13", ip.V6: "2001:db8:100::13"} {
+		if got := addressOf(f, 2).String(); got != want {
+			t.Errorf("the third program has %s, want %s", got, want)
+		}
+	}
+}
+
+func FuzzParseHeap(f *testing.F) {
+	f.Add([]byte("# Alloc = 1\n# HeapAlloc = 4096000\n# HeapSys = 2\n"))
+	f.Add([]byte("# HeapAlloc = -1\n"))
+	f.Add([]byte("# HeapAlloc = 99999999999999999999\n"))
+	f.Fuzz(func(t *testing.T, page []byte) {
+		n, err := parseHeap(page)
+		if n < 0 || (err != nil) == (n != 0) && !bytes.Contains(page, []byte("# HeapAlloc = 0")) {
+			t.Errorf("%d, %v", n, err)
+		}
+	})
+}
