@@ -184,7 +184,7 @@ func (e *Edge) now() int64 { return e.keeper.Now() }
 func (e *Edge) Flows(limit int) []FlowStatus {
 	perLoop := make([][]FlowStatus, e.loops.Len())
 	if e.ctx.Err() != nil {
-		return nil
+		return []FlowStatus{}
 	}
 	e.loops.Do(func(l *relay.Loop) {
 		e.book.Each(l, func(f *backend.Flow) {
@@ -193,7 +193,7 @@ func (e *Edge) Flows(limit int) []FlowStatus {
 			}
 		})
 	})
-	all := slices.Concat(perLoop...)
+	all := append([]FlowStatus{}, slices.Concat(perLoop...)...) // never nil: in JSON no flows are [], not null
 	slices.SortFunc(all, func(a, b FlowStatus) int { return b.Started.Compare(a.Started) })
 	return all[:min(limit, len(all))]
 }
