@@ -194,7 +194,7 @@ func (e *env) protocolsCommand() *cobra.Command {
 }
 
 func (e *env) schemaCommand() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "schema", Short: "The JSON Schema of the site file, for editors", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			b, err := config.Schema(protocols())
@@ -205,4 +205,6 @@ func (e *env) schemaCommand() *cobra.Command {
 			return err
 		},
 	}
+	c.Flags().Bool("json", true, "print JSON, as it does in any case")
+	return c
 }
