@@ -30,6 +30,7 @@ func TestExamples(t *testing.T) {
 	t.Run("s1", func(t *testing.T) { grow(t, upExample(t, binary, "s1-lab.yaml")) })
 	t.Run("s2", func(t *testing.T) { move(t, upExample(t, binary, "s2-lab.yaml")) })
 	t.Run("s16", func(t *testing.T) { upExample(t, binary, "s16-lab.yaml") })
+	t.Run("front", func(t *testing.T) { leave(t, upExample(t, binary, "front-lab.yaml")) })
 }
 
 // build makes the kyozon binary.
