@@ -46,6 +46,9 @@ func Run(ctx context.Context, f *File, o Options) (err error) {
 			return ErrFailed
 		}
 	}
+	if o.Hold {
+		return nil // it was to be interrupted
+	}
 	return ctx.Err()
 }
 

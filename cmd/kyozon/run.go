@@ -60,6 +60,7 @@ type site struct {
 
 // serve runs an edge until ctx is done.
 func (e *env) serve(ctx context.Context, s site) error {
+	signal.Ignore(syscall.SIGPIPE) // who reads the log may end, also that of the process which this one replaces
 	successor, err := edge.OpenSuccessor(e.getenv)
 	if err != nil {
 		return err

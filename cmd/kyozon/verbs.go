@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -72,22 +73,29 @@ func (e *env) stopCommand() *cobra.Command {
 
 func (e *env) labCommand() *cobra.Command {
 	c := &cobra.Command{Use: "lab", Short: "Networks of namespaces with real servers, from a file"}
-	run := &cobra.Command{
+	c.AddCommand(&cobra.Command{
 		Use: "run FILE", Short: "Bring a lab up, try every crossing, show the table, take it down", Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			f, err := lab.Load(args[0])
-			if err != nil {
-				return err
-			}
-			self, err := os.Executable()
-			if err != nil {
-				return err
-			}
-			return lab.Run(c.Context(), f, lab.Options{Out: e.stdout, Kyozon: self})
-		},
-	}
-	c.AddCommand(run)
+		RunE: func(c *cobra.Command, args []string) error { return e.runLab(c.Context(), args[0], false) },
+	}, &cobra.Command{
+		Use: "up FILE", Short: "Bring a lab up, try every crossing, and keep it until Ctrl-C", Args: cobra.ExactArgs(1),
+		Long: "Bring a lab up, try every crossing, and show the table and how to enter each host. Ctrl-C takes the lab\n" +
+			"down; so does everything else that ends this process.",
+		RunE: func(c *cobra.Command, args []string) error { return e.runLab(c.Context(), args[0], true) },
+	})
 	return c
+}
+
+// runLab brings up the lab in a file with this program as its edge.
+func (e *env) runLab(ctx context.Context, file string, hold bool) error {
+	f, err := lab.Load(file)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return lab.Run(ctx, f, lab.Options{Out: e.stdout, Kyozon: self, Hold: hold})
 }
 
 func (e *env) manCommand() *cobra.Command {
