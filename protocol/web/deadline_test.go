@@ -1,0 +1,148 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package web
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyozon/kyozon/internal/servertest"
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/ip/iptest"
+	"github.com/kyozon/kyozon/metrics"
+)
+
+// short is a deadline that a test waits for.
+const short = 150 * time.Millisecond
+
+// Each deadline ends what it is for, with the answer and the reason that say whose fault it was.
+func TestDeadlines(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		set    func(o *Options)
+		idle   time.Duration
+		say    string // at first
+		drip   string // and then, byte by byte, until the end
+		status int    // 0: closed without a word
+		reason metrics.Reason
+	}{
+		{"nothing is asked", func(o *Options) { o.Timeouts.KeepAlive = short }, time.Minute, "", "", 0, metrics.Fine},
+		{"half a head", func(o *Options) { o.Timeouts.Request = short }, time.Minute,
+			"GET / HTTP/1.1\r\nHo", "", 408, metrics.ClientTimeout},
+		{"a head in drips", func(o *Options) { o.Timeouts.Request = short }, time.Minute,
+			"GET / HTTP/1.1\r\nX: ", "x", 408, metrics.ClientTimeout},
+		{"half a body", func(*Options) {}, short,
+			"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc", "", 408, metrics.ClientTimeout},
+		{"half a chunk", func(*Options) {}, short,
+			"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", "", 408, metrics.ClientTimeout},
+		{"no answer", func(o *Options) { o.Timeouts.Response = short }, time.Minute,
+			"GET /silent HTTP/1.1\r\nHost: a\r\n\r\n", "", 504, metrics.ServerTimeout},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+				quit := make(chan struct{})
+				at := b.freeAddr(x.Client)
+				o := defaults()
+				tt.set(o)
+				s := b.service("shop", at, shared(servertest.HTTP(t, x.Backend, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					if io.Copy(io.Discard, r.Body); r.URL.Path == "/silent" {
+						<-quit
+					}
+				}))), o)
+				defer close(quit)
+				s.Timeouts.Idle = tt.idle
+				b.serve(s)
+				c := connect(t, at.AddrPort)
+				start := time.Now()
+				c.say(tt.say)
+				for tt.drip != "" {
+					if _, err := io.WriteString(c, tt.drip); err != nil {
+						break
+					}
+					c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+					if _, err := c.r.Peek(1); err == nil {
+						break
+					}
+				}
+				c.SetReadDeadline(time.Now().Add(patience))
+				if tt.status == 0 {
+					c.end()
+				} else if r, _ := c.answer("GET"); r.StatusCode != tt.status {
+					t.Errorf("got %d, want %d", r.StatusCode, tt.status)
+				}
+				if d := time.Since(start); d < short-50*time.Millisecond || d > patience/2 {
+					t.Errorf("after %v", d)
+				}
+				c.Close()
+			})
+			b.quiet(t)
+			if n := b.sample("shop").Errors[tt.reason]; tt.reason != metrics.Fine && n != 4 {
+				t.Errorf("counted %v, want 4 %v", b.sample("shop").Errors, tt.reason)
+			}
+		})
+	}
+}
+
+// A server that does not take a request's body is at fault, not the client who waits to send it.
+func TestServerTakesNoBody(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		quit := make(chan struct{})
+		defer close(quit)
+		at := b.freeAddr(x.Client)
+		s := b.service("shop", at, shared(servertest.TCP(t, x.Backend, func(c *net.TCPConn) { <-quit })), defaults())
+		s.Timeouts.Idle = short
+		b.serve(s)
+		c := connect(t, at.AddrPort)
+		go c.Write([]byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n" + strings.Repeat("x", 32<<20)))
+		if r, _ := c.answer("POST"); r.StatusCode != 504 {
+			t.Errorf("got %d, want 504", r.StatusCode)
+		}
+		c.Close()
+	})
+	b.quiet(t)
+	if n := b.sample("shop").Errors[metrics.ServerTimeout]; n != 4 {
+		t.Errorf("counted %v", b.sample("shop").Errors)
+	}
+}
+
+// A client that reads slowly keeps its response; one that does not read at all loses it.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		const total = 16 << 20
+		at := b.freeAddr(x.Client)
+		s := b.service("shop", at, shared(servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Write(make([]byte, total))
+		}))), defaults())
+		s.Timeouts.Idle = short
+		b.serve(s)
+		c := connect(t, at.AddrPort)
+		c.SetReadBuffer(16 << 10)
+		c.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		r, err := http.ReadResponse(c.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for start := time.Now(); time.Since(start) < 4*short; {
+			if _, err := io.CopyN(io.Discard, r.Body, 64<<10); err != nil {
+				t.Fatalf("a slow reader is cut off: %v", err)
+			}
+			<-time.After(short / 10)
+		}
+		waitFor(t, "the end of who reads nothing", func() bool { return b.active() == 0 })
+		if _, err := io.Copy(io.Discard, r.Body); err == nil {
+			t.Error("the response that was given up looks whole")
+		}
+	})
+}
