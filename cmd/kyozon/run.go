@@ -17,6 +17,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -130,6 +131,8 @@ type process struct {
 	ctx  context.Context // done when the process must drain and end
 	stop context.CancelFunc
 	mu   sync.Mutex // one reload or upgrade at a time
+
+	replaced atomic.Bool // another process is the service now
 }
 
 func (p *process) run(cfg *config.Config, sockets *listen.Set) error {
@@ -147,6 +150,7 @@ func (p *process) run(cfg *config.Config, sockets *listen.Set) error {
 		wg.Go(func() { p.failOn(failed, p.serveAdmin(ended, page)) })
 		wg.Go(func() { p.signals(ended) })
 		wg.Go(func() { p.watchdog(ended) })
+		wg.Go(func() { p.sayStopping(ended) })
 		if p.successor != nil {
 			p.failOn(failed, p.successor.Serving())
 		}
@@ -156,7 +160,6 @@ func (p *process) run(cfg *config.Config, sockets *listen.Set) error {
 		}
 	}
 	err = p.edge.Run(p.ctx, cfg, started)
-	p.notify.Stopping()
 	end()
 	select {
 	case also := <-failed:
@@ -176,6 +179,18 @@ func (p *process) failOn(failed chan<- error, err error) {
 	default:
 	}
 	p.stop()
+}
+
+// sayStopping tells the service manager that the process has begun to end. A process that was replaced says nothing: it
+// would be taken for the end of the service, and its successor killed.
+func (p *process) sayStopping(ended context.Context) {
+	select {
+	case <-p.ctx.Done():
+	case <-ended.Done():
+	}
+	if p.ctx.Err() != nil && !p.replaced.Load() {
+		p.notify.Stopping()
+	}
 }
 
 // summary is the status that systemctl shows.
@@ -299,6 +314,7 @@ func (p *process) upgrade() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	p.replaced.Store(true)
 	p.notify.MainPID(pid)
 	time.AfterFunc(100*time.Millisecond, p.stop) // after the answer has been sent
 	return fmt.Sprintf("process %d serves; this one, %d, drains", pid, os.Getpid()), nil
