@@ -23,6 +23,7 @@ import (
 )
 
 func TestRequests(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		backendAddr := servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -67,6 +68,7 @@ func TestRequests(t *testing.T) {
 }
 
 func TestResponses(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	big := make([]byte, 2<<20)
 	rand.Read(big)
@@ -144,6 +146,7 @@ func exchangeRaw(t testing.TB, at netip.AddrPort, send string) string {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	var reached atomic.Int64
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
@@ -180,6 +183,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestPipelining(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		backendAddr := servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -218,32 +222,19 @@ func TestPipelining(t *testing.T) {
 }
 
 func TestWebSocket(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
-		backendAddr := servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c, rw, _ := w.(http.Hijacker).Hijack()
-			defer c.Close()
-			rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello")
-			rw.Flush()
-			io.Copy(c, rw)
-		}))
 		at := b.freeAddr(x.Client)
-		b.serve(b.service("shop", at, shared(backendAddr), defaults()))
-		c, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(at.AddrPort))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
-		c.Write([]byte("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"))
-		r := bufio.NewReader(c)
-		resp, err := http.ReadResponse(r, nil)
-		if err != nil || resp.StatusCode != 101 {
+		b.serve(b.service("shop", at, shared(webSocketEcho(t, x.Backend)), defaults()))
+		c := connect(t, at.AddrPort)
+		c.say(webSocketRequest("a"))
+		if resp, err := http.ReadResponse(c.r, nil); err != nil || resp.StatusCode != 101 {
 			t.Fatalf("got %v, %v", resp, err)
 		}
-		c.Write([]byte(" world"))
+		c.say(" world")
 		c.CloseWrite()
-		if got, err := io.ReadAll(r); string(got) != "hello world" {
+		if got, err := io.ReadAll(c.r); string(got) != "hello world" {
 			t.Errorf("got %q, %v", got, err)
 		}
 	})
@@ -251,6 +242,7 @@ func TestWebSocket(t *testing.T) {
 
 // A connection that a backend has closed while nobody used it must not fail the next client's request.
 func TestStaleConnection(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		var requests atomic.Int64
@@ -272,37 +264,6 @@ func TestStaleConnection(t *testing.T) {
 		for range 6 {
 			if status, body, _ := get(t, c, "http://"+at.AddrPort.String()+"/"); status != 200 || body != "ok" {
 				t.Fatalf("got %d %q", status, body)
-			}
-		}
-	})
-}
-
-// A keep-alive connection outlives a reload, and its next request is served by the new generation.
-func TestReload(t *testing.T) {
-	b := newBench(t)
-	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
-		say := func(word string) netip.AddrPort {
-			return servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, word) }))
-		}
-		one, two := say("one"), say("two")
-		at := b.freeAddr(x.Client)
-		b.serve(b.service("shop", at, shared(one), defaults()))
-		c, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(at.AddrPort))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
-		r := bufio.NewReader(c)
-		for i, want := range []string{"one", "two", "one", "two"} {
-			b.serve(b.service("shop", at, shared([]netip.AddrPort{one, two}[i%2]), defaults()))
-			c.Write([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
-			resp, err := http.ReadResponse(r, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, _ := io.ReadAll(resp.Body); string(got) != want {
-				t.Errorf("got %q, want %q", got, want)
 			}
 		}
 	})
