@@ -37,6 +37,7 @@ const (
 //	stand-ins, embedded clients   local routes (AnyIP):  ip route add local 100.64.0.0/11 dev lo
 //	clients' own addresses        what comes from a backend's port is for this machine, whoever it is addressed to:
 //	                              ip rule add from 10.0.1.11 ipproto tcp sport 80 lookup 5264
+//	                              and, for UDP, fragments are put together first
 //
 // Everything is there as long as a generation needs it.
 type routing struct {
@@ -46,23 +47,30 @@ type routing struct {
 	have map[path]*held
 }
 
-// path is one route or rule. It is a route if there is a prefix, else a rule.
+// path is one thing that the edge adds: a route, or a rule, or that fragments are put together.
 type path struct {
-	prefix   netip.Prefix   // taken for our own
+	fragments ip.Family // of this family
+
+	prefix netip.Prefix // whose addresses are taken for our own
+
 	backend  netip.AddrPort // whose answers are taken
 	protocol int            // of the answers: unix.IPPROTO_TCP or …UDP
 	to       netip.Addr     // only answers to it; zero means to everyone
 }
 
-// held is a path that is there.
+// held is a path that generations need.
 type held struct {
 	generations int
-	priority    int // 0: it could not be added, or need not be
+	remove      func() // nil if it could not be added
 }
 
 // String is what to type instead.
 func (p path) String() string {
-	if p.prefix.IsValid() {
+	switch {
+	case p.fragments != 0:
+		return "a rule of the packet filter that tracks connections (nft: ct state), for large UDP answers to " +
+			p.fragments.String() + " clients"
+	case p.prefix.IsValid():
 		return fmt.Sprintf("ip route add local %v dev lo", p.prefix)
 	}
 	rule, to, protocol := "ip rule add", "", "tcp"
@@ -99,6 +107,7 @@ func pathsOf(cfg *config.Config) (all []path) {
 				need(path{backend: b, protocol: unix.IPPROTO_TCP})
 				continue
 			}
+			need(path{fragments: ip.FamilyOf(b.Addr())})
 			need(path{backend: b, protocol: unix.IPPROTO_UDP})
 			need(path{backend: b, protocol: unix.IPPROTO_TCP, to: anyClient(ip.FamilyOf(b.Addr()))}) // the proof's
 		}
@@ -149,11 +158,11 @@ func (r *routing) take(cfg *config.Config) error {
 			r.have[p] = h
 		}
 		h.generations++
-		if h.priority != 0 {
+		if h.remove != nil {
 			continue
 		}
 		var err error
-		if h.priority, err = r.add(p); err != nil {
+		if h.remove, err = r.add(p); err != nil {
 			errs = append(errs, fmt.Errorf("%v: %w", p, err))
 		}
 	}
@@ -169,10 +178,13 @@ func (r *routing) giveBack(cfg *config.Config) {
 		if h == nil {
 			continue
 		}
-		if h.generations--; h.generations == 0 {
-			p.remove(h.priority)
-			delete(r.have, p)
+		if h.generations--; h.generations > 0 {
+			continue
 		}
+		if h.remove != nil {
+			h.remove()
+		}
+		delete(r.have, p)
 	}
 }
 
@@ -180,36 +192,42 @@ func (r *routing) giveBack(cfg *config.Config) {
 func (r *routing) removeAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for p, h := range r.have {
-		p.remove(h.priority)
+	for _, h := range r.have {
+		if h.remove != nil {
+			h.remove()
+		}
 	}
 	clear(r.have)
 }
 
-// add adds p and returns its priority; 0 if somebody else has seen to it.
-func (r *routing) add(p path) (priority int, err error) {
+// add adds p and returns what removes it.
+func (r *routing) add(p path) (remove func(), err error) {
+	if p.fragments != 0 {
+		return defragment(p.fragments)
+	}
 	if !r.replaces {
 		for i := range priorities {
 			p.remove(firstPriority + i) // left by a process that was killed
 		}
 	}
 	for i := range priorities {
-		priority = firstPriority + i
-		if err = p.add(priority); !errors.Is(err, unix.EEXIST) {
+		err = p.add(firstPriority + i)
+		if err == nil {
+			return func() { p.remove(firstPriority + i) }, nil
+		}
+		if !errors.Is(err, unix.EEXIST) {
 			break
 		}
 	}
 	if errors.Is(err, unix.EPERM) && p.prefix.IsValid() {
 		if is, err := isLocal(p.prefix.Addr()); err == nil && is {
-			return 0, nil
+			return func() {}, nil // somebody else has seen to it
 		}
 	}
-	if err != nil {
-		return 0, err
-	}
-	return priority, nil
+	return nil, err
 }
 
+// add adds a route or a rule.
 func (p path) add(priority int) error {
 	if p.prefix.IsValid() {
 		route, err := localRoute(p.prefix, unix.RT_TABLE_LOCAL)
@@ -231,9 +249,6 @@ func (p path) add(priority int) error {
 
 // remove removes p if it is there. With the last rule, of whichever process, it removes the route that rules need.
 func (p path) remove(priority int) {
-	if priority == 0 {
-		return
-	}
 	if p.prefix.IsValid() {
 		if route, err := localRoute(p.prefix, unix.RT_TABLE_LOCAL); err == nil {
 			route.Priority = priority

@@ -29,6 +29,7 @@ func leave(t *testing.T, l *Lab) {
 	if len(running) == 0 {
 		t.Fatal("the edge in front has neither rules nor routes")
 	}
+	largePackets(ctx, t, l)
 
 	verb(ctx, t, l, "stop")
 	await(t, "nothing is left after a stop", func() bool { return len(edgeRoutes(t, edge)) == 0 })
@@ -42,6 +43,7 @@ func leave(t *testing.T, l *Lab) {
 	if got := edgeRoutes(t, edge); len(got) != len(running) {
 		t.Errorf("after an upgrade: %d rules and routes, want %d\n%s", len(got), len(running), strings.Join(got, "\n"))
 	}
+	largePackets(ctx, t, l)
 	for _, a := range l.file.Try {
 		if a.Get != "" {
 			if r := l.Try(ctx, a); !r.OK {
@@ -66,6 +68,21 @@ func leave(t *testing.T, l *Lab) {
 	})
 	verb(ctx, t, l, "stop")
 	await(t, "nothing is left after a kill and a stop", func() bool { return len(edgeRoutes(t, edge)) == 0 })
+}
+
+// largePackets: answers that come in fragments, of which only the first has ports, find the edge too.
+func largePackets(ctx context.Context, t *testing.T, l *Lab) {
+	t.Helper()
+	for _, a := range l.file.Try {
+		if a.Ask == "" {
+			continue
+		}
+		a.Send = strings.Repeat("large ", 500)
+		a.Want.Body = a.Send + "$"
+		if r := l.Try(ctx, a); !r.OK {
+			t.Errorf("%s from %s to %s, in fragments: %s", a.Crossing, a.From, a.to(), r.Detail)
+		}
+	}
 }
 
 // edgeRoutes lists what an edge has added to a host: rules to its table, the table, and local routes for prefixes.
