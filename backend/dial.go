@@ -77,8 +77,7 @@ func (r *Route) Dial(l *relay.Loop, client Client, reuse bool, done func(*Flow, 
 		return
 	}
 	if reuse && pool.Shared() {
-		if c := b.tally.idle.take(l); c != nil {
-			f := &Flow{Conn: c, Client: client, Backend: b, Pool: pool, Reused: true, route: r, loop: l}
+		if f := r.reuse(pool, b, client, l); f != nil {
 			f.begin()
 			done(f, nil)
 			return
@@ -86,6 +85,23 @@ func (r *Route) Dial(l *relay.Loop, client Client, reuse bool, done func(*Flow, 
 	}
 	a := &attempt{route: r, loop: l, client: client, key: key, tried: tried, pool: pool, backend: b, done: done}
 	a.begin()
+}
+
+// reuse returns a flow on a connection that another has kept, or nil. A client whose stand-in must be named to the
+// backend, and who has none yet, gets none: to lease one takes time.
+func (r *Route) reuse(p *Pool, b *Backend, client Client, l *relay.Loop) *Flow {
+	var known netip.Addr
+	if p.Spec.Carry == CarryStandIn && client.Addr.Addr().Is6() && b.Family() == ip.V4 {
+		var ok bool
+		if known, ok = r.StandIns.Find(client.Addr.Addr()); !ok {
+			return nil
+		}
+	}
+	c := b.tally.idle.take(l)
+	if c == nil {
+		return nil
+	}
+	return &Flow{Conn: c, Client: client, Backend: b, Pool: p, Reused: true, known: known, route: r, loop: l}
 }
 
 // next tries the next backend.
@@ -99,21 +115,21 @@ func (a *attempt) next() {
 	a.begin()
 }
 
-// begin finds the address to come from, and connects.
+// begin finds the address that the client is known by, and connects.
 func (a *attempt) begin() {
 	b := a.backend
-	a.route.source(a.pool, b, a.client, a.route.lease, a.loop, func(source netip.Addr, err error) {
+	a.route.know(a.pool, b, a.client, a.route.lease, a.loop, func(known netip.Addr, err error) {
 		if err != nil {
 			b.Released()
 			a.fail(err)
 			return
 		}
-		a.connect(source)
+		a.connect(known)
 	})
 }
 
-func (a *attempt) connect(source netip.Addr) {
-	b := a.backend
+func (a *attempt) connect(known netip.Addr) {
+	b, source := a.backend, a.pool.bindTo(known)
 	o := relay.DialOptions{Remote: b.Addr, Timeout: a.route.Timeouts.Connect, Transparent: transparent(a.client, source)}
 	if source.IsValid() {
 		o.Source = netip.AddrPortFrom(source, 0)
@@ -130,12 +146,13 @@ func (a *attempt) connect(source netip.Addr) {
 			return
 		}
 		b.Connected()
-		a.succeed(c, source)
+		a.succeed(c, known)
 	})
 }
 
-func (a *attempt) succeed(c *relay.Conn, source netip.Addr) {
-	f := &Flow{Conn: c, Client: a.client, Source: source, Backend: a.backend, Pool: a.pool, route: a.route, loop: a.loop}
+func (a *attempt) succeed(c *relay.Conn, known netip.Addr) {
+	f := &Flow{Conn: c, Client: a.client, Source: a.pool.bindTo(known), Backend: a.backend, Pool: a.pool, known: known,
+		route: a.route, loop: a.loop}
 	f.begin()
 	f.writeProxy()
 	a.done(f, nil)
@@ -186,8 +203,8 @@ func (r *Route) OpenPackets(p *relay.PacketFlow, idle time.Duration) {
 		p.Refuse()
 		return
 	}
-	r.source(pool, b, client, r.leaseUnproven, p.Loop(), func(source netip.Addr, err error) {
-		f := &Flow{Client: client, Source: source, Backend: b, Pool: pool, route: r, loop: p.Loop()}
+	r.know(pool, b, client, r.leaseUnproven, p.Loop(), func(known netip.Addr, err error) {
+		f := &Flow{Client: client, Source: pool.bindTo(known), Backend: b, Pool: pool, known: known, route: r, loop: p.Loop()}
 		switch {
 		case p.Ended(): // it has given way to others while the ledger was written
 			b.Released()
@@ -271,9 +288,9 @@ func (a *Access) leaseUnproven(client netip.Addr, done func(netip.Addr, error)) 
 	a.StandIns.LeaseUnproven(client, done)
 }
 
-// source finds the address that a flow comes from, by its crossing, and calls done on the loop: at once unless the
-// ledger must be written.
-func (r *Route) source(p *Pool, b *Backend, client Client, lease leaser, l *relay.Loop, done func(netip.Addr, error)) {
+// know finds the address that a backend knows a client by, as source or by name, and calls done on the loop: at once
+// unless the ledger must be written. It is none if the backend knows no client by an address that must be found.
+func (r *Route) know(p *Pool, b *Backend, client Client, lease leaser, l *relay.Loop, done func(netip.Addr, error)) {
 	a := client.Addr.Addr()
 	if p.Spec.Source == SourceEdge && p.Spec.Carry == CarryClient {
 		done(netip.Addr{}, nil)
@@ -283,31 +300,31 @@ func (r *Route) source(p *Pool, b *Backend, client Client, lease leaser, l *rela
 	case ip.Crossing{Client: ip.V6, Backend: ip.V4}:
 		standIn, ok := r.StandIns.Find(a)
 		if ok {
-			done(p.bindTo(standIn), nil)
+			done(standIn, nil)
 			return
 		}
 		lease(a, func(standIn netip.Addr, err error) {
 			l.Post(func() {
 				if err != nil {
-					done(netip.Addr{}, fmt.Errorf("%w: %w", ErrNoStandIn, err))
-					return
+					err = fmt.Errorf("%w: %w", ErrNoStandIn, err)
 				}
-				done(p.bindTo(standIn), nil)
+				done(standIn, err)
 			})
 		})
 	case ip.Crossing{Client: ip.V4, Backend: ip.V6}:
-		done(p.bindTo(ip.Embed(r.Embed, a)), nil)
+		done(ip.Embed(r.Embed, a), nil)
 	default:
-		done(p.bindTo(a), nil)
+		done(a, nil)
 	}
 }
 
-// bindTo returns a if the pool's connections come from the client, and nothing if they come from the edge.
-func (p *Pool) bindTo(a netip.Addr) netip.Addr {
+// bindTo returns the address that a connection comes from, for a client who is known by another: the same, or none if
+// the pool's connections come from the edge.
+func (p *Pool) bindTo(known netip.Addr) netip.Addr {
 	if p.Spec.Source == SourceEdge {
 		return netip.Addr{}
 	}
-	return a
+	return known
 }
 
 // transparent says whether source is the client's own address, which is none of ours.
@@ -318,10 +335,8 @@ func transparent(c Client, source netip.Addr) bool {
 // Carried returns the address by which a handover names the flow's client.
 func (f *Flow) Carried() netip.AddrPort {
 	a := f.Client.Addr
-	if f.Pool.Spec.Carry == CarryStandIn && a.Addr().Is6() {
-		if standIn, ok := f.route.StandIns.Find(a.Addr()); ok { // source has seen to it
-			return netip.AddrPortFrom(standIn, a.Port())
-		}
+	if f.Pool.Spec.Carry == CarryStandIn && a.Addr().Is6() && f.known.Is4() {
+		return netip.AddrPortFrom(f.known, a.Port())
 	}
 	return a
 }

@@ -29,6 +29,7 @@ type Flow struct {
 	Counts func() metrics.Counts
 	Cut    func(metrics.Reason)
 
+	known      netip.Addr // whom the backend knows the client as; zero if it need not be found
 	route      *Route
 	loop       *relay.Loop
 	started    int64 // the loop's clock
