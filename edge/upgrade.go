@@ -82,30 +82,30 @@ func (e *Edge) startSuccessor(binary string) (child *exec.Cmd, talk *os.File, fl
 	if err != nil {
 		return nil, nil, -1, err
 	}
-	child = exec.Command(binary, os.Args[1:]...)
-	child.Stdout, child.Stderr = os.Stdout, os.Stderr
-	child.ExtraFiles = files
+	c := exec.Command(binary, os.Args[1:]...)
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	c.ExtraFiles = files
 	defer func() {
-		for _, f := range child.ExtraFiles {
+		for _, f := range c.ExtraFiles {
 			f.Close()
 		}
 	}()
-	ours, err := addPair(child, unix.SOCK_STREAM)
+	ours, err := addPair(c, unix.SOCK_STREAM)
 	if err != nil {
 		return nil, nil, -1, err
 	}
 	talk = os.NewFile(uintptr(ours), "upgrade")
-	if flows, err = addPair(child, unix.SOCK_SEQPACKET); err != nil {
+	if flows, err = addPair(c, unix.SOCK_SEQPACKET); err != nil {
 		talk.Close()
 		return nil, nil, -1, err
 	}
-	child.Env = append(os.Environ(), env, fmt.Sprintf("%s=%d,%d", UpgradeEnv, 3+len(files), 4+len(files)))
-	if err := child.Start(); err != nil {
+	c.Env = append(os.Environ(), env, fmt.Sprintf("%s=%d,%d", UpgradeEnv, 3+len(files), 4+len(files)))
+	if err := c.Start(); err != nil {
 		talk.Close()
 		unix.Close(flows)
 		return nil, nil, -1, err
 	}
-	return child, talk, flows, nil
+	return c, talk, flows, nil
 }
 
 // addPair gives the child one end of a socket pair and returns the other.
