@@ -28,12 +28,14 @@ type Commands struct {
 const maxFlowsShown = 100_000
 
 // Control serves the control socket at path until ctx is done: what the nouns of the command line read and what its
-// verbs ask for. Only the user that the edge runs as, and root, can open it; the file's mode says so.
-func (e *Edge) Control(ctx context.Context, path string, do Commands) error {
+// verbs ask for. Only the user that the edge runs as, and root, can open it; the file's mode says so. listening is called
+// when whoever asks from now on gets this process.
+func (e *Edge) Control(ctx context.Context, path string, do Commands, listening func()) error {
 	l, err := listenControl(path)
 	if err != nil {
 		return err
 	}
+	listening()
 	s := &http.Server{Handler: e.controlHandler(do), ReadHeaderTimeout: 5 * time.Second}
 	stopped := context.AfterFunc(ctx, func() { s.Close() })
 	defer stopped()

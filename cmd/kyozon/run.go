@@ -146,7 +146,15 @@ func (p *process) run(cfg *config.Config, sockets *listen.Set) error {
 	defer end()
 	failed := make(chan error, 2)
 	started := func() {
-		wg.Go(func() { p.failOn(failed, p.edge.Control(ended, p.site.control, p.commands())) })
+		listening, listens := context.WithCancel(ended)
+		wg.Go(func() {
+			defer listens() // also if it fails
+			p.failOn(failed, p.edge.Control(ended, p.site.control, p.commands(), listens))
+		})
+		<-listening.Done() // whoever asks after an upgrade must not get the old process
+		if p.ctx.Err() != nil {
+			return
+		}
 		wg.Go(func() { p.failOn(failed, p.serveAdmin(ended, page)) })
 		wg.Go(func() { p.signals(ended) })
 		wg.Go(func() { p.watchdog(ended) })
