@@ -205,10 +205,7 @@ func TestShares(t *testing.T) {
 		count := func() (inNew int) {
 			var all []*stream
 			for i := range clients {
-				a := stranger(x.Client).Addr().As16()
-				a[13], a[7] = byte(i), byte(i) // another address, or another /64
-				who := ip.Canonical(netip.AddrFrom16(a))
-				all = append(all, open(t, at, proxied(2, netip.AddrPortFrom(who, 1000))...))
+				all = append(all, open(t, at, proxied(2, netip.AddrPortFrom(another(x.Client, i), 1000))...))
 			}
 			for _, s := range b.edge.Status().Backends {
 				if s.Pool == "new" {

@@ -4,6 +4,7 @@
 package edge_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -198,6 +199,14 @@ func stranger(f ip.Family) netip.AddrPort {
 	return netip.MustParseAddrPort("[2001:db8:7:1::7]:4321")
 }
 
+// another is the nth of many strangers: each has another address, and in IPv6 another /64.
+func another(f ip.Family, n int) netip.Addr {
+	if f == ip.V4 {
+		return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})
+	}
+	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 6: byte(n >> 8), 7: byte(n), 15: 1})
+}
+
 // dialled is the address that the stranger has connected to.
 func dialled(f ip.Family) netip.AddrPort {
 	if f == ip.V4 {
@@ -350,6 +359,38 @@ func TestAccess(t *testing.T) {
 				if denied := b.errors(name, "denied") == 1; denied == test.in {
 					t.Errorf("%s: %s: counted as denied: %v", test.name, name, denied)
 				}
+			}
+		}
+	})
+}
+
+// TestCarryStandInReused: a client who is new gets his stand-in also where a connection to the server is there already
+// that another client has used.
+func TestCarryStandInReused(t *testing.T) {
+	t.Parallel()
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		t.Parallel()
+		b := newBench(t)
+		at := b.free(listen.TCP, x.Client)
+		pool := servers([]netip.AddrPort{webTeller(t, x.Backend)}, "handover: header", "carry: stand-in")
+		b.serve(line("web", "web", at, pool, proxyFrom))
+		told := make(map[string]netip.Addr)
+		for i := range 12 {
+			who := another(x.Client, i)
+			c := dial(t, at)
+			c.Write(proxied(2, netip.AddrPortFrom(who, 1000)))
+			r := exchange(t, c, bufio.NewReader(c), "/")
+			c.Close()
+			_, quoted, _ := strings.Cut(r.Header.Get("Told"), " ")
+			name := strings.Trim(quoted, `"`)
+			if other, taken := told[name]; taken {
+				t.Errorf("%v and %v are both %s to the server", who, other, name)
+			}
+			told[name] = who
+			if x == (ip.Crossing{Client: ip.V6, Backend: ip.V4}) {
+				checkStandIn(t, b, who, netip.MustParseAddr(name))
+			} else if name != who.String() {
+				t.Errorf("the server was told %s, want the client's own %v", name, who)
 			}
 		}
 	})

@@ -395,7 +395,9 @@ func askPackets(c *net.UDPConn) (saw netip.AddrPort, err error) {
 func webTeller(t *testing.T, f ip.Family) netip.AddrPort {
 	t.Helper()
 	return servertest.HTTP(t, f, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "%s %q", netip.MustParseAddrPort(r.RemoteAddr).Addr(), r.Header.Get("X-Forwarded-For"))
+		told := fmt.Sprintf("%s %q", netip.MustParseAddrPort(r.RemoteAddr).Addr(), r.Header.Get("X-Forwarded-For"))
+		w.Header().Set("Told", told)
+		io.WriteString(w, told)
 	}))
 }
 
