@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -32,10 +33,14 @@ const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	lab.Main()
+	if when := os.Getenv(failsUpgrade); when != "" {
+		fmt.Fprintln(os.Stderr, failUpgrade(when))
+		os.Exit(1)
+	}
 	if os.Getenv(beKyozon) != "" || filepath.Base(os.Args[0]) == "kyozon" {
 		main()
 	}
-	if err := leaveNetwork(); err != nil {
+	if err := errors.Join(leaveNetwork(), adoptOrphans()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
