@@ -73,8 +73,8 @@ bench: ## the benchmarks of the packages
 	go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: bench-web
-bench-web: setup build ## beside HAProxy and nginx in one lab; as root
-	go run ./bench/web
+bench-web: setup build ## beside HAProxy and nginx in one lab; as root; BENCH="-quick" or other flags of bench/web
+	go run ./bench/web $(BENCH)
 
 .PHONY: lab
 lab: setup build ## bring up the mission's set-ups with real servers and try every crossing; as root

@@ -10,6 +10,7 @@ set -eu
 # Each line: a command (or a path with a pattern) and the package that has it.
 needs='
 nginx                                 nginx-light
+/usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream
 haproxy                               haproxy
 /usr/lib/postgresql/*/bin/postgres    postgresql
 curl                                  curl
