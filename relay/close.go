@@ -6,8 +6,6 @@ package relay
 // Hot path: no allocation per packet.
 
 import (
-	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -129,29 +127,20 @@ func (c *Conn) fail(err error) {
 }
 
 // failLater fails c in its next turn: a handler that has just written must not be called back in the middle. What the
-// peer said before it went away, perhaps why, is delivered first.
-func (c *Conn) failLater() {
+// peer said before it went away, perhaps why, is delivered first. That nothing follows is not the end of its half: the
+// kernel tells of a reset once, and here a write has heard of it.
+func (c *Conn) failLater(err error) {
 	c.out.clear(&c.loop.all.buffers)
-	c.flags |= shut | shutDone // takes nothing more
+	c.flags |= shut | shutDone | broken // takes nothing more
 	if c.flags&closing != 0 {
 		c.release()
 		return
 	}
 	c.loop.Post(func() {
-		if c.flags&closed == 0 {
-			err := c.socketError()
-			c.flags |= readable | hangup
-			c.work()
-			c.fail(err)
-		}
+		c.flags |= readable | hangup
+		c.work()
+		c.fail(err)
 	})
-}
-
-func (c *Conn) socketError() error {
-	if v, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && v != 0 {
-		return os.NewSyscallError("write", syscall.Errno(v))
-	}
-	return os.NewSyscallError("write", syscall.EPIPE)
 }
 
 // release closes the socket and gives back everything that c holds.

@@ -53,7 +53,7 @@ func TestCloseInDial(t *testing.T) {
 }
 
 // What a server says before it resets the connection, because it will not take all that it is sent, reaches the client's
-// side even if the reset is noticed by a write.
+// side even if the reset is noticed by a write. It is no end, though: the rest may be missing.
 func TestLastWordsBeforeReset(t *testing.T) {
 	t.Parallel()
 	ls := startLoops(t, 1)
@@ -114,7 +114,7 @@ func (l *listener) Data(_ *Conn, p []byte) int {
 func (l *listener) Event(c *Conn, e Event) {
 	if e == Ended {
 		c.Close()
-		l.said <- string(l.heard)
+		l.said <- string(l.heard) + " and no more"
 	}
 }
 

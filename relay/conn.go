@@ -58,8 +58,9 @@ const (
 	shutDone          // it has ended
 	closing           // close when the output is sent
 	closed
-	full // there was more output than HighWater; Drained is owed
-	owed // held bytes must be shown again: the handler was paused, or is a new one
+	full   // there was more output than HighWater; Drained is owed
+	owed   // held bytes must be shown again: the handler was paused, or is a new one
+	broken // a write has failed
 )
 
 // readBudget is how much one connection may read before the others get their turn.
@@ -295,7 +296,7 @@ func (c *Conn) tellEnd() {
 	if c.tls != nil && !c.tls.done { // the handshake learns it, and there may be bytes behind it
 		return
 	}
-	if c.flags&(eof|eofTold|paused|owed|closed|closing) == eof {
+	if c.flags&(eof|eofTold|paused|owed|closed|closing|broken) == eof {
 		c.flags |= eofTold
 		c.handler.Event(c, Ended)
 	}
@@ -331,7 +332,7 @@ func (c *Conn) transmit(p []byte) {
 		case errno == 0:
 			p = p[n:]
 		case errno != syscall.EAGAIN && !again(errno):
-			c.failLater()
+			c.failLater(os.NewSyscallError("write", errno))
 			return
 		}
 	}
@@ -354,7 +355,7 @@ func (c *Conn) flush() {
 			continue
 		}
 		if errno != 0 {
-			c.failLater()
+			c.failLater(os.NewSyscallError("write", errno))
 			return
 		}
 		c.out.drop(n, &c.loop.all.buffers)

@@ -151,7 +151,7 @@ func (p *pump) push(c *Conn) {
 			return
 		case again(errno):
 		case errno != 0:
-			p.to.failLater()
+			p.to.failLater(os.NewSyscallError("splice", errno))
 			c.flags |= paused
 			return
 		default:

@@ -251,7 +251,7 @@ func (s *tlsState) write(c *Conn, p []byte) {
 	c.loop.cipher = s.sent[:0]
 	s.transmit(c)
 	if err != nil {
-		c.failLater()
+		c.failLater(err)
 	}
 }
 
