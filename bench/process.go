@@ -25,7 +25,7 @@ func OpenProgram(pid int) (Program, error) {
 		if err != nil {
 			return nil, fmt.Errorf("find processes: %w", err)
 		}
-		for _, word := range bytes.Fields(data) {
+		for word := range bytes.FieldsSeq(data) {
 			child, err := strconv.Atoi(string(word))
 			if err != nil {
 				return nil, fmt.Errorf("find processes: %w", err)

@@ -33,7 +33,7 @@ func TestOpenSSL(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := Hello{ServerName: strings.TrimSpace(f[1]), ALPN: strings.Fields(f[2])}
-			for _, v := range strings.Fields(f[3]) {
+			for v := range strings.FieldsSeq(f[3]) {
 				var version uint16
 				if _, err := fmt.Sscanf(v, "%x", &version); err != nil {
 					t.Fatal(err)

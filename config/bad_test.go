@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -190,12 +191,7 @@ func asPattern(format string) *regexp.Regexp {
 }
 
 func matchesAny(pattern *regexp.Regexp, texts []string) bool {
-	for _, text := range texts {
-		if pattern.MatchString(text) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(texts, pattern.MatchString)
 }
 
 func glob(t *testing.T, pattern string) []string {

@@ -49,8 +49,7 @@ func (c *checker) service(f *serviceFile) {
 // optionsError reports what a protocol found, at the place that it names or, if nothing is written there, at the
 // nearest above it.
 func (c *checker) optionsError(n *node, err error) {
-	var at *service.Error
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*service.Error](err); ok {
 		for _, step := range at.Path {
 			next := n.get(step)
 			if i, e := strconv.Atoi(step); e == nil && n.kind == list && i >= 0 && i < len(n.items) {

@@ -105,7 +105,7 @@ func setDefaults(v reflect.Value) {
 			setDefaults(v.Field(i))
 		}
 	}
-	if s, ok := v.Addr().Interface().(defaulter); ok {
+	if s, ok := reflect.TypeAssert[defaulter](v.Addr()); ok {
 		s.setDefaults()
 	}
 }
@@ -120,7 +120,7 @@ func (d *decoder) value(n *node, v reflect.Value) {
 		n.bad = true
 		return
 	}
-	if s, ok := v.Addr().Interface().(shaped); ok {
+	if s, ok := reflect.TypeAssert[shaped](v.Addr()); ok {
 		s.shape(d, n)
 		return
 	}

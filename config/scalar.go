@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"encoding"
 	"errors"
+	"math"
 	"net/netip"
 	"path/filepath"
 	"reflect"
@@ -96,7 +97,7 @@ func (d *decoder) basic(n *node, v reflect.Value) {
 		}
 	case reflect.Float32, reflect.Float64:
 		f, err := strconv.ParseFloat(n.text, v.Type().Bits())
-		if err != nil || f != f || f-f != 0 {
+		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
 			d.fail(n, "%q is not a number", n.text)
 			return
 		}
@@ -160,7 +161,7 @@ func parseDuration(text string) (time.Duration, error) {
 
 // limit checks a value, or each of a list, against the range in its tag: "1..256" or, open above, "1ms..".
 func (d *decoder) limit(n *node, v reflect.Value, limits string) {
-	if l, ok := v.Addr().Interface().(interface{ inner() reflect.Value }); ok {
+	if l, ok := reflect.TypeAssert[interface{ inner() reflect.Value }](v.Addr()); ok {
 		v = l.inner()
 	}
 	if limits == "" || n.bad {

@@ -90,7 +90,7 @@ type schemed interface {
 
 // of returns the schema of v. The title says in prose what may be written.
 func (s *schemer) of(v reflect.Value) *jsonschema.Schema {
-	if special, ok := v.Addr().Interface().(schemed); ok {
+	if special, ok := reflect.TypeAssert[schemed](v.Addr()); ok {
 		return special.schema(s)
 	}
 	switch v.Kind() {
@@ -240,13 +240,13 @@ func limitSchema(p *jsonschema.Schema, limits string) {
 
 // defaultOf returns the default as it would be written, or nil if nothing stands for it.
 func defaultOf(v reflect.Value) any {
-	if l, ok := v.Addr().Interface().(interface{ inner() reflect.Value }); ok {
+	if l, ok := reflect.TypeAssert[interface{ inner() reflect.Value }](v.Addr()); ok {
 		v = l.inner()
 	}
 	if v.Kind() == reflect.Pointer {
 		return nil
 	}
-	if w, ok := v.Interface().(words); ok {
+	if w, ok := reflect.TypeAssert[words](v); ok {
 		return w.words()[v.Uint()]
 	}
 	if v.IsZero() || v.Kind() == reflect.Struct && isCompound(v.Type()) {

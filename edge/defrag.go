@@ -21,9 +21,10 @@ const defragPriority = -300
 // These are the parts of linux/bpf.h that are needed here.
 type (
 	bpfInstruction struct {
-		code, registers uint8
-		offset          int16
-		immediate       int32
+		code      uint8
+		_         uint8 // registers
+		_         int16 // offset
+		immediate int32
 	}
 	bpfProgram struct {
 		kind, count          uint32

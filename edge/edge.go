@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -211,9 +212,7 @@ func (e *Edge) commitLocked(g, old *generation) error {
 		delete(e.doors, a)
 		e.retireDoor(d, g)
 	}
-	for a, d := range g.fresh {
-		e.doors[a] = d
-	}
+	maps.Copy(e.doors, g.fresh)
 	g.fresh = nil
 	e.generation.Store(g)
 	e.loaded.Store(time.Now().UnixNano())
@@ -313,7 +312,7 @@ func (e *Edge) healthChanged(c backend.Check, was, now backend.Opinion) {
 	if now.State == backend.Up && was.State == backend.Unknown {
 		return
 	}
-	e.options.Log.Warn("backend is "+now.State.String(), "backend", c.Target.Addr, "err", now.Reason)
+	e.options.Log.Warn("backend has changed", "backend", c.Target.Addr, "state", now.State.String(), "err", now.Reason)
 }
 
 // ReloadFailed notes why a configuration was not even good enough to try, for the status page.

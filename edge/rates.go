@@ -53,9 +53,9 @@ func (e *Edge) logFaults(g *generation) {
 			switch err := r.Fault(); {
 			case err == nil:
 			case errors.Is(err, backend.ErrDenied):
-				e.options.Log.Debug("client refused", "service", name, "client_family", d.Family.String(), "err", err)
+				e.options.Log.Debug("client refused", "service", name, "client-family", d.Family.String(), "err", err)
 			default:
-				e.options.Log.Error("clients got no flow", "service", name, "client_family", d.Family.String(), "err", err)
+				e.options.Log.Error("clients got no flow", "service", name, "client-family", d.Family.String(), "err", err)
 			}
 		}
 	}

@@ -69,12 +69,12 @@ func (p *Postgres) daemon(ctx context.Context, h *Host) (Daemon, error) {
 	if out, err := c.CombinedOutput(); err != nil {
 		return Daemon{}, fmt.Errorf("run initdb: %w\n%s", err, indent(string(out)))
 	}
-	hba := "local all all trust\n"
+	hba := []byte("local all all trust\n")
 	for _, a := range p.Allow {
-		hba += fmt.Sprintf("host all all %s trust\n", a)
+		hba = fmt.Appendf(hba, "host all all %s trust\n", a)
 	}
-	hba += fmt.Sprintf("host all all %s/%d trust\n", p.Listen.Addr(), p.Listen.Addr().BitLen())
-	if err := h.WriteFile(postgresData+"/pg_hba.conf", []byte(hba)); err != nil {
+	hba = fmt.Appendf(hba, "host all all %s/%d trust\n", p.Listen.Addr(), p.Listen.Addr().BitLen())
+	if err := h.WriteFile(postgresData+"/pg_hba.conf", hba); err != nil {
 		return Daemon{}, err
 	}
 	return Daemon{Name: "postgres", User: "postgres", Ready: AnswersTCP(p.Listen), Argv: []string{bin + "/postgres",

@@ -68,12 +68,12 @@ func offset(val uint64) uint32 { return uint32(val >> 36) }
 // slot is one lease. The key is written once, before the first value; a value that is not 0 is never 0 again.
 type slot struct{ key, val atomic.Uint64 }
 
-// set gives a slot flags in place of others and moves its last use on; Find may touch it meanwhile.
-func (s *slot) set(clear, flags uint64, used uint32) {
+// set takes the flags off from a slot, gives it others and moves its last use on; Find may touch it meanwhile.
+func (s *slot) set(off, flags uint64, used uint32) {
 	for {
 		val := s.val.Load()
 		last := max(uint32(val), used)
-		if s.val.CompareAndSwap(val, val&^(seconds|clear)|flags|uint64(last)) {
+		if s.val.CompareAndSwap(val, val&^(seconds|off)|flags|uint64(last)) {
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -149,7 +150,7 @@ func TestTruncated(t *testing.T) {
 			}
 		}
 		for _, tail := range []string{"\r", "\n", "GET / HTTP/1.1\r\n", signatureV2} {
-			h, n, err := Parse(append(v.bytes[:len(v.bytes):len(v.bytes)], tail...))
+			h, n, err := Parse(append(slices.Clip(v.bytes), tail...))
 			if n != len(v.bytes) || err != nil || diff(v.want, h) != "" {
 				t.Errorf("line %d: with %q after it: %+v, %d, %v", v.line, tail, h, n, err)
 			}

@@ -23,9 +23,8 @@ const maxHandshake = 64 << 10
 const maxHandshakes = 8192
 
 var (
-	errWait          = error(waitError{})
-	errBusy          = errors.New("relay: too many TLS handshakes under way")
-	errLongHandshake = errors.New("relay: TLS handshake longer than 64 KiB")
+	errWait = error(waitError{})
+	errBusy = errors.New("relay: too many TLS handshakes under way")
 )
 
 // waitError tells crypto/tls that there are no bytes now. Being temporary it does not break the connection: the next
@@ -212,7 +211,7 @@ func (s *tlsState) drain(c *Conn) {
 	for s.pending && c.flags&(paused|owed|closed|closing) == 0 {
 		err := s.decrypt(c)
 		switch {
-		case err == nil || err == errWait || c.flags&closed != 0:
+		case err == nil || errors.Is(err, errWait) || c.flags&closed != 0:
 		case errors.Is(err, io.EOF):
 			c.flags |= eof
 			s.in = nil

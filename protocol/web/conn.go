@@ -172,8 +172,7 @@ func (h *conn) readHead(p []byte) int {
 }
 
 func statusOf(err error) int {
-	var e *http1.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*http1.Error](err); ok {
 		return e.Status
 	}
 	return 400

@@ -209,7 +209,7 @@ func TestExpectContinue(t *testing.T) {
 		at := b.freeAddr(x.Client)
 		b.serve(b.service("shop", at, shared(servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/no" {
-				http.Error(w, "no", 403)
+				http.Error(w, "no", http.StatusForbidden)
 				return
 			}
 			io.Copy(w, r.Body)

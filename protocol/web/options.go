@@ -5,6 +5,7 @@ package web
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -151,12 +152,7 @@ func (o *Options) plain(port uint16) bool {
 	if o.TLS == nil || port == 80 {
 		return true
 	}
-	for _, p := range o.TLS.PlainPorts {
-		if p == int(port) {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(o.TLS.PlainPorts, int(port))
 }
 
 func (l Limits) machine() http1.Limits {
