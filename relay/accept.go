@@ -123,12 +123,8 @@ func (d *door) place(fd int, remote netip.AddrPort) {
 }
 
 func (d *door) admit(fd int, remote netip.AddrPort) {
-	if d.loop.slots == nil { // the loop has stopped
-		unix.Close(fd)
-		return
-	}
 	c, err := d.loop.newConn(fd, nobody{})
-	if err != nil {
+	if err != nil { // the loop has stopped, or the kernel has no memory
 		d.failures.Add(1)
 		return
 	}

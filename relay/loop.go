@@ -47,6 +47,7 @@ type Loop struct {
 	now      int64 // nanoseconds since start, taken once a round
 	start    time.Time
 	conns    atomic.Int64
+	stopped  bool // takes nothing new
 
 	events  [256]unix.EpollEvent
 	scratch [128 << 10]byte // what a socket is read into
@@ -110,7 +111,8 @@ func (ls *Loops) Close() {
 	ls.pipes.close()
 }
 
-// Run runs the loops until ctx is done. What is posted later is not run. Connections that are still open are cut.
+// Run runs the loops until ctx is done. Connections that are still open are cut. What is posted meanwhile is run, but
+// finds that nothing can be opened any more: ErrStopped.
 func (ls *Loops) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer close(ls.ended)
@@ -126,6 +128,9 @@ func (ls *Loops) Run(ctx context.Context) {
 	}
 	wg.Wait()
 	ls.handshakes.wait()
+	for _, l := range ls.loops { // what others posted when it had ended
+		l.runPosted()
+	}
 }
 
 // Len returns the number of loops.
@@ -188,9 +193,9 @@ func (w *waker) ready(uint32) {
 	unix.Read(w.wake, b[:])
 }
 
-// run is the loop. It ends when stop has been posted, which closes the slots.
+// run is the loop. It ends when stop has been posted.
 func (l *Loop) run() {
-	for l.slots != nil {
+	for !l.stopped {
 		n := l.wait()
 		l.tell()
 		for i := range l.events[:n] {
@@ -270,17 +275,17 @@ func (l *Loop) packets() *packetBatch {
 // atEnd has p flushed at the end of this round.
 func (l *Loop) atEnd(p *Packets) { l.ending = append(l.ending, p) }
 
-// stop cuts every connection and ends the loop.
+// stop cuts every connection and ends the loop. Whoever is told may try to open another, in vain.
 func (l *Loop) stop() {
-	for _, s := range l.slots {
-		switch o := s.owner.(type) {
+	l.stopped = true
+	for i := range l.slots {
+		switch o := l.slots[i].owner.(type) {
 		case *Conn:
 			o.fail(ErrStopped)
 		case *PacketFlow:
 			o.end(metrics.Drained)
 		}
 	}
-	l.slots = nil
 }
 
 // Each calls fn for every connection of the loop. fn may close it.
@@ -294,6 +299,9 @@ func (l *Loop) Each(fn func(c *Conn)) {
 
 // watch begins to wait for events of fd on behalf of w.
 func (l *Loop) watch(fd int, w watcher, events uint32) error {
+	if l.stopped {
+		return ErrStopped
+	}
 	for fd >= len(l.slots) {
 		l.slots = append(l.slots, make([]slot, max(64, len(l.slots)))...)
 	}

@@ -110,6 +110,9 @@ func (p *Packets) Each(fn func(f *PacketFlow)) {
 // Close cuts the flows, counts them as ended by r, and stops. It must not be called on a loop.
 func (p *Packets) Close(r metrics.Reason) {
 	p.do(func() {
+		if p.out != nil {
+			p.flush() // not at the end of the round: the descriptor may be someone else's by then
+		}
 		for _, f := range p.flows {
 			f.end(r)
 		}

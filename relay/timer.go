@@ -28,6 +28,7 @@ type Timer struct {
 // wheel holds timers in slots by the tick in which they must be looked at.
 type wheel struct {
 	slots [slots]Timer // list heads
+	due   Timer        // the head of the list that expire works through
 	tick  int64        // the last tick that was looked at
 	count int
 }
@@ -93,11 +94,11 @@ func (w *wheel) expire(h *Timer, now int64) {
 	if h.next == h {
 		return
 	}
-	var due Timer
+	due := &w.due
 	due.next, due.prev = h.next, h.prev
-	due.next.prev, due.prev.next = &due, &due
+	due.next.prev, due.prev.next = due, due
 	h.next, h.prev = h, h
-	for due.next != &due {
+	for due.next != due {
 		t := due.next
 		switch w.unlink(t); {
 		case t.slotTime > w.tick: // a later turn of the wheel
