@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,7 @@ type Host struct {
 	name          string
 	spec          HostSpec
 	lab           *Lab
+	entering      sync.RWMutex // read-locked by those who use the files: close waits for them
 	net, mnt, uts *os.File
 }
 
@@ -124,7 +126,10 @@ func (h *Host) Name() string { return h.name }
 // fn must not end its goroutine, as t.Fatal does.
 func (h *Host) Do(fn func() error) error {
 	return onThread(func() error {
-		if err := enter(h.net, unix.CLONE_NEWNET); err != nil {
+		h.entering.RLock()
+		err := enter(h.net, unix.CLONE_NEWNET)
+		h.entering.RUnlock()
+		if err != nil {
 			return err
 		}
 		return fn()
@@ -276,7 +281,10 @@ func (c *Cmd) CombinedOutput() ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// close gives up the namespaces. Who is inside stays there; nobody comes in any more.
 func (h *Host) close() {
+	h.entering.Lock()
+	defer h.entering.Unlock()
 	for _, f := range []*os.File{h.net, h.mnt, h.uts} {
 		if f != nil {
 			f.Close()
