@@ -99,7 +99,7 @@ func (s *site) lines(generation int) (all []string) {
 	pool := func(a netip.AddrPort, more string) string {
 		return fmt.Sprintf(`existing: {servers: [{address: %q, weight: %d}]%s}`, a, 1+generation%200, more)
 	}
-	for i := range len(ip.Crossings()) {
+	for i := range s.tcp {
 		family := i % 2 // of the backend
 		all = append(all, line(fmt.Sprintf("tcp%d", i), "tcp", s.tcp[i], pool(s.tcpServers[family], "")),
 			line(fmt.Sprintf("udp%d", i), "udp", s.udp[i], pool(s.udpServers[family], "")),

@@ -1,0 +1,144 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/proxyproto"
+)
+
+// manager is a service manager's notification socket.
+type manager struct {
+	t *testing.T
+	c *net.UnixConn
+}
+
+func newManager(t *testing.T, path string) *manager {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return &manager{t, c}
+}
+
+// expect waits for a message with the words, and fails if one of the others comes before.
+func (m *manager) expect(words string, others ...string) string {
+	m.t.Helper()
+	m.c.SetReadDeadline(time.Now().Add(patience))
+	for {
+		b := make([]byte, 4096)
+		n, err := m.c.Read(b)
+		if err != nil {
+			m.t.Fatalf("waited in vain for %q: %v", words, err)
+		}
+		text := string(b[:n])
+		for _, other := range others {
+			if strings.Contains(text, other) {
+				m.t.Fatalf("waited for %q, got %q", words, text)
+			}
+		}
+		if strings.Contains(text, words) {
+			return text
+		}
+	}
+}
+
+// TestSystemd: the sockets of a socket unit are served, also to who has waited in them, and the manager is told what
+// happens.
+func TestSystemd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := newManager(t, filepath.Join(w.dir, "notify"))
+	w.env = append(w.env, "NOTIFY_SOCKET="+filepath.Join(w.dir, "notify"), "WATCHDOG_USEC=200000")
+	var files []*os.File
+	var waiting []net.Conn
+	for _, at := range w.at {
+		l, err := net.Listen("tcp"+map[bool]string{true: "4", false: "6"}[at.Addr().Is4()], at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		files = append(files, file)
+		c, err := net.Dial("tcp", at.String()) // before anything runs
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		waiting = append(waiting, c)
+	}
+	direct := w.command
+	w.command = func() *exec.Cmd { // what the manager does between fork and exec
+		c := direct()
+		c.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=4 exec "$0" "$@"`, w.binary}, c.Args[1:]...)
+		c.Path = "/bin/sh"
+		c.ExtraFiles = files
+		return c
+	}
+	p := w.start()
+	for _, f := range files {
+		f.Close()
+	}
+	m.expect("READY=1\nSTATUS=generation 1, 4 services", "STOPPING")
+	m.expect("WATCHDOG=1")
+	for i, c := range waiting {
+		who := netip.AddrPortFrom(somebody(ip.Crossings()[i].Client, 1), 1)
+		if c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Is6() { // only [::1] is trusted to name clients
+			c.Write(proxyproto.AppendV1(nil, proxyproto.Header{Client: who, Dest: who}))
+		}
+		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		c.SetDeadline(time.Now().Add(patience))
+		if r, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || r.StatusCode != 200 {
+			t.Errorf("who waited at %v: %v", w.at[i], err)
+		}
+	}
+
+	if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if text := m.expect("RELOADING=1", "STOPPING"); !strings.Contains(text, "\nMONOTONIC_USEC=") {
+		t.Errorf("a reload without a time: %q", text)
+	}
+	m.expect("READY=1", "STOPPING")
+
+	if _, err := w.do("upgrade"); err != nil {
+		t.Fatal(err)
+	}
+	// STOPPING=1 of the old process would be taken for the service's own where the manager listens to all of its
+	// processes.
+	m.expect(fmt.Sprintf("MAINPID=%d", w.pidAfter(p)), "STOPPING")
+	if err := p.Wait(); err != nil {
+		t.Errorf("the old process ended with %v", err)
+	}
+	pid := w.status().PID
+	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	m.expect("RELOADING=1", "STOPPING")
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	m.expect("STOPPING=1")
+	if code := exited(pid); code != 0 {
+		t.Errorf("the new process ended with exit code %d", code)
+	}
+}
