@@ -74,7 +74,7 @@ type demonstration struct {
 }
 
 func (e *env) demo(ctx context.Context, once bool) error {
-	directory, err := os.MkdirTemp("", "kyozon-demo-")
+	directory, err := demoDirectory()
 	if err != nil {
 		return err
 	}
@@ -117,6 +117,15 @@ func (e *env) demo(ctx context.Context, once bool) error {
 		return err
 	}
 	return result
+}
+
+// demoDirectory makes the directory of the demo's state, in memory if there is such a place: a ledger that is thrown away
+// need not wait for a disk.
+func demoDirectory() (string, error) {
+	if directory, err := os.MkdirTemp("/dev/shm", "kyozon-demo-"); err == nil {
+		return directory, nil
+	}
+	return os.MkdirTemp("", "kyozon-demo-")
 }
 
 // listenLoopback listens at the loopback address of a family; port 0 means any.
