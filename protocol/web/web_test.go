@@ -154,7 +154,6 @@ func TestRefusals(t *testing.T) {
 		at := b.freeAddr(x.Client)
 		o := defaults()
 		o.Hosts = []string{"shop.example.jp"}
-		o.Timeouts.Request = 200 * time.Millisecond
 		b.serve(b.service("shop", at, shared(backendAddr), o))
 		for send, want := range map[string]string{
 			"GET / HTTP/1.1\r\nHost: shop.example.jp\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n": "400",
@@ -164,7 +163,6 @@ func TestRefusals(t *testing.T) {
 			"GET / HTTP/2.0\r\nHost: shop.example.jp\r\n\r\n":                                      "505",
 			"CONNECT a:1 HTTP/1.1\r\nHost: shop.example.jp\r\n\r\n":                                "501",
 			"GET / HTTP/1.1\r\nHost: other.example.jp\r\n\r\n":                                     "421",
-			"GET / HTTP/1.1\r\nHost: shop.exam":                                                    "408",
 			"GET / HTTP/1.1\r\nHost: shop.example.jp\r\nX_Y: 1\r\n\r\n":                            "400",
 			"POST / HTTP/1.1\r\nHost: shop.example.jp\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n": "400",
 		} {
