@@ -8,6 +8,8 @@ package backend
 import (
 	"encoding/binary"
 	"sync/atomic"
+
+	"github.com/kyozon/kyozon/ip"
 )
 
 // Backend is one server of one pool. A flow that got it from Pick or Next has a place in it, and does one of these:
@@ -100,15 +102,7 @@ func (b *Backend) starting(now int64) int64 {
 // seed spreads a server's address over 64 bits.
 func (s Server) seed() uint64 {
 	a := s.Addr.Addr().As16()
-	x := mix(binary.BigEndian.Uint64(a[:8]))
-	x = mix(x ^ binary.BigEndian.Uint64(a[8:]))
-	return mix(x ^ uint64(s.Addr.Port()))
-}
-
-// mix is the finalizer of SplitMix64: a bijection whose output bits all depend on all input bits.
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
+	x := ip.Mix(binary.BigEndian.Uint64(a[:8]))
+	x = ip.Mix(x ^ binary.BigEndian.Uint64(a[8:]))
+	return ip.Mix(x ^ uint64(s.Addr.Port()))
 }

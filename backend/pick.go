@@ -8,6 +8,8 @@ package backend
 import (
 	"errors"
 	"math"
+
+	"github.com/kyozon/kyozon/ip"
 )
 
 // ErrNoneUp means that no backend that has not been tried is up.
@@ -196,7 +198,7 @@ func (p *Pool) hash(q *picking) *Backend {
 // draw is one participant's number in a weighted rendezvous: more than 0 if the weight is. One that cannot beat the
 // highest so far is spared the logarithm, since 1−u ≤ −ln(u); then the number is 0.
 func draw(key, seed uint64, weight, highest float64) float64 {
-	u := (float64(mix(key^seed)>>11) + 0.5) / (1 << 53) // in (0,1)
+	u := (float64(ip.Mix(key^seed)>>11) + 0.5) / (1 << 53) // in (0,1)
 	if weight <= highest*(1-u) {
 		return 0
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"sync/atomic"
+
+	"github.com/kyozon/kyozon/ip"
 )
 
 // Route is where the clients of one listen and family go: a pool by share, then the fallbacks in order. It belongs to
@@ -127,5 +129,5 @@ func seed(s string) uint64 {
 	for i := range len(s) {
 		h = (h ^ uint64(s[i])) * 1099511628211
 	}
-	return mix(h)
+	return ip.Mix(h)
 }

@@ -29,13 +29,14 @@ func ClientPrefix(a netip.Addr) netip.Prefix {
 func Key(a netip.Addr) uint64 {
 	b := a.As16()
 	if a.Is4() {
-		return mix(uint64(binary.BigEndian.Uint32(b[12:])) | 1<<32)
+		return Mix(uint64(binary.BigEndian.Uint32(b[12:])) | 1<<32)
 	}
-	return mix(binary.BigEndian.Uint64(b[:8]))
+	return Mix(binary.BigEndian.Uint64(b[:8]))
 }
 
-// mix is the finalizer of SplitMix64: a bijection whose output bits all depend on all input bits.
-func mix(x uint64) uint64 {
+// Mix is the finalizer of SplitMix64: a bijection whose output bits all depend on all input bits. It spreads what is
+// hashed; it keeps no secret.
+func Mix(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/state"
 )
 
@@ -25,7 +26,7 @@ const million = 1_000_000
 // clientOf returns an address of the nth of a million prefixes that are spread over 4,096 /32s.
 func clientOf(n int) netip.Addr {
 	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], 0x2400_0000_0000_0000|mix(uint64(n)+1)>>8&0xfff_ffff_ffff_0000|uint64(n)&0xff)
+	binary.BigEndian.PutUint64(b[:8], 0x2400_0000_0000_0000|ip.Mix(uint64(n)+1)>>8&0xfff_ffff_ffff_0000|uint64(n)&0xff)
 	return netip.AddrFrom16(b)
 }
 

@@ -3,7 +3,11 @@
 
 package ledger
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+
+	"github.com/kyozon/kyozon/ip"
+)
 
 // counter counts by key, in 12 bytes a slot where a map takes five times that. Keys have at most 48 bits. It is
 // open-addressed as table is; a count of 0 keeps its slot until the counter grows.
@@ -21,7 +25,7 @@ func newCounter(size int) *counter {
 // slot returns where key is, or would be.
 func (c *counter) slot(key uint64) uint64 {
 	mask := uint64(len(c.keys) - 1)
-	i := mix(key^c.seed) & mask
+	i := ip.Mix(key^c.seed) & mask
 	for c.keys[i] != 0 && c.keys[i] != key+1 {
 		i = (i + 1) & mask
 	}

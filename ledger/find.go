@@ -100,7 +100,7 @@ func newTable(n int) *table {
 // find returns the slot of key, or nil.
 func (t *table) find(key uint64) *slot {
 	mask := uint64(len(t.slots) - 1)
-	for i := mix(key ^ t.seed); ; i++ {
+	for i := ip.Mix(key ^ t.seed); ; i++ {
 		s := &t.slots[i&mask]
 		if s.val.Load() == 0 {
 			return nil
@@ -114,7 +114,7 @@ func (t *table) find(key uint64) *slot {
 // insert puts a value at a key that has none or a dead one. The table must have room.
 func (t *table) insert(key, val uint64) {
 	mask := uint64(len(t.slots) - 1)
-	for i := mix(key ^ t.seed); ; i++ {
+	for i := ip.Mix(key ^ t.seed); ; i++ {
 		s := &t.slots[i&mask]
 		if s.val.Load() == 0 {
 			s.key.Store(key)
@@ -150,13 +150,6 @@ func (t *table) grown() *table {
 		}
 	}
 	return n
-}
-
-// mix is the finalizer of SplitMix64.
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // view is the tables by length of prefix, longest first: 64, 56, 48, 32. It is immutable but for the slots.
