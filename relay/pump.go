@@ -22,6 +22,9 @@ const (
 
 	// trickle is how little a turn moves when a stream no longer flows in bulk.
 	trickle = 32 << 10
+
+	// gulps is how often a turn takes from the sender before it gives to the receiver: fewer, larger pieces cost less.
+	gulps = 4
 )
 
 // pipe is a kernel buffer between two sockets.
@@ -106,8 +109,17 @@ func (c *Conn) startPump(to *Conn, moved *uint64, stop func()) bool {
 // run gives the stream one turn.
 func (p *pump) run(c *Conn) {
 	before := *p.moved
-	if p.held < p.pipe.size && !p.fill(c) { // of a full pipe, splice(2) would say what it says of the end
-		return
+	for range gulps {
+		held := p.held
+		if p.held == p.pipe.size { // of a full pipe, splice(2) would say what it says of the end
+			break
+		}
+		if !p.fill(c) {
+			return
+		}
+		if p.held == held || c.flags&eof != 0 {
+			break
+		}
 	}
 	p.push(c)
 	if c.pump != p {
