@@ -113,11 +113,15 @@ func (h *conn) Data(_ *relay.Conn, p []byte) (n int) {
 		before := n
 		switch h.phase {
 		case idle:
-			if n < len(p) {
-				h.begin()
-				continue
+			if n == len(p) {
+				return n
 			}
-			return n
+			if h.client.Full() { // it asks and asks, and takes no answer
+				h.pause()
+				return n
+			}
+			h.begin()
+			continue
 		case head:
 			n += h.readHead(p[n:])
 		case body:
@@ -349,6 +353,9 @@ func (h *conn) Event(_ *relay.Conn, e relay.Event) {
 	case relay.Drained:
 		if h.exchange != nil && h.exchange.flow != nil {
 			h.exchange.flow.Conn.Resume()
+		}
+		if h.phase == idle {
+			h.resume()
 		}
 	case relay.Ended:
 		h.ended = true

@@ -390,19 +390,8 @@ func TestBackPressure(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	const total = 24 << 20
-	most := func() (most int) {
-		var mu sync.Mutex
-		b.loops.Do(func(l *relay.Loop) {
-			l.Each(func(c *relay.Conn) {
-				mu.Lock()
-				defer mu.Unlock()
-				most = max(most, c.Buffered())
-			})
-		})
-		return most
-	}
 	full := func() bool {
-		n := most()
+		n := mostBuffered(b)
 		if n > relay.HighWater+256<<10 {
 			t.Fatalf("%d bytes wait in the edge", n)
 		}
@@ -439,6 +428,53 @@ func TestBackPressure(t *testing.T) {
 		}
 		wg.Wait()
 	})
+}
+
+// A client that asks and asks without taking an answer is not answered without end.
+func TestPipelineUnread(t *testing.T) {
+	t.Parallel()
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b := newBench(t)
+		var asked atomic.Int64
+		answer := strings.Repeat("x", 3000) // one write, so that it comes whole
+		server := servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			io.WriteString(w, answer)
+		}))
+		at := b.freeAddr(x.Client)
+		b.serve(b.service("shop", at, shared(server), defaults()))
+		c := connect(t, at.AddrPort)
+		c.SetReadBuffer(64 << 10)
+		const many = 2000
+		go c.say(strings.Repeat("GET / HTTP/1.1\r\nHost: a\r\n\r\n", many))
+		waitFor(t, "a full client", func() bool { return mostBuffered(b) >= relay.HighWater })
+		for range 200 { // rounds of the loops, in which they might go on
+			if n := mostBuffered(b); n > relay.HighWater+64<<10 {
+				t.Fatalf("%d bytes wait in the edge after %d requests", n, asked.Load())
+			}
+		}
+		for i := range many {
+			if _, body := c.answer("GET"); body != answer {
+				t.Fatalf("answer %d has %d bytes", i, len(body))
+			}
+		}
+		if most := mostBuffered(b); most > 0 || asked.Load() != many {
+			t.Errorf("%d requests reached the server, %d bytes are left", asked.Load(), most)
+		}
+	})
+}
+
+// mostBuffered returns the most that waits to be sent to one peer.
+func mostBuffered(b *bench) (most int) {
+	var mu sync.Mutex
+	b.loops.Do(func(l *relay.Loop) {
+		l.Each(func(c *relay.Conn) {
+			mu.Lock()
+			defer mu.Unlock()
+			most = max(most, c.Buffered())
+		})
+	})
+	return most
 }
 
 // When the client goes away, so does its flow, whatever it waited for.
