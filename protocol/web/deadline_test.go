@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -149,4 +150,29 @@ func TestSlowReader(t *testing.T) {
 			t.Error("the response that was given up looks whole")
 		}
 	})
+}
+
+// An upload may last longer than a connection to a backend may be idle, also over one that was.
+func TestLongUpload(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("KYOZON_SOAK") == "" {
+		t.Skip("takes more than 30 s: KYOZON_SOAK=1")
+	}
+	b := newBench(t)
+	at := b.freeAddr(ip.V6)
+	b.serve(b.service("shop", at, shared(servertest.HTTP(t, ip.V4, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(w, r.Body)
+	}))), defaults()))
+	c := connect(t, at.AddrPort)
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
+	c.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.answer("GET")
+	c.say("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n")
+	for range 40 {
+		c.say("x")
+		<-time.After(time.Second)
+	}
+	if r, body := c.answer("POST"); r.StatusCode != 200 || len(body) != 40 {
+		t.Errorf("got %d %q", r.StatusCode, body)
+	}
 }
