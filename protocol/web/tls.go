@@ -5,6 +5,7 @@ package web
 
 import (
 	"crypto/tls"
+	"errors"
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
@@ -32,11 +33,13 @@ type hello struct {
 // Data implements relay.Handler.
 func (h *hello) Data(c *relay.Conn, p []byte) int {
 	hello, n, err := certs.ParseHello(p)
-	if err != nil {
+	switch {
+	case errors.Is(err, certs.ErrName): // often an address, which RFC 6066 §3 does not allow: taken for no name
+		hello.ServerName = ""
+	case err != nil:
 		c.Abort() // not TLS, or not as the RFC has it
 		return len(p)
-	}
-	if n == 0 {
+	case n == 0:
 		return 0
 	}
 	s := h.table.site([]byte(hello.ServerName))
