@@ -389,7 +389,7 @@ func TestRetry(t *testing.T) {
 func TestBackPressure(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	const total = 24 << 20
+	const total = 14 << 20
 	full := func() bool {
 		n := mostBuffered(b)
 		if n > relay.HighWater+256<<10 {
