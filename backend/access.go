@@ -7,14 +7,16 @@ import (
 	"net/netip"
 
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/metrics"
 )
 
 // Access is who may use a route, how his flows reach their backends, and where they are counted.
 type Access struct {
 	Service     string
-	Family      ip.Family   // of the clients
-	Allow, Deny ip.Prefixes // see Allows
+	Family      ip.Family     // of the clients
+	Allow, Deny ip.Prefixes   // see Allows
+	Limits      *limit.Limits // see Admit; nil if there are none
 	Timeouts    Timeouts
 	StandIns    StandIns     // IPv6 client, IPv4 backend; nil if the site has no ledger
 	Embed       netip.Prefix // IPv4 client, IPv6 backend: the /96 that his address is embedded in
@@ -42,6 +44,17 @@ func (a *Access) Allows(client netip.Addr) bool {
 	return !a.Deny.Contains(client) && (a.Allow.IsZero() || a.Allow.Contains(client))
 }
 
+// Admit says whether a client, whose address must be canonical, may have one more of a kind, and if so takes it. now is
+// the clock of the caller's loop. A refusal has been counted. It does not allocate; where the service has no limits it
+// costs nothing.
+func (r *Route) Admit(k limit.Kind, client netip.Addr, now int64) bool {
+	if r.Limits.Allow(k, client, now) {
+		return true
+	}
+	r.Count(metrics.Limited)
+	return false
+}
+
 // Open lets flows use the route. A route that is not open only chooses.
 func (r *Route) Open(a Access) {
 	for _, f := range []ip.Family{ip.V4, ip.V6} {
@@ -58,8 +71,8 @@ func (a *Access) counters(backend ip.Family) *metrics.Flows {
 // Count counts a reason why a client of r got no flow, under the family of the backends that he belongs to.
 func (r *Route) Count(reason metrics.Reason) {
 	f := ip.V4
-	if pools := r.Pools(); len(pools) > 0 && len(pools[0].backends) > 0 {
-		f = pools[0].backends[0].Family()
+	if own := r.shares[0].pool.backends; len(own) > 0 { // in a flood, this is asked for each client
+		f = own[0].Family()
 	}
 	r.counters(f).Fail(reason)
 }

@@ -23,6 +23,7 @@ type Reason uint8
 const (
 	Fine           Reason = iota
 	Denied                // the service's allow and deny prefixes refuse the client
+	Limited               // the client's prefix has used up what it may have
 	NoneUp                // no pool of the client's route has a backend that is up
 	Full                  // every backend that is up has reached its cap
 	NoStandIn             // the ledger could not give the client's prefix a stand-in
@@ -38,7 +39,7 @@ const (
 	reasons
 )
 
-var reasonNames = [reasons]string{"fine", "denied", "none-up", "full", "no-stand-in", "connect-failed",
+var reasonNames = [reasons]string{"fine", "denied", "limited", "none-up", "full", "no-stand-in", "connect-failed",
 	"connect-timeout", "client-timeout", "server-timeout", "client-fault", "server-fault", "client-reset",
 	"server-reset", "drained"}
 

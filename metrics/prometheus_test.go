@@ -65,6 +65,7 @@ func TestCollectorCountsEachCrossing(t *testing.T) {
 			"kyozon_flow_bytes_total" + mine + " service=shop to=client":              2000,
 			"kyozon_flow_errors_total" + mine + " reason=server-reset service=shop":   1,
 			"kyozon_flow_errors_total" + mine + " reason=denied service=shop":         1,
+			"kyozon_flow_errors_total" + mine + " reason=limited service=shop":        0,
 			"kyozon_flow_errors_total" + mine + " reason=no-stand-in service=shop":    0,
 			"kyozon_flow_errors_total" + mine + " reason=connect-failed service=shop": 0,
 		}
