@@ -301,7 +301,7 @@ func isHeaderOnly(name []byte) bool {
 	case 'v':
 		return has("vary")
 	case 'e':
-		return has("expires")
+		return has("expires") || has("early-data")
 	case 'w':
 		return has("www-authenticate") || has("warning")
 	}

@@ -41,7 +41,7 @@ func TestChunked(t *testing.T) {
 		{"data like framing", "5\r\n0\r\n\r\n\r\n0\r\n\r\n", "5\r\n0\r\n\r\n\r\n0\r\n\r\n", "0\r\n\r\n"},
 		{"trailers, RFC 9110 §6.5", "0\r\nX-Sum: 1\r\nX-B: 2\r\n\r\n", "0\r\nX-Sum: 1\r\nX-B: 2\r\n\r\n", ""},
 		{"trailers that decide something, RFC 9110 §6.5.1", "1\r\na\r\n0\r\nAuthorization: x\r\nX-A: 1\r\nX-Forwarded-For: x\r\nCookie: x\r\nSet-Cookie: x\r\n" +
-			"Content-Type: x\r\nIf-Match: x\r\nTE: x\r\nUpgrade: x\r\nX_B: 1\r\nX-C:1\r\nExpect: x\r\nTrailer: x\r\nX-D: 1\r\n\r\n",
+			"Content-Type: x\r\nIf-Match: x\r\nTE: x\r\nUpgrade: x\r\nX_B: 1\r\nX-C:1\r\nExpect: x\r\nTrailer: x\r\nEarly-Data: 1\r\nX-D: 1\r\n\r\n",
 			"1\r\na\r\n0\r\nX-A: 1\r\nX-D: 1\r\n\r\n", "a"},
 	}
 	for _, tt := range tests {

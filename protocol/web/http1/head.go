@@ -185,6 +185,8 @@ func (h *head) option(name []byte) *Error {
 	case fold(name, "upgrade"):
 		o.upgrade = true
 		return nil
+	case fold(name, "early-data"): // RFC 8470 §5.1: no intermediary may lose it, so nobody may ask for that
+		return ErrOption
 	}
 	switch kindOf(name) {
 	case kindHost, kindLength, kindCoding, kindTrailer, kindExpect, kindConnection:

@@ -62,7 +62,7 @@ type Limits struct {
 	Fields int // fields of a head, at most MaxFields; default 100
 
 	// Underscores lets '_' stand in the names of a request's fields. A CGI-like server cannot tell it from '-', so
-	// that a stranger's X_Forwarded_For would stand in for ours.
+	// that a stranger's X_Forwarded_For would stand in for ours: names that would be ours are refused nevertheless.
 	Underscores bool
 }
 

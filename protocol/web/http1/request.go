@@ -56,7 +56,32 @@ func (r *Request) parse(p []byte, l *Limits) (n int, err *Error) {
 	if n, err = r.lines(p, l, l.Underscores); n == 0 || err != nil {
 		return 0, err
 	}
+	if l.Underscores && r.disguised() {
+		return 0, ErrUnderscore
+	}
 	return n, r.finish()
+}
+
+// disguised says whether a server that cannot tell '_' from '-' would find a field in the head that means something to
+// us, or that only we may write.
+func (r *Request) disguised() bool {
+	var plain [64]byte // longer than any name that kindOf knows, or the part of it that it looks at
+	for i := range r.fields[:r.count] {
+		f := &r.fields[i]
+		if !f.under {
+			continue
+		}
+		name := plain[:copy(plain[:], r.name(f))]
+		for k, c := range name {
+			if c == '_' {
+				name[k] = '-'
+			}
+		}
+		if kindOf(name) != endToEnd {
+			return true
+		}
+	}
+	return false
 }
 
 // readLine reads the request line, and the one empty line that may come before it: RFC 9112 §2.2, for clients that

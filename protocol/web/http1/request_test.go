@@ -136,6 +136,7 @@ func TestRequestRefused(t *testing.T) {
 		{"Connection names Content-Length, RFC 9110 §7.6.1", post + "Connection: Content-Length\r\nContent-Length: 5\r\n\r\n", ErrOption},
 		{"Connection names Transfer-Encoding, RFC 9110 §7.6.1", post + "Connection: close, transfer-encoding\r\n\r\n", ErrOption},
 		{"Connection names Host, RFC 9110 §7.6.1", get + "Connection: close\r\nConnection: host\r\n\r\n", ErrOption},
+		{"Connection names Early-Data, RFC 8470 §5.1", get + "Connection: early-data\r\nEarly-Data: 1\r\n\r\n", ErrOption},
 		{"Connection is no list of tokens, RFC 9110 §7.6.1", get + "Connection: a b\r\n\r\n", ErrOption},
 		{"Connection names too many", get + "Connection: " + strings.Repeat("a,", 17) + "\r\n\r\n", ErrManyOptions},
 		{"unknown expectation, RFC 9110 §10.1.1", post + "Content-Length: 5\r\nExpect: 200-ok\r\n\r\n", ErrExpectation},
@@ -199,6 +200,8 @@ func TestRequest(t *testing.T) {
 		{"hop by hop, RFC 9110 §7.6.1", "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, x-a,, X-B\r\nX-A: 1\r\nKeep-Alive: 5\r\n" +
 			"C: 3\r\nx-b: 2\r\nProxy-Connection: x\r\nProxy-Authorization: x\r\nProxy: x\r\nHTTP2-Settings: x\r\nX-AB: 4\r\n\r\n", Forward{},
 			"GET / HTTP/1.1\r\nHost: a\r\nC: 3\r\nX-AB: 4\r\n\r\n", Exchange{Get, 1, true, false}},
+		{"Early-Data stays, RFC 8470 §5.1", "GET / HTTP/1.1\r\nHost: a\r\nEarly-Data: 1\r\n\r\n", Forward{},
+			"GET / HTTP/1.1\r\nHost: a\r\nEarly-Data: 1\r\n\r\n", Exchange{Get, 1, true, false}},
 		{"Connection names our fields", "GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Forwarded-For, close\r\n\r\n", told(),
 			"GET / HTTP/1.1\r\nHost: a\r\n" + toldFields + "\r\n", Exchange{Get, 1, false, false}},
 		{"whitespace, RFC 9110 §5.5", "GET / HTTP/1.1\r\nhost:\t A \r\nA:b\r\nC: \t d\te \r\nE:\r\nF: g\xff\r\n\r\n", Forward{},
@@ -341,6 +344,23 @@ func TestLimits(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUnderscores lets underscores stand in names, but for those that a server could take for one of ours.
+func TestUnderscores(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]error{
+		"X_A": nil, "_": nil, "X_Forward": nil, strings.Repeat("a_", 100): nil,
+		"X_Forwarded_For": ErrUnderscore, "x-forwarded_proto": ErrUnderscore, "X_FORWARDED_" + strings.Repeat("A", 100): ErrUnderscore,
+		"X_Real_IP": ErrUnderscore, "Client_IP": ErrUnderscore, "Content_Length": ErrUnderscore, "Transfer_Encoding": ErrUnderscore,
+		"Keep_Alive": ErrUnderscore, "Proxy_Authorization": ErrUnderscore, "HTTP2_Settings": ErrUnderscore,
+	} {
+		var r Request
+		_, err := r.Parse([]byte("GET / HTTP/1.1\r\nHost: a\r\n"+name+": b\r\n\r\n"), &Limits{Underscores: true})
+		if !errors.Is(err, want) {
+			t.Errorf("%s: Parse = %v, want %v", name, err, want)
+		}
 	}
 }
 
