@@ -349,7 +349,7 @@ func TestInfos(t *testing.T) {
 		t.Errorf("Names: -want +got\n%s", d)
 	}
 	want := Info{
-		Files:     s.pairs[0].files,
+		Source:    s.pairs[0].files.Certificate,
 		Names:     []string{"shop.example.jp", "*.example.jp"},
 		Algorithm: "ECDSA",
 		Issuer:    "CN=Test CA",

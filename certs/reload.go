@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/tls"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -111,17 +110,7 @@ func (p *pair) look() (changed bool, err error) {
 
 // info describes the pair now.
 func (p *pair) info() Info {
-	leaf := p.cert.Leaf
-	i := Info{
-		Files:     p.files,
-		Algorithm: algorithm(leaf),
-		Issuer:    leaf.Issuer.String(),
-		Begin:     leaf.NotBefore,
-		End:       leaf.NotAfter,
-		Fault:     p.fault,
-	}
-	for _, name := range leaf.DNSNames {
-		i.Names = append(i.Names, strings.ToLower(name))
-	}
+	i := infoOf(p.cert.Leaf)
+	i.Source, i.Fault = p.files.Certificate, p.fault
 	return i
 }

@@ -219,7 +219,9 @@ func (e *Edge) commitLocked(g, old *generation) error {
 	e.ready.Store(true)
 	e.setShutLocked(g, shut)
 	e.options.Flows.drop()
+	e.run(g)
 	if old != nil {
+		old.ended()
 		for _, s := range old.servers {
 			if s.Drain != nil {
 				s.Drain(false)
@@ -283,6 +285,7 @@ func (e *Edge) drain() {
 	for _, d := range e.doors {
 		d.shut()
 	}
+	g.ended()
 	for _, s := range g.servers {
 		if s.Drain != nil {
 			s.Drain(true)

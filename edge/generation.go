@@ -4,6 +4,7 @@
 package edge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -27,6 +28,7 @@ type generation struct {
 	guards  map[listen.Addr]*guard                     // who answers at each address
 	fresh   map[listen.Addr]*door                      // doors that the generation before did not have
 	routing *routing                                   // has what the configuration needs until close
+	ended   context.CancelFunc                         // of what its servers run; nil before it is in service
 }
 
 // build makes the generation of cfg aside. It opens no port that is open already and starts nothing. What it has taken
@@ -99,6 +101,7 @@ func (e *Edge) buildServers(g *generation) error {
 			e.kept[p.Name] = make(map[string]any)
 		}
 		env := service.NewEnv(service.Env{Log: e.options.Log.With("protocol", p.Name), Loops: e.loops,
+			State: g.config.State.Directory,
 			Route: func(name string, d service.Door) *backend.Route { return g.routes[name][d] }}, e.kept[p.Name])
 		server, err := p.Build(services, env)
 		if err != nil {
@@ -116,6 +119,18 @@ func (e *Edge) buildServers(g *generation) error {
 		}
 	}
 	return nil
+}
+
+// run starts what the servers of a generation do beside answering at their doors. It ends with g.ended, and in any case
+// with the edge.
+func (e *Edge) run(g *generation) {
+	var ctx context.Context
+	ctx, g.ended = context.WithCancel(e.ctx)
+	for _, s := range g.servers {
+		if s.Run != nil {
+			e.wg.Go(func() { s.Run(ctx) })
+		}
+	}
 }
 
 // lendDoors opens the sockets that are not open yet.

@@ -33,7 +33,8 @@ func (e *Edge) Registry() *metrics.Registry { return &e.registry }
 // Status returns a picture of the edge now. It may be called from anywhere, also in the middle of a reload.
 func (e *Edge) Status() Status {
 	s := Status{Version: e.options.Version, PID: os.Getpid(), Started: e.started, Loops: e.loops.Len(),
-		Draining: int(e.draining.Load()), Services: []ServiceStatus{}, Backends: []BackendStatus{}}
+		Draining: int(e.draining.Load()), Services: []ServiceStatus{}, Backends: []BackendStatus{},
+		Certificates: []CertificateStatus{}}
 	if text := e.reloadErr.Load(); text != nil {
 		s.ReloadErr = *text
 	}
@@ -54,7 +55,25 @@ func (e *Edge) Status() Status {
 			s.Services = append(s.Services, e.serviceStatus(g, svc, f, samples))
 		}
 	}
+	for _, server := range g.servers {
+		s.addCertificates(server, time.Now())
+	}
 	return s
+}
+
+// addCertificates adds those of a server, each once: several of its addresses may show the same.
+func (s *Status) addCertificates(server service.Server, now time.Time) {
+	if server.Certificates == nil {
+		return
+	}
+	for _, i := range server.Certificates() {
+		c := CertificateStatus{Source: i.Source, Names: i.Names, Algorithm: i.Algorithm, Issuer: i.Issuer, Begin: i.Begin,
+			End: i.End, State: i.State(now), Reason: cmp.Or(i.Fault, i.Warning(now))}
+		same := func(o CertificateStatus) bool { return o.Source == c.Source && slices.Equal(o.Names, c.Names) }
+		if !slices.ContainsFunc(s.Certificates, same) {
+			s.Certificates = append(s.Certificates, c)
+		}
+	}
 }
 
 func (e *Edge) ledgerStatus() *LedgerStatus {

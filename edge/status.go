@@ -24,6 +24,8 @@ type Status struct {
 	Ledger     *LedgerStatus   `json:"ledger,omitempty"`
 	Services   []ServiceStatus `json:"services"`
 	Backends   []BackendStatus `json:"backends"`
+
+	Certificates []CertificateStatus `json:"certificates"`
 }
 
 // LedgerStatus is how full the ledger is.
@@ -78,6 +80,18 @@ type BackendStatus struct {
 	Weight  int       `json:"weight"`
 	Flows   int64     `json:"flows"`
 	Cap     int       `json:"cap"`
+}
+
+// CertificateStatus is one certificate that clients are shown, or one that should be there.
+type CertificateStatus struct {
+	Source    string    `json:"source"` // its file, or the directory of the ACME server
+	Names     []string  `json:"names"`
+	Algorithm string    `json:"algorithm,omitempty"`
+	Issuer    string    `json:"issuer,omitempty"`
+	Begin     time.Time `json:"begin"` // zero, as End, if there is none yet
+	End       time.Time `json:"end"`
+	State     string    `json:"state"`            // valid, ending, early, expired, missing
+	Reason    string    `json:"reason,omitempty"` // what is wrong with it, or why there is no newer one
 }
 
 // FlowStatus is one flow under way.

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 
 	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/certs"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/relay"
@@ -93,8 +94,12 @@ type Server struct {
 	// is now its own. It must not fail.
 	Start func()
 
-	// Run, if set, runs on a goroutine while the generation is in service, until ctx is done.
+	// Run, if set, runs on a goroutine while the generation is in service, until ctx is done. The one of the generation
+	// before may not have ended yet when it begins.
 	Run func(ctx context.Context)
+
+	// Certificates, if set, returns what is to be known about the certificates in use. It may be called from anywhere.
+	Certificates func() []certs.Info
 
 	// Drain, if set, is called when the generation is replaced, or the edge stops (last): end what waits for
 	// nothing. Flows under way end by themselves or are cut when the drain deadline passes.
@@ -111,6 +116,9 @@ type Handler struct {
 type Env struct {
 	Log   *slog.Logger
 	Loops *relay.Loops
+
+	// State is the directory of what must outlive the process. It need not exist, and may be one that cannot be made.
+	State string
 
 	// Route returns the route of a service's door. It lives as long as the generation.
 	Route func(service string, door Door) *backend.Route

@@ -186,7 +186,7 @@ func (b *builder) openCertificates() (stores []*certs.Store, err error) {
 		}
 		for _, i := range store.Infos() {
 			if text := i.Warning(time.Now()); text != "" {
-				b.env.Log.Warn("certificate needs attention", "certificate", i.Files.Certificate, "err", text)
+				b.env.Log.Warn("certificate needs attention", "certificate", i.Source, "err", text)
 			}
 		}
 		b.tables[a].tls = store.Config("http/1.1")
