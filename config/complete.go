@@ -28,6 +28,7 @@ func (d *decoder) complete(f *siteFile) *Config {
 		Site:  f.Site.value,
 		State: State{Directory: string(f.State.Directory.value)},
 		Admin: Admin{Listen: f.Admin.Listen.value},
+		Log:   Log{Access: string(f.Log.Access.value)},
 		Drain: f.Drain.value,
 	}
 	for _, a := range f.Addresses.GlobalIPv4 {

@@ -39,6 +39,7 @@ type Config struct {
 	Services  []*service.Service // in the order of the file
 	State     State
 	Admin     Admin
+	Log       Log
 	Drain     time.Duration // how long running flows may outlive a reload
 	Demo      bool          // read with Options.Demo
 
@@ -71,6 +72,11 @@ type State struct {
 // Admin is where the status page and the metrics are.
 type Admin struct {
 	Listen netip.AddrPort // zero means off
+}
+
+// Log says what is written down.
+type Log struct {
+	Access string // the access log: a file, absolute; accesslog.Stderr; or "" for none
 }
 
 // Options change how a file is read. The zero value is right for a real site.

@@ -30,6 +30,8 @@ type siteFile struct {
 
 	Admin adminFile `yaml:"admin"`
 
+	Log logFile `yaml:"log"`
+
 	// How long running flows may go on after a reload or a stop before they are cut.
 	Drain located[time.Duration] `yaml:"drain" range:"1s.."`
 }
@@ -81,6 +83,14 @@ func (f *stateFile) setDefaults() { f.Directory.value = "/var/lib/kyozon" }
 type adminFile struct {
 	// An address with a port, or `off`.
 	Listen adminListen `yaml:"listen"`
+}
+
+// What kyozon writes down for others to read.
+type logFile struct {
+	// The access log: where a line of JSON for each request goes, and for each flow of a protocol that has no requests; it
+	// is off where nothing is written. `kyozon reload` and SIGHUP open the file anew, so that it can be moved away. docs/log.md
+	// says what a line holds.
+	Access accessLog `yaml:"access"`
 }
 
 // One thing clients reach, and the servers behind it. Beside the keys below it has a section that bears the name of

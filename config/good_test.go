@@ -81,7 +81,7 @@ func view(t *testing.T, c *Config) []byte {
 		services[i] = viewService(s)
 	}
 	data, err := json.MarshalIndent(object{
-		"Site": c.Site, "Addresses": c.Addresses, "Services": services, "State": c.State, "Admin": c.Admin,
+		"Site": c.Site, "Addresses": c.Addresses, "Services": services, "State": c.State, "Admin": c.Admin, "Log": c.Log,
 		"Drain": c.Drain.String(), "Demo": c.Demo,
 	}, "", "  ")
 	if err != nil {
@@ -155,7 +155,7 @@ func TestLineEnds(t *testing.T) {
 		t.Error(err)
 	}
 	got := mistakes(t, append(dos, "lisen: x\r\n"...))
-	want := []string{fmt.Sprintf(`%d:1: unknown key "lisen"; known here: addresses, admin, drain, services, site and state`,
+	want := []string{fmt.Sprintf(`%d:1: unknown key "lisen"; known here: addresses, admin, drain, log, services, site and state`,
 		bytes.Count(data, []byte("\n"))+1)}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -97,6 +97,10 @@ func (f *adminListen) schema(*schemer) *jsonschema.Schema {
 	return text("an address with a port, or `off`", `:[0-9]+$|^off$`)
 }
 
+func (f *accessLog) schema(*schemer) *jsonschema.Schema {
+	return text("a file, `stderr` or `off`", "")
+}
+
 func (f *interval) schema(*schemer) *jsonschema.Schema {
 	return text("a duration or `never`", `^never$|^[0-9.]+[a-zµ0-9.]+$`)
 }

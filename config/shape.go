@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyozon/kyozon/accesslog"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -231,6 +232,22 @@ func (f *adminListen) shape(d *decoder, n *node) {
 		return
 	}
 	f.located.shape(d, n)
+}
+
+// accessLog is a file, stderr, or off, which is "".
+type accessLog struct{ located[service.Path] }
+
+func (f *accessLog) shape(d *decoder, n *node) {
+	switch f.node = n; {
+	case n.kind == scalar && n.text == "off":
+		f.value = ""
+	case n.kind == scalar && n.text == accesslog.Stderr:
+		f.value = accesslog.Stderr
+	case n.kind == scalar && slices.Contains([]string{"on", "true", "false", "yes", "no", "stdout"}, n.text):
+		d.fail(n, "must be a file, stderr or off; write, for example, /var/log/kyozon/access.log")
+	default:
+		f.located.shape(d, n)
+	}
 }
 
 // interval is a duration, or never.
