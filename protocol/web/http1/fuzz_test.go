@@ -13,11 +13,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/kyozon/kyozon/internal/smuggletest"
 )
 
-// FuzzRequest sends on whatever is accepted and has net/http read it, as a backend would: it must find in it the
-// request that we understood, and nothing after it.
+// FuzzRequest sends on whatever is accepted and has it read three times, as backends would: net/http must find in what
+// goes on the request that we understood and nothing after it; where it accepts what came, too, it must find the same
+// in both; and a reader that forgives everything must find no other framing, host or client.
 func FuzzRequest(f *testing.F) {
+	for _, c := range smuggletest.Cases() {
+		f.Add([]byte(c.In), uint(len(c.In)/2))
+	}
 	for _, seed := range []string{smallRequest, browserRequest,
 		"POST /a?b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-A\r\nTE: trailers\r\n\r\n5;x\r\nhello\r\n0\r\nX-A: b\r\n\r\nGET",
 		"POST / HTTP/1.1\r\nHost: a:80\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello, next",
@@ -41,11 +47,14 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		b := r.Body()
-		body, _, err := send(&b, string(in[n:]))
+		body, taken, err := send(&b, string(in[n:]))
 		if err != nil || !b.Done() {
 			return // no whole message
 		}
-		checkRequest(t, &r, string(AppendRequest(nil, &r, told())), body)
+		head := string(AppendRequest(nil, &r, told()))
+		checkRequest(t, &r, head, body)
+		checkSame(t, string(in), n+taken, head+body)
+		checkLax(t, &r, head)
 	})
 }
 
@@ -184,6 +193,11 @@ func checkResponse(t *testing.T, r *Response, x Exchange, head, body string) {
 // FuzzBody sends a chunked body on in two pieces. The chunked reader of net/http must find the same data in what
 // came and in what went on; and a body that goes through again must come out unchanged.
 func FuzzBody(f *testing.F) {
+	for _, c := range smuggletest.Cases() {
+		if _, body, ok := strings.Cut(c.In, "Transfer-Encoding: chunked\r\n\r\n"); ok {
+			f.Add([]byte(body), uint(len(body)/2))
+		}
+	}
 	for _, seed := range []string{chunkedBody, "5;a=b\r\nhello\r\n0A\r\n0123456789\r\n00\r\nX-A: b\r\nCookie: c\r\n\r\nnext", "0\r\n\r\n"} {
 		f.Add([]byte(seed), uint(3))
 	}
