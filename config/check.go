@@ -28,6 +28,7 @@ func (c *checker) check() {
 		c.service(&c.file.Services.entries[i].value)
 	}
 	c.loops()
+	c.sharedLimits()
 	c.ledger()
 	c.admin()
 }
@@ -35,6 +36,7 @@ func (c *checker) check() {
 // service checks what concerns one service alone, and lets its protocol check the rest if all is well so far.
 func (c *checker) service(f *serviceFile) {
 	c.networks(f)
+	c.limits(f)
 	c.health(&f.Health)
 	c.pools(f)
 	c.routes(f)

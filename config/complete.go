@@ -51,6 +51,7 @@ func (d *decoder) service(name string, f *serviceFile) *service.Service {
 		Allow:    f.Allow.set(),
 		Deny:     f.Deny.set(),
 		Proxy:    f.ProxyFrom.set(),
+		Limits:   f.Limits.rules(),
 		Pools:    make(map[string]backend.Spec),
 		Health:   f.Health.health(),
 		Timeouts: backend.Timeouts{Connect: f.Timeouts.Connect.value, Idle: f.Timeouts.Idle.value},

@@ -6,6 +6,7 @@ package config
 import (
 	"time"
 
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -119,6 +120,8 @@ type serviceFile struct {
 	// front. Connections from elsewhere are taken as they are.
 	ProxyFrom networks `yaml:"proxy-from"`
 
+	Limits *limitsFile `yaml:"limits"`
+
 	Health healthFile `yaml:"health"`
 
 	Timeouts timeoutsFile `yaml:"timeouts"`
@@ -127,6 +130,44 @@ type serviceFile struct {
 	kind    *service.Protocol // nil if unknown
 	section *node             // of the protocol
 	service *service.Service  // as completed
+}
+
+// What the clients of one prefix may have: of the /64 of an IPv6 client, of an IPv4 address. Who wants more is refused.
+// Wider prefixes have budgets too, which their clients share. What is not written is not limited.
+type limitsFile struct {
+	// Requests, where the protocol has several in a connection.
+	Requests *rateFile `yaml:"requests"`
+
+	// New connections.
+	Connections *rateFile `yaml:"connections"`
+
+	// TLS handshakes that end here.
+	Handshakes *rateFile `yaml:"handshakes"`
+
+	// Connections at once.
+	Open located[int] `yaml:"open" range:"1..1000000"`
+
+	Wider widerFile `yaml:"wider"`
+}
+
+// So many in a second (100/s), a minute (30/m) or an hour (500/h). In short: the rate alone.
+type rateFile struct {
+	// The rate.
+	Rate located[limit.Rate] `yaml:"rate,required"`
+
+	// How many may come at once after it was quiet. Where nothing is written, the number of the rate.
+	Burst located[int] `yaml:"burst" range:"1..1000000"`
+}
+
+// The wider prefixes that have budgets: up to three lengths for each family, and how many times the budget of one client
+// they have. They keep those who own many prefixes from having as many budgets. Only a prefix that has something left in
+// all its lengths gets something.
+type widerFile struct {
+	// Lengths from 16 to 63, or `none`. Where nothing is written, {56: 4, 48: 16}: a home and a site.
+	IPv6 tiersFile `yaml:"ipv6"`
+
+	// Lengths from 8 to 31, or `none`. Where nothing is written, {24: 16}.
+	IPv4 tiersFile `yaml:"ipv4"`
 }
 
 // Where clients come: an address with a port, a list of them, or, for a protocol with several kinds of listens, a

@@ -106,11 +106,15 @@ func viewService(s *service.Service) object {
 	}
 	slices.Sort(pools)
 	slices.Sort(routes)
-	return object{
+	o := object{
 		"Name": s.Name, "Protocol": s.Protocol, "Hosting": s.Hosting, "Listen": listens, "Pools": pools, "Routes": routes,
 		"Allow": networksOf(s.Allow), "Deny": networksOf(s.Deny), "Proxy": networksOf(s.Proxy),
 		"Health": fmt.Sprintf("%+v", s.Health), "Timeouts": fmt.Sprintf("%+v", s.Timeouts), "Options": s.Options,
 	}
+	if !s.Limits.IsZero() {
+		o["Limits"] = fmt.Sprintf("%+v", s.Limits)
+	}
+	return o
 }
 
 // networksOf says which of some addresses are in the set, for a set cannot be listed.

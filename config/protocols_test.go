@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/service"
 )
@@ -19,10 +20,10 @@ import (
 func protocols() []service.Protocol {
 	proxy := []backend.Handover{backend.HandoverProxyV1, backend.HandoverProxyV2}
 	return []service.Protocol{
-		{Name: "tcp", Transport: listen.TCP, Handovers: proxy, Options: func() service.Options { return new(plainOptions) }},
+		{Name: "tcp", Transport: listen.TCP, Handovers: proxy, Counts: []limit.Kind{limit.Connections, limit.Open}, Options: func() service.Options { return new(plainOptions) }},
 		{Name: "udp", Transport: listen.UDP, Options: func() service.Options { return new(plainOptions) }},
 		{Name: "web", Transport: listen.TCP, Share: true, Handovers: append(proxy, backend.HandoverHeader),
-			Options: func() service.Options { return &webOptions{Header: 16 << 10, Retries: 1} }},
+			Counts: []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open}, Options: func() service.Options { return &webOptions{Header: 16 << 10, Retries: 1} }},
 		{Name: "mail", Transport: listen.TCP, Listens: []string{"smtp", "submission", "imaps"},
 			Handovers: []backend.Handover{backend.HandoverXclient, backend.HandoverID, backend.HandoverAuto},
 			Options:   func() service.Options { return new(mailOptions) }},
@@ -46,7 +47,7 @@ type webOptions struct {
 	Canary   service.Percent       `yaml:"canary"`
 	Resolver netip.Addr            `yaml:"resolver"`
 	Headers  map[string]string     `yaml:"headers"`
-	Limits   map[string][]limit    `yaml:"limits"`
+	Limits   map[string][]cost     `yaml:"limits"`
 	Trusted  []netip.Prefix        `yaml:"trusted"`
 	Level    level                 `yaml:"level"`
 	Hook     func()                `yaml:"hook" json:"-"`
@@ -58,7 +59,7 @@ type embedded struct {
 	Root service.Path `yaml:"root"`
 }
 
-type limit struct {
+type cost struct {
 	Rate int `yaml:"rate,required" range:"1.."`
 }
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -75,6 +76,8 @@ func (d *decoder) text(n *node, into encoding.TextUnmarshaler) {
 	case err == nil:
 	case errors.Is(err, service.ErrSize):
 		d.fail(n, "%q is not a size; write, for example, 16KiB", n.text)
+	case errors.Is(err, limit.ErrRate):
+		d.fail(n, "%q is not a rate; write 1 to 1000000 in a second, minute or hour, for example 100/s, 30/m or 500/h", n.text)
 	case errors.Is(err, service.ErrPercent):
 		d.fail(n, "%q is not a percentage from 0%% to 100%%; write, for example, 20%%", n.text)
 	default:

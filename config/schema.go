@@ -19,6 +19,7 @@ import (
 
 	"github.com/invopop/jsonschema"
 
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -179,6 +180,8 @@ func scalarSchema(v reflect.Value) *jsonschema.Schema {
 		return text("a network", `/[0-9]+$`)
 	case *service.Path:
 		return text("a file", "")
+	case *limit.Rate:
+		return text("a rate", `^[0-9]+/[smh]$`)
 	case *service.Bytes:
 		return text("a size", `^[0-9]+ ?([KMG]i)?B$`)
 	case *service.Percent:

@@ -84,10 +84,17 @@ func (r *Rate) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String returns the rate as UnmarshalText reads it.
+// String returns the rate as UnmarshalText reads it, and the burst if it is another.
 func (r Rate) String() string {
+	if r.Count == 0 {
+		return "none"
+	}
 	unit := map[time.Duration]string{time.Second: "s", time.Minute: "m", time.Hour: "h"}[r.Per]
-	return strconv.Itoa(r.Count) + "/" + unit
+	s := strconv.Itoa(r.Count) + "/" + unit
+	if r.Burst != r.Count {
+		s += ", " + strconv.Itoa(r.Burst) + " at once"
+	}
+	return s
 }
 
 // Limits returns the limits that the rules put upon those who are counted in t.

@@ -14,6 +14,7 @@ import (
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/relay"
 )
@@ -38,6 +39,7 @@ type Service struct {
 	Allow    ip.Prefixes // who may come in; empty means anyone
 	Deny     ip.Prefixes // who may not, even if allowed
 	Proxy    ip.Prefixes // networks whose connections begin with a PROXY header
+	Limits   limit.Rules // what the clients of one prefix may have
 	Pools    map[string]backend.Spec
 	Routes   map[Door]backend.RouteSpec
 	Health   backend.Health
@@ -65,6 +67,7 @@ type Protocol struct {
 	Listens   []string           // the names its listens may have; none means that they have no names
 	Share     bool               // several services may have the same listen
 	Handovers []backend.Handover // those it can do, beside none
+	Counts    []limit.Kind       // what it can limit: connections and open at its doors, others with Route.Admit
 	Options   func() Options     // new options holding the defaults; the file is decoded over them
 	Build     func(services []*Service, env Env) (Server, error)
 }

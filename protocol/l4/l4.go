@@ -9,6 +9,7 @@ package l4
 
 import (
 	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/service"
 )
@@ -18,6 +19,7 @@ func TCP() service.Protocol {
 	return service.Protocol{
 		Name: "tcp", Doc: "any service on TCP, carried as it is", Transport: listen.TCP,
 		Handovers: []backend.Handover{backend.HandoverProxyV1, backend.HandoverProxyV2},
+		Counts:    []limit.Kind{limit.Connections, limit.Open},
 		Options:   func() service.Options { return new(Options) },
 		Build:     buildTCP,
 	}

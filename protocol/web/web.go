@@ -19,6 +19,7 @@ package web
 
 import (
 	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/service"
 )
@@ -29,6 +30,7 @@ func Protocol() service.Protocol {
 		Name: "web", Doc: "HTTP/1.1 and WebSocket, with TLS ended here or passed through by name", Transport: listen.TCP,
 		Share:     true,
 		Handovers: []backend.Handover{backend.HandoverHeader, backend.HandoverProxyV1, backend.HandoverProxyV2},
+		Counts:    []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open},
 		Options:   func() service.Options { return defaults() },
 		Build:     build,
 	}
