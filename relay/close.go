@@ -161,6 +161,9 @@ func (c *Conn) release() {
 	if c.feeder != nil {
 		c.feeder.pump.close(c.feeder)
 	}
+	if c.onClose != nil {
+		c.onClose(c)
+	}
 }
 
 // nobody handles a connection whose owner has closed it.

@@ -82,6 +82,7 @@ type Conn struct {
 	timer     Timer
 	unsent    int                // what Unsent was when a closing connection last looked
 	dial      func(*Conn, error) // while connecting
+	onClose   func(*Conn)
 
 	remote, local netip.AddrPort
 }
@@ -105,6 +106,10 @@ func (c *Conn) SetAddrs(remote, local netip.AddrPort) { c.remote, c.local = remo
 
 // SetHandler makes h the one who is told what happens from now on. What the last one left is shown to h after Resume.
 func (c *Conn) SetHandler(h Handler) { c.handler = h }
+
+// OnClose has fn called when c is closed, whoever closes it. It is for who must know but has no part in what c carries;
+// fn must not touch c but for its addresses. There is one: the next replaces it.
+func (c *Conn) OnClose(fn func(*Conn)) { c.onClose = fn }
 
 // Handler returns who is told.
 func (c *Conn) Handler() Handler { return c.handler }
