@@ -6,6 +6,7 @@ package backend
 import (
 	"net/netip"
 
+	"github.com/kyozon/kyozon/accesslog"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/metrics"
@@ -22,6 +23,7 @@ type Access struct {
 	Embed       netip.Prefix // IPv4 client, IPv6 backend: the /96 that his address is embedded in
 	Book        *Book
 	Registry    *metrics.Registry
+	Log         *accesslog.Log // may be nil
 
 	counted [2]*metrics.Flows // to IPv4 and to IPv6 backends
 }

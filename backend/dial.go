@@ -49,6 +49,7 @@ type attempt struct {
 	client  Client
 	key     uint64
 	tried   Tried
+	began   int64 // on the loop's clock
 	pool    *Pool
 	backend *Backend
 	last    error // of the backend tried last
@@ -83,7 +84,7 @@ func (r *Route) Dial(l *relay.Loop, client Client, reuse bool, done func(*Flow, 
 			return
 		}
 	}
-	a := &attempt{route: r, loop: l, client: client, key: key, tried: tried, pool: pool, backend: b, done: done}
+	a := &attempt{route: r, loop: l, client: client, key: key, tried: tried, began: l.Now(), pool: pool, backend: b, done: done}
 	a.begin()
 }
 
@@ -152,7 +153,7 @@ func (a *attempt) connect(known netip.Addr) {
 
 func (a *attempt) succeed(c *relay.Conn, known netip.Addr) {
 	f := &Flow{Conn: c, Client: a.client, Source: a.pool.bindTo(known), Backend: a.backend, Pool: a.pool, known: known,
-		route: a.route, loop: a.loop}
+		route: a.route, loop: a.loop, wait: a.loop.Now() - a.began}
 	f.begin()
 	f.writeProxy()
 	a.done(f, nil)
@@ -229,7 +230,8 @@ func (r *Route) resumePackets(p *relay.PacketFlow, client Client, fd int, server
 			if b.Addr != server || !b.take() {
 				continue
 			}
-			f := &Flow{Client: client, Source: relay.LocalAddr(fd).Addr(), Backend: b, Pool: pool, route: r, loop: p.Loop()}
+			source := relay.LocalAddr(fd).Addr()
+			f := &Flow{Client: client, Source: source, Backend: b, Pool: pool, known: pool.bindTo(source), route: r, loop: p.Loop()}
 			if r.attachPackets(p, f, fd, idle) != nil {
 				b.Released()
 				p.Refuse()

@@ -25,6 +25,9 @@ type Flow struct {
 	Pool    *Pool
 	Reused  bool // the connection has carried another flow before
 
+	// Requests says that each request of the flow is a line of the access log, and the flow itself none.
+	Requests bool
+
 	// Counts, if set, returns the bytes carried so far, and Cut ends the flow when the drain deadline has passed.
 	Counts func() metrics.Counts
 	Cut    func(metrics.Reason)
@@ -33,6 +36,7 @@ type Flow struct {
 	route      *Route
 	loop       *relay.Loop
 	started    int64 // the loop's clock
+	wait       int64 // how long it took to get the flow, in nanoseconds
 	ended      bool
 	next, prev *Flow // among the flows of the loop
 }
@@ -69,6 +73,9 @@ func (f *Flow) End(c metrics.Counts, r metrics.Reason) {
 		return
 	}
 	f.ended = true
+	if !f.Requests && f.route.Log.On() {
+		f.writeLine(c, r)
+	}
 	f.route.Book.running.remove(f)
 	f.route.active.Add(-1)
 	f.Metrics().End(c, r)

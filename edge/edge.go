@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kyozon/kyozon/accesslog"
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/config"
 	"github.com/kyozon/kyozon/ledger"
@@ -61,17 +62,18 @@ type Options struct {
 
 // Edge is the running program.
 type Edge struct {
-	options  Options
-	loops    *relay.Loops
-	sockets  *listen.Set
-	keeper   *backend.Keeper
-	book     *backend.Book
-	proofs   *proofs
-	routing  routing
-	registry metrics.Registry
-	rates    rates
-	started  time.Time
-	kept     map[string]map[string]any // by protocol: what it keeps over reloads
+	options   Options
+	loops     *relay.Loops
+	sockets   *listen.Set
+	keeper    *backend.Keeper
+	book      *backend.Book
+	proofs    *proofs
+	routing   routing
+	registry  metrics.Registry
+	accessLog *accesslog.Log
+	rates     rates
+	started   time.Time
+	kept      map[string]map[string]any // by protocol: what it keeps over reloads
 
 	ctx  context.Context // done when everything must stop
 	stop context.CancelFunc
@@ -112,6 +114,7 @@ func New(o Options) (*Edge, error) {
 	e.opened = make(map[string]bool)
 	e.shut.Store(new(map[string]string))
 	e.keeper = backend.NewKeeper(backend.KeeperOptions{Changed: e.healthChanged})
+	e.accessLog = accesslog.New(accesslog.Options{Loops: o.Loops, Now: e.now, Log: o.Log})
 	e.proofs = newProofs(o.Log, e.reopen)
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	return e, nil
@@ -120,6 +123,8 @@ func New(o Options) (*Edge, error) {
 // Run serves cfg until ctx is done, then drains: at first nobody new is taken, and after cfg.Drain what is left is
 // cut. started is called when the first generation is in service.
 func (e *Edge) Run(ctx context.Context, cfg *config.Config, started func()) error {
+	stopLog := e.startLog()
+	defer stopLog() // after the last flow has ended
 	defer e.close()
 	e.wg.Go(func() { e.loops.Run(e.ctx) })
 	e.wg.Go(func() { e.keeper.Run(e.ctx) })
@@ -136,30 +141,55 @@ func (e *Edge) Run(ctx context.Context, cfg *config.Config, started func()) erro
 	return nil
 }
 
-// Reload puts cfg in place of what runs. On error the old one runs on, untouched. Returns ErrNoChange.
+// startLog starts the writer of the access log. stop returns when all is written.
+func (e *Edge) startLog() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { e.accessLog.Run(ctx) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// Reload puts cfg in place of what runs. On error the old one runs on, untouched. Returns ErrNoChange; the file of the
+// access log is opened anew also then.
 func (e *Edge) Reload(cfg *config.Config) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	err := e.reloadLocked(cfg)
+	if err != nil && !errors.Is(err, ErrNoChange) {
+		e.ReloadFailed(err)
+		return err
+	}
+	e.reloadErr.Store(nil)
+	return err
+}
+
+func (e *Edge) reloadLocked(cfg *config.Config) error {
+	lines, err := e.accessLog.Open(cfg.Log.Access)
+	if err != nil {
+		return err
+	}
 	old := e.generation.Load()
 	if old != nil && old.config.Hash == cfg.Hash {
-		e.reloadErr.Store(nil)
+		e.accessLog.Use(lines).Close()
 		return ErrNoChange
 	}
 	g, err := e.prepareLocked(cfg, old)
 	if err != nil {
-		text := err.Error()
-		e.reloadErr.Store(&text)
+		lines.Close()
 		return err
 	}
+	before := e.accessLog.Use(lines) // who comes as soon as the doors are open has his line
 	if err := e.commitLocked(g, old); err != nil {
+		e.accessLog.Use(before).Close()
 		if old != nil {
 			e.proofs.watch(old)
 		}
-		text := err.Error()
-		e.reloadErr.Store(&text)
 		return err
 	}
-	e.reloadErr.Store(nil)
+	before.Close()
 	e.options.Log.Info("generation in service", "generation", g.number, "services", len(cfg.Services))
 	return nil
 }

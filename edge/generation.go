@@ -75,7 +75,7 @@ func (e *Edge) buildRoutes(g *generation, s *service.Service) error {
 			return err
 		}
 		a := backend.Access{Service: s.Name, Family: door.Family, Allow: s.Allow, Deny: s.Deny, Timeouts: s.Timeouts,
-			Book: e.book, Registry: &e.registry}
+			Book: e.book, Registry: &e.registry, Log: e.accessLog}
 		if e.ledger != nil {
 			a.StandIns, a.Embed = e.ledger, e.settings.Embed
 		}
@@ -101,7 +101,7 @@ func (e *Edge) buildServers(g *generation) error {
 			e.kept[p.Name] = make(map[string]any)
 		}
 		env := service.NewEnv(service.Env{Log: e.options.Log.With("protocol", p.Name), Loops: e.loops,
-			State: g.config.State.Directory,
+			State: g.config.State.Directory, AccessLog: e.accessLog,
 			Route: func(name string, d service.Door) *backend.Route { return g.routes[name][d] }}, e.kept[p.Name])
 		server, err := p.Build(services, env)
 		if err != nil {

@@ -44,6 +44,7 @@ func (e *Edge) Status() Status {
 	}
 	s.Site, s.Generation, s.Loaded = g.config.Site, g.number, time.Unix(0, e.loaded.Load())
 	s.Ledger = e.ledgerStatus()
+	s.AccessLog = AccessLogStatus(e.accessLog.Status())
 	s.Ready = e.ready.Load() && len(*e.shut.Load()) == 0
 	samples := make(map[rateKey]metrics.Sample)
 	for _, m := range e.registry.Samples() {

@@ -22,6 +22,7 @@ type Status struct {
 	Ready      bool            `json:"ready"`    // every service is open
 	Loops      int             `json:"loops"`
 	Ledger     *LedgerStatus   `json:"ledger,omitempty"`
+	AccessLog  AccessLogStatus `json:"access-log"`
 	Services   []ServiceStatus `json:"services"`
 	Backends   []BackendStatus `json:"backends"`
 
@@ -35,6 +36,14 @@ type LedgerStatus struct {
 	Leased int          `json:"leased"`          // of them given to a prefix
 	Shared int          `json:"shared"`          // of the leased, those that several prefixes share
 	Err    string       `json:"error,omitempty"` // why new prefixes get none
+}
+
+// AccessLogStatus is how the access log is.
+type AccessLogStatus struct {
+	To      string `json:"to"`              // a file, or stderr; empty if it is off
+	Lines   int64  `json:"lines"`           // written since the process started
+	Dropped int64  `json:"dropped"`         // not written
+	Err     string `json:"error,omitempty"` // why it cannot be written now
 }
 
 // ServiceStatus is one service for one client family.

@@ -5,6 +5,7 @@ package edge_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,6 +76,7 @@ type bench struct {
 	sockets *listen.Set
 	dir     string
 	drain   time.Duration
+	log     string // the access log, as in the site file
 
 	leases []*listen.Lease // of addresses that no generation has yet
 	cancel context.CancelFunc
@@ -147,7 +149,7 @@ func servers(addrs []netip.AddrPort, more ...string) string {
 func (b *bench) parse(services ...string) *config.Config {
 	b.t.Helper()
 	text := fmt.Sprintf("site: test\naddresses: {ledger: {pool: 127.64.0.0/10}}\nservices:\n%sstate: {directory: %q}\n"+
-		"admin: {listen: off}\ndrain: %v\n", strings.Join(services, ""), b.dir, b.drain)
+		"admin: {listen: off}\ndrain: %v\nlog: {access: %q}\n", strings.Join(services, ""), b.dir, b.drain, cmp.Or(b.log, "off"))
 	cfg, err := config.Parse("site.yaml", []byte(text), protocols(), config.Options{Demo: true})
 	if err != nil {
 		b.t.Fatalf("%v\nin\n%s", err, text)

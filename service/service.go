@@ -11,6 +11,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/kyozon/kyozon/accesslog"
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
 	"github.com/kyozon/kyozon/ip"
@@ -122,6 +123,9 @@ type Env struct {
 
 	// State is the directory of what must outlive the process. It need not exist, and may be one that cannot be made.
 	State string
+
+	// AccessLog is where a protocol whose flows have requests writes a line for each; its flows say so (backend.Flow).
+	AccessLog *accesslog.Log
 
 	// Route returns the route of a service's door. It lives as long as the generation.
 	Route func(service string, door Door) *backend.Route

@@ -17,6 +17,7 @@ func (d *door) accept(c *relay.Conn) {
 	d.route.Dial(c.Loop(), client, false, func(f *backend.Flow, err error) {
 		switch {
 		case err != nil:
+			d.route.Refused(c.Loop(), client, err)
 			c.Abort() // the client sees what it would see at the backend itself: no connection
 		case c.IsClosed():
 			f.Conn.Abort()
