@@ -3,56 +3,167 @@
 
 package http2
 
-import (
-	"errors"
+// Hot path: no allocation per packet.
 
-	"github.com/kyozon/kyozon/protocol/web/http1"
-)
+import "errors"
 
 // Shared is what the connections of one event loop have in common: tables, scratch space and unused streams. Not safe
 // for concurrent use.
-type Shared struct{}
+type Shared struct {
+	huffman *huffman
+	names   names
+	message message
+	unused  *Stream
+}
 
 // NewShared returns a Shared.
-func NewShared() *Shared { return &Shared{} }
+func NewShared() *Shared { return &Shared{huffman: newHuffman(), names: newNames()} }
+
+func (s *Shared) get() *Stream {
+	x := s.unused
+	if x == nil {
+		return new(Stream)
+	}
+	s.unused = x.next
+	return x
+}
+
+// put keeps x, which must not be told of anything any more.
+func (s *Shared) put(x *Stream) {
+	*x = Stream{next: s.unused}
+	s.unused = x
+}
 
 // Conn is one end of an HTTP/2 connection. Not safe for concurrent use.
 //
 // Methods whose name begins with Append write frames behind dst, and before them those that the connection owes its
 // peer anyway (acknowledgements, windows, resets). Whatever they return must be sent in the order of the calls.
-type Conn struct{}
+type Conn struct {
+	shared *Shared
+	limits Limits
+	client bool
+	away   away // we go
+	gone   bool // the peer goes
+	greets int  // what of the preface is still to come
+	err    *Error
+	now    int64
+	out    []byte // owed
+
+	streams
+	lastPeer uint32 // the last stream that the peer has opened
+	nextOwn  uint32 // client: the next that we open
+	closed   closed
+	resets   budget
+	idle     budget
+
+	decoder table
+	head    headerBlock
+	data    dataFrame
+	skip    int // bytes of a frame that are of no interest
+
+	peer   settings
+	acked  bool  // the peer has sent its SETTINGS
+	resize bool  // the peer must be told the size of our encoder's table
+	window int64 // how much we may send
+	room   int64 // how much the peer may send
+	owed   int64 // how much has been consumed that the peer has not been told of
+
+	queue []*Stream // those that wait for a window, the one whose turn it is first
+	turn  int64     // how much may be written before it is another's turn
+}
+
+// settings are the peer's. RFC 9113 §6.5.2.
+type settings struct {
+	streams uint32
+	window  int64
+}
+
+// away is how far we are in going away.
+type away uint8
+
+const (
+	here      away = iota
+	announced      // the peer knows, or will soon
+	left           // no stream is taken any more
+)
 
 // NewServer returns the end that a client has connected to. Its SETTINGS are owed at once: see AppendOutput.
-func NewServer(shared *Shared, l *Limits) *Conn { return &Conn{} }
+func NewServer(shared *Shared, l *Limits) *Conn {
+	c := newConn(shared, l)
+	c.greets = len(preface)
+	c.greet()
+	return c
+}
 
 // NewClient returns the end that has connected to a server. Its preface and SETTINGS are owed at once.
-func NewClient(shared *Shared, l *Limits) *Conn { return &Conn{} }
+func NewClient(shared *Shared, l *Limits) *Conn {
+	c := newConn(shared, l)
+	c.client, c.nextOwn = true, 1
+	c.out = append(c.out, preface...)
+	c.greet()
+	return c
+}
 
-// Read takes frames at the start of p, tells h and the owners of streams what they mean and returns how many bytes it
-// has taken. The rest, less than 16 KiB + 9, is shown again with more bytes after it. now is in nanoseconds from any
-// moment. An error, always an *Error, is the connection's: send AppendOutput, which then ends with GOAWAY, and close.
-// The owners of its streams are not told.
-func (c *Conn) Read(p []byte, h Handler, now int64) (n int, err error) { return 0, nil }
+func newConn(shared *Shared, l *Limits) *Conn {
+	c := &Conn{shared: shared, limits: *l, window: minWindow, room: minWindow, turn: maxWindow, resize: true}
+	c.limits.complete()
+	c.decoder.limit = tableSize
+	c.peer = settings{streams: defaultStreams, window: minWindow}
+	return c
+}
+
+func (l *Limits) complete() {
+	orDefault(&l.Head.Head, defaultHead)
+	orDefault(&l.Head.Fields, defaultFields)
+	orDefault(&l.Streams, defaultStreams)
+	orDefault(&l.Window, defaultWindow)
+	orDefault(&l.ConnWindow, defaultConnWindow)
+	l.Window = min(max(l.Window, minWindow), maxWindow)
+	l.ConnWindow = min(max(l.ConnWindow, minWindow), maxWindow)
+}
+
+func orDefault(n *int, d int) {
+	if *n == 0 {
+		*n = d
+	}
+}
+
+// greet owes SETTINGS, and a window of the connection as it shall be. RFC 9113 §3.4, §6.9.2.
+func (c *Conn) greet() {
+	at := len(c.out)
+	c.out = appendHeader(c.out, 0, frameSettings, 0, 0)
+	if c.client {
+		c.out = appendSetting(c.out, settingPush, 0)
+	} else {
+		c.out = appendSetting(c.out, settingStreams, uint32(c.limits.Streams))
+	}
+	c.out = appendSetting(c.out, settingWindow, uint32(c.limits.Window))
+	c.out = appendSetting(c.out, settingHead, uint32(c.limits.Head.Head))
+	setLength(c.out[at:])
+	c.owed = int64(c.limits.ConnWindow) - c.room
+	c.openWindow()
+}
 
 // AppendOutput writes what the connection owes its peer. Call it after each Read.
-func (c *Conn) AppendOutput(dst []byte) []byte { return dst }
-
-// Streams returns how many streams there are.
-func (c *Conn) Streams() int { return 0 }
-
-// Each calls f for each stream, in the order in which they were opened. f may reset its stream.
-func (c *Conn) Each(f func(s *Stream)) {}
-
-// AppendResponse writes the head of r, which is the response to x; with end there is no body. Fields that belong to a
-// connection are left out, names are in lower case. An interim response goes before the one that counts; 101 cannot
-// be passed on and is an error of the caller's.
-func (c *Conn) AppendResponse(dst []byte, s *Stream, r *http1.Response, x http1.Exchange, end bool) []byte {
+func (c *Conn) AppendOutput(dst []byte) []byte {
+	if len(c.out) > 0 {
+		dst = append(dst, c.out...)
+		c.out = c.out[:0]
+	}
 	return dst
 }
 
-// AppendError writes a whole answer of our own: a status of 4xx or 5xx and one line that says what it means. The stream
-// is gone.
-func (c *Conn) AppendError(dst []byte, s *Stream, status int, x http1.Exchange) []byte { return dst }
+// Streams returns how many streams there are.
+func (c *Conn) Streams() int { return c.count }
+
+// Each calls f for each stream, in the order in which they were opened. f may reset its stream.
+func (c *Conn) Each(f func(s *Stream)) {
+	for s := c.first; s != nil; {
+		next := s.next
+		f(s)
+		s = next
+	}
+}
 
 // Why a client can open no stream.
 var (
@@ -62,33 +173,88 @@ var (
 
 // Open returns a stream for a request to the server, whose limit of concurrent streams it obeys, or ErrFull or
 // ErrGoingAway. The caller sets its Owner.
-func (c *Conn) Open() (*Stream, error) { return nil, ErrFull }
-
-// AppendRequest writes the head of r as it goes on to a backend, with the fields of f; with end there is no body.
-// scheme is "http" or "https". r must not ask for an upgrade.
-func (c *Conn) AppendRequest(dst []byte, s *Stream, r *http1.Request, f http1.Forward, scheme string, end bool) []byte {
-	return dst
+func (c *Conn) Open() (*Stream, error) {
+	switch {
+	case c.gone || c.away != here || c.err != nil || c.nextOwn+2*uint32(c.count) > maxStream:
+		return nil, ErrGoingAway
+	case c.count >= int(c.peer.streams):
+		return nil, ErrFull
+	}
+	return c.open(), nil
 }
 
-// AppendData writes n bytes of p, as many as the peer's windows allow; with end and if that is all of p, the stream's
-// half is over. If it is less, Owner.Writable tells when to go on with the rest. Of an empty p only the end is written.
-func (c *Conn) AppendData(dst []byte, s *Stream, p []byte, end bool) (out []byte, n int) {
-	return dst, 0
+func (c *Conn) open() *Stream {
+	s := c.shared.get()
+	*s = Stream{open: true, window: c.peer.window, room: int64(c.limits.Window), want: -1}
+	c.add(s)
+	return s
 }
 
-// AppendTrailers writes trailers, lines like "Name: value\r\n", and ends the stream's half. Without any it only ends it.
-func (c *Conn) AppendTrailers(dst []byte, s *Stream, lines []byte) []byte { return dst }
+// release closes s. late says that the peer may send more before it hears of it.
+func (c *Conn) release(s *Stream, late bool) {
+	s.open = false
+	c.remove(s)
+	c.leaveQueue(s)
+	if s.ID != 0 {
+		c.closed.add(s.ID, late)
+	}
+	c.owed += s.held
+	c.openWindow()
+}
 
-// Consumed tells that n bytes which Owner.Data was told of are no longer held, so that the peer may send as many more.
-func (c *Conn) Consumed(s *Stream, n int) {}
+// free gives s back, after its owner has been told.
+func (c *Conn) free(s *Stream) { c.shared.put(s) }
 
 // ResetStream closes a stream at once and tells the peer why. The stream is gone; its owner is not told.
-func (c *Conn) ResetStream(s *Stream, code Code) {}
+func (c *Conn) ResetStream(s *Stream, code Code) {
+	if !s.open {
+		return
+	}
+	if s.ID != 0 {
+		c.out = appendReset(c.out, s.ID, code)
+	}
+	c.release(s, true)
+	c.free(s)
+}
+
+// end closes our half of s. RFC 9113 §8.1: a server that has answered needs no more of the request, and says so.
+func (c *Conn) end(s *Stream) {
+	s.ended = true
+	switch {
+	case !c.client && !s.peerEnded:
+		c.out = appendReset(c.out, s.ID, NoError)
+	case !s.peerEnded:
+		return
+	}
+	c.resets.earn(1)
+	c.release(s, !s.peerEnded)
+	c.free(s)
+}
 
 // GoAway ends the connection, sooner or later. With NoError the peer is first told that no new streams will be taken;
 // those that it has opened meanwhile still are, until it has heard (RFC 9113 §6.8). Close when Done says so.
 // With another code no stream is taken from now on: send AppendOutput and close.
-func (c *Conn) GoAway(code Code) {}
+func (c *Conn) GoAway(code Code) {
+	switch {
+	case c.away == left || c.away == announced && code == NoError:
+	case code == NoError && !c.client:
+		c.away = announced
+		c.out = appendGoAway(c.out, maxStream, NoError)
+		c.out = append(appendHeader(c.out, 8, framePing, 0, 0), farewell...)
+	default:
+		c.away = left
+		c.out = appendGoAway(c.out, c.lastPeer, code)
+	}
+}
+
+// farewell is what the PING carries whose acknowledgement shows that the peer has heard that we go.
+const farewell = "farewell"
 
 // Done says whether either end has said that it goes away, and the last stream has gone.
-func (c *Conn) Done() bool { return false }
+func (c *Conn) Done() bool { return (c.away == left || c.gone) && c.count == 0 }
+
+// fail ends the connection because the peer broke a rule.
+func (c *Conn) fail(e *Error) {
+	c.err, c.away = e, left
+	c.out = appendGoAway(c.out, c.lastPeer, e.Code)
+}
