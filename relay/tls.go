@@ -11,20 +11,16 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 )
 
-// maxHandshake bounds the bytes that are taken from a peer before its handshake is done.
-const maxHandshake = 64 << 10
-
-// maxHandshakes bounds the handshakes under way, each of which holds a goroutine.
-const maxHandshakes = 8192
+// maxAnswers bounds the answers to key updates that wait for a peer, in bytes.
+const maxAnswers = 32 << 10
 
 var (
-	errWait = error(waitError{})
-	errBusy = errors.New("relay: too many TLS handshakes under way")
+	errWait    = error(waitError{})
+	errAnswers = errors.New("relay: too many key updates")
 )
 
 // waitError tells crypto/tls that there are no bytes now. Being temporary it does not break the connection: the next
@@ -34,37 +30,6 @@ type waitError struct{}
 func (waitError) Error() string   { return "relay: no bytes yet" }
 func (waitError) Timeout() bool   { return true }
 func (waitError) Temporary() bool { return true }
-
-// handshakes bounds how many handshakes compute at once. One that waits for its peer gives its place to another.
-type handshakes struct {
-	gate chan struct{}
-	wg   sync.WaitGroup
-	mu   sync.Mutex
-	all  int
-}
-
-func (h *handshakes) init(loops int) {
-	h.gate = make(chan struct{}, max(loops, runtime.NumCPU())) // one for each core: more would only share the cores
-}
-
-func (h *handshakes) wait() { h.wg.Wait() }
-
-// start runs fn on a goroutine of its own, unless there are too many.
-func (h *handshakes) start(fn func()) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.all >= maxHandshakes {
-		return false
-	}
-	h.all++
-	h.wg.Go(func() {
-		fn()
-		h.mu.Lock()
-		h.all--
-		h.mu.Unlock()
-	})
-	return true
-}
 
 // tlsState is TLS on a connection. crypto/tls reads and writes through it as if it were the socket.
 //
@@ -77,6 +42,7 @@ type tlsState struct {
 	pending bool   // bytes may be left in tls.Conn or in in
 	sent    []byte // ciphertext that crypto/tls has written on the loop
 	in      []byte // ciphertext that crypto/tls has not read
+	answers int    // bytes of answers to key updates since nothing waited to be sent
 
 	gate chan struct{}
 
@@ -85,19 +51,49 @@ type tlsState struct {
 	done   bool // the handshake is over: the loop owns everything
 	gone   bool // the connection is closed
 	ended  bool // the peer has ended its half
+	behind bool // output waits on the loop, and more of it must wait behind
 	unsent []byte
 }
 
 // StartServerTLS makes c a TLS server. Bytes that were not consumed are the beginning of the handshake. When it is
 // done the handler's Data sees what was encrypted; before that the handler is told only Timeout and Closed. ready is
-// called on the loop after the handshake.
+// called on the loop after the handshake. The handler's Closed gets ErrBusy if there are too many.
 func (c *Conn) StartServerTLS(config *tls.Config, ready func(tls.ConnectionState)) {
-	s := &tlsState{owner: c, gate: c.loop.all.handshakes.gate}
-	s.more.L = &s.mu
+	s := c.newTLS()
 	s.conn = tls.Server(s, config)
-	c.tls = s
+	s.start(ready)
+}
+
+// StartClientTLS makes c a TLS client. What was written before goes first, in clear. ready is called on the loop, once
+// and never before StartClientTLS returns: with a connection that has no handler yet, or with the error that has closed
+// it: ErrTimeout if the time given to SetTimeout has passed, ErrBusy, what was wrong with the peer's certificate
+// (*tls.CertificateVerificationError), what the peer said of ours, or why the connection broke. It is not called if c
+// is closed.
+//
+// In TLS 1.3 a peer that refuses our certificate says so after the handshake: RFC 8446 §4.4.2.4. The handler then
+// learns it from Closed.
+func (c *Conn) StartClientTLS(config *tls.Config, ready func(tls.ConnectionState, error)) {
+	s := c.newTLS()
+	s.conn = tls.Client(s, config)
+	c.SetHandler(greeting{ready})
+	s.start(func(state tls.ConnectionState) {
+		c.SetTimeout(0)
+		c.SetHandler(nobody{})
+		ready(state, nil)
+	})
+}
+
+func (c *Conn) newTLS() *tlsState {
+	c.tls = &tlsState{owner: c, gate: c.loop.all.handshakes.gate, behind: c.out.size > 0}
+	c.tls.more.L = &c.tls.mu
+	return c.tls
+}
+
+// start begins the handshake.
+func (s *tlsState) start(ready func(tls.ConnectionState)) {
+	c := s.owner
 	if !c.loop.all.handshakes.start(func() { s.handshake(ready) }) {
-		c.loop.Post(func() { c.fail(errBusy) })
+		c.loop.Post(func() { c.fail(ErrBusy) })
 		return
 	}
 	c.Resume() // brings what is held back to takeHeld
@@ -110,46 +106,6 @@ func (c *Conn) TLS() *tls.ConnectionState {
 	}
 	s := c.tls.conn.ConnectionState()
 	return &s
-}
-
-// handshake runs on a goroutine.
-func (s *tlsState) handshake(ready func(tls.ConnectionState)) {
-	s.gate <- struct{}{}
-	err := s.conn.Handshake()
-	<-s.gate
-	c := s.owner
-	c.loop.Post(func() {
-		if c.flags&closed != 0 {
-			return
-		}
-		if err != nil {
-			s.mu.Lock()
-			unsent := s.unsent
-			s.mu.Unlock()
-			if len(unsent) > 0 {
-				c.transmit(unsent)
-			}
-			c.fail(err)
-			return
-		}
-		s.finish(ready)
-	})
-}
-
-// finish gives the connection to the loop.
-func (s *tlsState) finish(ready func(tls.ConnectionState)) {
-	s.mu.Lock()
-	s.done = true
-	unsent := s.unsent
-	s.unsent = nil
-	s.mu.Unlock()
-	c := s.owner
-	if len(unsent) > 0 {
-		c.transmit(unsent)
-	}
-	s.pending = true
-	ready(s.conn.ConnectionState())
-	c.Resume()
 }
 
 // read takes ciphertext from the socket.
@@ -233,11 +189,24 @@ func (s *tlsState) decrypt(c *Conn) (err error) {
 		n += k
 	}
 	s.pending = err == nil
-	s.transmit(c) // the answer to a key update, RFC 8446 §4.6.3
+	if len(s.sent) > 0 && !s.answer(c) {
+		return errAnswers
+	}
 	if n > 0 {
 		c.arrive(p[:n])
 	}
 	return err
+}
+
+// answer sends the answer to a key update: RFC 8446 §4.6.3. A peer that asks for many and reads none would have us keep
+// them; then it returns false.
+func (s *tlsState) answer(c *Conn) bool {
+	if c.out.size == 0 {
+		s.answers = 0
+	}
+	s.answers += len(s.sent)
+	s.transmit(c)
+	return s.answers <= maxAnswers
 }
 
 // write encrypts p into as few sends as possible.
@@ -321,29 +290,17 @@ func (s *tlsState) Write(p []byte) (int, error) {
 		return 0, os.ErrClosed
 	}
 	rest := p
-	if len(s.unsent) == 0 {
+	if !s.behind {
 		if n, errno := send(int(s.owner.fd), p); errno == 0 {
 			rest = p[n:]
 		}
 	}
 	if len(rest) > 0 {
+		s.behind = true
 		s.unsent = append(s.unsent, rest...)
 		s.owner.loop.Post(s.flush)
 	}
 	return len(p), nil
-}
-
-// flush has the loop send what the socket did not take during the handshake.
-func (s *tlsState) flush() {
-	if s.owner.flags&closed != 0 {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.unsent) > 0 {
-		s.owner.transmit(s.unsent)
-		s.unsent = nil
-	}
 }
 
 // The rest of net.Conn, which crypto/tls asks for but does not need here: the loop has the deadlines.

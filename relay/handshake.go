@@ -1,0 +1,118 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+import (
+	"crypto/tls"
+	"errors"
+	"runtime"
+	"sync"
+)
+
+// maxHandshake bounds the bytes that are taken from a peer before its handshake is done.
+const maxHandshake = 64 << 10
+
+// maxHandshakes bounds the handshakes under way, each of which holds a goroutine.
+const maxHandshakes = 8192
+
+// ErrBusy means that as many TLS handshakes are under way as may be.
+var ErrBusy = errors.New("relay: too many TLS handshakes under way")
+
+// handshakes bounds how many handshakes compute at once. One that waits for its peer gives its place to another.
+type handshakes struct {
+	gate chan struct{}
+	wg   sync.WaitGroup
+	mu   sync.Mutex
+	all  int
+}
+
+func (h *handshakes) init(loops int) {
+	h.gate = make(chan struct{}, max(loops, runtime.NumCPU())) // one for each core: more would only share the cores
+}
+
+func (h *handshakes) wait() { h.wg.Wait() }
+
+// start runs fn on a goroutine of its own, unless there are too many.
+func (h *handshakes) start(fn func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.all >= maxHandshakes {
+		return false
+	}
+	h.all++
+	h.wg.Go(func() {
+		fn()
+		h.mu.Lock()
+		h.all--
+		h.mu.Unlock()
+	})
+	return true
+}
+
+// greeting handles a connection until its handshake as a client is done.
+type greeting struct {
+	ready func(tls.ConnectionState, error)
+}
+
+func (g greeting) Data(_ *Conn, p []byte) int { return 0 }
+func (g greeting) Closed(_ *Conn, err error)  { g.ready(tls.ConnectionState{}, err) }
+func (g greeting) Event(c *Conn, e Event) {
+	if e == Timeout {
+		c.fail(ErrTimeout)
+	}
+}
+
+// handshake runs on a goroutine.
+func (s *tlsState) handshake(ready func(tls.ConnectionState)) {
+	s.gate <- struct{}{}
+	err := s.conn.Handshake()
+	<-s.gate
+	c := s.owner
+	c.loop.Post(func() {
+		if c.IsClosed() {
+			return
+		}
+		if err != nil {
+			s.mu.Lock()
+			unsent := s.unsent
+			s.mu.Unlock()
+			if len(unsent) > 0 {
+				c.transmit(unsent)
+			}
+			c.fail(err)
+			return
+		}
+		s.finish(ready)
+	})
+}
+
+// finish gives the connection to the loop.
+func (s *tlsState) finish(ready func(tls.ConnectionState)) {
+	s.mu.Lock()
+	s.done = true
+	unsent := s.unsent
+	s.unsent = nil
+	s.mu.Unlock()
+	c := s.owner
+	if len(unsent) > 0 {
+		c.transmit(unsent)
+	}
+	s.pending = true
+	ready(s.conn.ConnectionState())
+	c.Resume()
+}
+
+// flush has the loop send what the socket did not take during the handshake.
+func (s *tlsState) flush() {
+	if s.owner.flags&closed != 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unsent) > 0 {
+		s.owner.transmit(s.unsent)
+		s.unsent = nil
+	}
+	s.behind = s.owner.out.size > 0
+}
