@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/relay"
@@ -28,7 +30,17 @@ type door struct {
 // guard is who answers at a door, and what stands before it. It is immutable.
 type guard struct {
 	handler service.Handler
-	proxy   ip.Prefixes // networks whose connections begin with a PROXY header
+	proxy   ip.Prefixes       // networks whose connections begin with a PROXY header
+	route   *backend.Route    // who comes in is counted by its limits
+	release func(*relay.Conn) // gives back what the limits have let in
+}
+
+// newGuard returns the guard of a door at which s listens. Where several services do, they have the same limits of
+// connections, and those of one count.
+func newGuard(h service.Handler, s *service.Service, route *backend.Route) *guard {
+	limits := route.Limits
+	return &guard{handler: h, proxy: s.Proxy, route: route,
+		release: func(c *relay.Conn) { limits.Release(c.Remote().Addr()) }}
 }
 
 // lend leases the socket of a door.
@@ -62,8 +74,23 @@ func (d *door) serve(loops *relay.Loops, g *guard, flows []relay.HandedOver) (er
 func (d *door) accept(c *relay.Conn) {
 	g := d.guard.Load()
 	if g.proxy.Contains(c.Remote().Addr()) {
-		readProxy(c, g.handler.Conn)
+		readProxy(c, g.admit)
 		return
+	}
+	g.admit(c)
+}
+
+// admit gives a client to the protocol if his prefix may have one more connection. Who may not sees a reset, which costs
+// nothing to remember. He is counted by the address that he is known by to everything behind: a PROXY header has been
+// read.
+func (g *guard) admit(c *relay.Conn) {
+	if g.route.Limits != nil {
+		client, now := c.Remote().Addr(), c.Loop().Now()
+		if !g.route.Admit(limit.Connections, client, now) || !g.route.Admit(limit.Open, client, now) {
+			c.Abort()
+			return
+		}
+		c.OnClose(g.release)
 	}
 	g.handler.Conn(c)
 }

@@ -91,6 +91,7 @@ type Edge struct {
 	draining   atomic.Int64
 	loaded     atomic.Int64 // Unix nanoseconds of the last commit
 	reloadErr  atomic.Pointer[string]
+	limited    atomic.Pointer[[]LimitedStatus] // the prefixes refused most in the last second
 	ready      atomic.Bool
 	closing    atomic.Bool
 	replaced   bool // another process has taken our place

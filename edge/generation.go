@@ -12,6 +12,7 @@ import (
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/config"
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/relay"
@@ -24,6 +25,7 @@ type generation struct {
 	config  *config.Config
 	pools   map[string]map[string]*backend.Pool        // by service and name
 	routes  map[string]map[service.Door]*backend.Route // by service and door
+	limits  map[string]*limit.Limits                   // by service, of those that have some
 	servers []service.Server                           // by protocol, in the order of the table
 	guards  map[listen.Addr]*guard                     // who answers at each address
 	fresh   map[listen.Addr]*door                      // doors that the generation before did not have
@@ -35,7 +37,7 @@ type generation struct {
 // it gives back on error.
 func (e *Edge) build(cfg *config.Config, old *generation) (_ *generation, err error) {
 	g := &generation{number: 1, config: cfg, pools: make(map[string]map[string]*backend.Pool),
-		routes: make(map[string]map[service.Door]*backend.Route), guards: make(map[listen.Addr]*guard),
+		routes: make(map[string]map[service.Door]*backend.Route), limits: limitsOf(cfg, old), guards: make(map[listen.Addr]*guard),
 		fresh: make(map[listen.Addr]*door), routing: &e.routing}
 	if old != nil {
 		g.number = old.number + 1
@@ -74,7 +76,7 @@ func (e *Edge) buildRoutes(g *generation, s *service.Service) error {
 		if err != nil {
 			return err
 		}
-		a := backend.Access{Service: s.Name, Family: door.Family, Allow: s.Allow, Deny: s.Deny, Timeouts: s.Timeouts,
+		a := backend.Access{Service: s.Name, Family: door.Family, Allow: s.Allow, Deny: s.Deny, Limits: g.limits[s.Name], Timeouts: s.Timeouts,
 			Book: e.book, Registry: &e.registry, Log: e.accessLog}
 		if e.ledger != nil {
 			a.StandIns, a.Embed = e.ledger, e.settings.Embed
@@ -114,7 +116,8 @@ func (e *Edge) buildServers(g *generation) error {
 				if !ok {
 					return fmt.Errorf("service %s: %v: %w", s.Name, l.Addr, errNoHandler)
 				}
-				g.guards[l.Addr] = &guard{handler: h, proxy: s.Proxy}
+				route := g.routes[s.Name][service.Door{Listen: l.Name, Family: l.Family()}]
+				g.guards[l.Addr] = newGuard(h, s, route)
 			}
 		}
 	}

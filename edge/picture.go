@@ -50,6 +50,9 @@ func (e *Edge) Status() Status {
 	for _, m := range e.registry.Samples() {
 		samples[rateKey{m.Service, m.Crossing}] = m
 	}
+	if limited := e.limited.Load(); limited != nil {
+		s.Limited = *limited
+	}
 	for _, svc := range g.config.Services {
 		s.Backends = append(s.Backends, e.backendStatus(g, svc)...)
 		for _, f := range families(svc) {
@@ -122,6 +125,9 @@ func (e *Edge) serviceStatus(g *generation, svc *service.Service, f ip.Family, s
 		s.State, s.Reason = stateDegraded, "no backend is up"
 	case s.Up < s.Backends:
 		s.State, s.Reason = stateDegraded, fmt.Sprintf("%d of %d backends are up", s.Up, s.Backends)
+	}
+	if l := g.limits[svc.Name]; l != nil {
+		s.Limits, s.Forgotten = limitStatus(l, f), l.Table().Forgotten()
 	}
 	for _, b := range []ip.Family{ip.V4, ip.V6} {
 		k := rateKey{svc.Name, ip.Crossing{Client: f, Backend: b}}

@@ -14,7 +14,7 @@ import (
 const proxyDeadline = 5 * time.Second
 
 // proxyReader reads the PROXY header of a connection from a listed network, and then gives the connection, with the
-// addresses that the header names, to the protocol. Without a header the connection is closed: a peer that is trusted
+// addresses that the header names, to who is next. Without a header the connection is closed: a peer that is trusted
 // to name clients and does not would have all of them counted as itself.
 type proxyReader struct{ next func(*relay.Conn) }
 

@@ -28,7 +28,8 @@ type rateKey struct {
 	crossing ip.Crossing
 }
 
-// eachSecond does what is done once a second and not per flow: it takes the rates, and logs why clients got no flow.
+// eachSecond does what is done once a second and not per flow: it takes the rates, and logs why clients got no flow and
+// who wanted too much.
 func (e *Edge) eachSecond(ctx context.Context) {
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
@@ -40,6 +41,7 @@ func (e *Edge) eachSecond(ctx context.Context) {
 			e.rates.take(&e.registry)
 			if g := e.generation.Load(); g != nil {
 				e.logFaults(g)
+				e.takeLimited(g)
 			}
 		}
 	}

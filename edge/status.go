@@ -23,6 +23,7 @@ type Status struct {
 	Loops      int             `json:"loops"`
 	Ledger     *LedgerStatus   `json:"ledger,omitempty"`
 	AccessLog  AccessLogStatus `json:"access-log"`
+	Limited    []LimitedStatus `json:"limited,omitempty"` // the prefixes refused most in the last second, by service
 	Services   []ServiceStatus `json:"services"`
 	Backends   []BackendStatus `json:"backends"`
 
@@ -46,6 +47,21 @@ type AccessLogStatus struct {
 	Err     string `json:"error,omitempty"` // why it cannot be written now
 }
 
+// LimitedStatus is a prefix that wants more than it may have.
+type LimitedStatus struct {
+	Service string       `json:"service"`
+	Prefix  netip.Prefix `json:"prefix"`
+	Kind    string       `json:"kind"`    // of what: requests, connections, handshakes, open
+	Refused int64        `json:"refused"` // in the last second, about
+}
+
+// LimitStatus is one budget: of a kind, for prefixes of a length.
+type LimitStatus struct {
+	Kind    string `json:"kind"`
+	Bits    int    `json:"prefix-bits"`
+	Refused int64  `json:"refused"` // since the service has limits
+}
+
 // ServiceStatus is one service for one client family.
 type ServiceStatus struct {
 	Service      string           `json:"service"`
@@ -61,7 +77,9 @@ type ServiceStatus struct {
 	Handover     string           `json:"handover"`
 	Plane        string           `json:"plane"`
 	PlaneReason  string           `json:"plane-reason,omitempty"`
-	Crossings    []CrossingStatus `json:"crossings"` // to IPv4 and to IPv6 backends
+	Limits       []LimitStatus    `json:"limits,omitempty"`
+	Forgotten    int64            `json:"limits-forgotten,omitempty"` // prefixes that came too many at once to be limited
+	Crossings    []CrossingStatus `json:"crossings"`                  // to IPv4 and to IPv6 backends
 }
 
 // CrossingStatus counts since the process started.
