@@ -109,6 +109,9 @@ func New(o Options) (*Edge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open event loops: %w", err)
 	}
+	if err := loops.Unbatched(); err != nil {
+		o.Log.Info("system calls are made one by one, which costs more", "err", err)
+	}
 	e := &Edge{options: o, loops: loops, sockets: o.Sockets, book: backend.NewBook(o.Loops), started: time.Now(),
 		kept: make(map[string]map[string]any), doors: make(map[listen.Addr]*door)}
 	e.routing.replaces = o.Replaces

@@ -72,6 +72,18 @@ func (q *queue) append(p []byte, pool *buffers) {
 	}
 }
 
+// prepend puts p, at most BufferSize bytes, before all others.
+func (q *queue) prepend(p []byte, pool *buffers) {
+	b := pool.get()
+	b.end = copy(b.data[:], p)
+	b.next = q.first
+	q.first = b
+	if q.last == nil {
+		q.last = b
+	}
+	q.size += len(p)
+}
+
 // drop forgets the first n bytes, all of which are in the first buffer.
 func (q *queue) drop(n int, pool *buffers) {
 	q.size -= n

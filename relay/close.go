@@ -23,7 +23,7 @@ func (c *Conn) CloseWrite() {
 		c.tls.end(c)
 	}
 	c.flags |= shut
-	if c.out.size == 0 && c.flags&connecting == 0 {
+	if c.Buffered() == 0 && c.flags&connecting == 0 {
 		c.shutdown()
 	}
 }
@@ -43,7 +43,7 @@ func (c *Conn) Close() {
 	}
 	c.flags |= closing
 	c.handler = nobody{}
-	if c.out.size == 0 || c.flags&connecting != 0 {
+	if c.Buffered() == 0 || c.flags&connecting != 0 {
 		c.release()
 		return
 	}

@@ -85,7 +85,7 @@ func TestLastWordsBeforeReset(t *testing.T) {
 			s.Write([]byte("x"))
 			for wait := time.Now().Add(10 * time.Second); ; { // until a write fails, with the loop none the wiser
 				s.Write([]byte("more"))
-				if s.flush(); s.flags&shut != 0 {
+				if ls.loops[0].round.send(); s.flags&shut != 0 {
 					break
 				}
 				if time.Now().After(wait) {

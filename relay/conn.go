@@ -61,6 +61,7 @@ const (
 	full   // there was more output than HighWater; Drained is owed
 	owed   // held bytes must be shown again: the handler was paused, or is a new one
 	broken // a write has failed
+	bulky  // the last receive took all that it had room for
 )
 
 // readBudget is how much one connection may read before the others get their turn.
@@ -75,6 +76,7 @@ type Conn struct {
 	handler   Handler
 	in        queue // bytes the handler has not consumed; beyond one buffer only while it is paused
 	out       queue // bytes the kernel has not taken
+	deferred  int   // bytes that go before them at the end of the round
 	pump      *pump // moves what arrives by splice(2), if set
 	feeder    *Conn // the connection whose pump fills this one
 	tls       *tlsState
@@ -115,10 +117,10 @@ func (c *Conn) OnClose(fn func(*Conn)) { c.onClose = fn }
 func (c *Conn) Handler() Handler { return c.handler }
 
 // Buffered returns how many bytes wait to be sent.
-func (c *Conn) Buffered() int { return c.out.size }
+func (c *Conn) Buffered() int { return c.out.size + c.deferred }
 
 // Full says whether the writer should wait for Drained.
-func (c *Conn) Full() bool { return c.out.size >= HighWater }
+func (c *Conn) Full() bool { return c.Buffered() >= HighWater }
 
 // Unsent returns how many bytes the peer has not acknowledged: those in the kernel too. It asks the kernel, and is
 // for deadlines: a peer that reads slowly is not one that is gone.
@@ -130,7 +132,7 @@ func (c *Conn) Unsent() int {
 	if err != nil {
 		n = 0
 	}
-	return c.out.size + n
+	return c.Buffered() + n
 }
 
 // IsClosed says whether c is closed, or will be when its output is sent.
@@ -168,7 +170,9 @@ func (c *Conn) ready(events uint32) {
 			c.feeder.Resume()
 		}
 	}
-	c.work()
+	if !c.loop.round.read(c) {
+		c.work()
+	}
 }
 
 // work delivers what is held back and reads what has come, as far as the handler and the budget allow.
@@ -229,6 +233,15 @@ func (c *Conn) arrive(p []byte) {
 // receive reads into p. It returns false if there is nothing to deliver.
 func (c *Conn) receive(p []byte) (n int, ok bool) {
 	n, errno := recv(int(c.fd), p)
+	if n < slotSize {
+		c.flags &^= bulky
+	}
+	return c.received(n, errno, len(p))
+}
+
+// received takes note of what a receive of n bytes into room for some has told. It returns false if there is nothing
+// to deliver.
+func (c *Conn) received(n int, errno syscall.Errno, room int) (int, bool) {
 	switch {
 	case errno == syscall.EAGAIN:
 		c.flags &^= readable
@@ -242,7 +255,7 @@ func (c *Conn) receive(p []byte) (n int, ok bool) {
 		c.flags &^= readable
 		c.flags |= eof
 		return 0, false
-	case n < len(p) && c.flags&hangup == 0:
+	case n < room && c.flags&hangup == 0:
 		c.flags &^= readable // a short read of a stream means that it is empty: epoll(7), question 9
 	}
 	return n, true
@@ -331,7 +344,10 @@ func (c *Conn) Write(p []byte) {
 }
 
 func (c *Conn) transmit(p []byte) {
-	if c.out.size == 0 && c.flags&connecting == 0 {
+	if c.out.size == 0 && c.flags&connecting == 0 && c.loop.round.write(c, p) {
+		p = nil
+	}
+	if c.Buffered() == 0 && c.flags&connecting == 0 {
 		n, errno := send(int(c.fd), p)
 		switch {
 		case errno == 0:
@@ -343,14 +359,17 @@ func (c *Conn) transmit(p []byte) {
 	}
 	if len(p) > 0 {
 		c.out.append(p, &c.loop.all.buffers)
-		if c.out.size >= HighWater {
-			c.flags |= full
-		}
+	}
+	if c.Full() {
+		c.flags |= full
 	}
 }
 
 // flush sends what waits.
 func (c *Conn) flush() {
+	if c.deferred > 0 { // goes first
+		return
+	}
 	for c.out.size > 0 {
 		n, errno := send(int(c.fd), c.out.first.bytes())
 		if errno == syscall.EAGAIN {

@@ -79,7 +79,10 @@ func (n *nibbler) Closed(_ *Conn, err error) { n.done <- append(n.got, "broken: 
 // Whatever a handler that pauses leaves of one read, however much, is kept and shown to it later.
 func TestPausedHandlerLosesNothing(t *testing.T) {
 	t.Parallel()
-	ls := startLoops(t, 1)
+	eachWay(t, 1, pausedHandlerLosesNothing)
+}
+
+func pausedHandlerLosesNothing(t *testing.T, ls *Loops) {
 	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
 		for _, size := range []int{1, BufferSize - 1, BufferSize, BufferSize + 1, 100_000, 128 << 10, 300_000} {
 			for _, bite := range []int{5000, BufferSize, 70_000} {
@@ -104,7 +107,10 @@ func TestPausedHandlerLosesNothing(t *testing.T) {
 // The same through TLS, where bytes may also be left inside crypto/tls.
 func TestPausedHandlerLosesNothingOfTLS(t *testing.T) {
 	t.Parallel()
-	ls := startLoops(t, 1)
+	eachWay(t, 1, pausedHandlerLosesNothingOfTLS)
+}
+
+func pausedHandlerLosesNothingOfTLS(t *testing.T, ls *Loops) {
 	serverConfig, clientConfig := servertest.TLS(t, "shop.example.jp")
 	for _, size := range []int{1, BufferSize, 300_000} {
 		for _, bite := range []int{5000, BufferSize, 70_000} {
@@ -153,7 +159,10 @@ func (g *greedy) Closed(_ *Conn, err error) { g.end <- err }
 // A handler that wants more is shown all of it in one piece, up to a full buffer and no further.
 func TestHandlerWantsMore(t *testing.T) {
 	t.Parallel()
-	ls := startLoops(t, 1)
+	eachWay(t, 1, handlerWantsMore)
+}
+
+func handlerWantsMore(t *testing.T, ls *Loops) {
 	for _, tt := range []struct {
 		size int
 		want error
@@ -217,7 +226,10 @@ func (c trickled) Write(p []byte) (n int, err error) {
 // A handler may look at the ClientHello before it starts TLS, whether it comes in one piece or in many.
 func TestStartTLSInData(t *testing.T) {
 	t.Parallel()
-	ls := startLoops(t, 2)
+	eachWay(t, 2, startTLSInData)
+}
+
+func startTLSInData(t *testing.T, ls *Loops) {
 	serverConfig, clientConfig := servertest.TLS(t, "shop.example.jp")
 	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
 		for _, need := range []int{1, 200} {
@@ -239,7 +251,10 @@ func TestStartTLSInData(t *testing.T) {
 // After close_notify a client has nothing to say: what it sends must not pile up.
 func TestBytesAfterCloseNotify(t *testing.T) {
 	t.Parallel()
-	ls := startLoops(t, 1)
+	eachWay(t, 1, bytesAfterCloseNotify)
+}
+
+func bytesAfterCloseNotify(t *testing.T, ls *Loops) {
 	serverConfig, clientConfig := servertest.TLS(t, "shop.example.jp")
 	quiet := &deaf{ended: make(chan *Conn, 1)}
 	raw := dial(t, serveConns(t, ls, ip.V6, func(c *Conn) {

@@ -31,6 +31,7 @@ type Loops struct {
 	buffers    buffers
 	pipes      pipes
 	handshakes handshakes
+	unbatched  error         // why the loops make their calls one by one
 	ended      chan struct{} // closed when Run is over: what is posted from then on nobody does
 	glance     int           // milliseconds that a loop waits without giving back its processor; set by Run
 }
@@ -54,6 +55,7 @@ type Loop struct {
 	plain   [64 << 10]byte  // what TLS records are decrypted into
 	cipher  []byte          // what they are encrypted into
 
+	round  round        // what is put off to be done in one go
 	batch  *packetBatch // what UDP sockets are read into
 	ending []*Packets   // have something to do at the end of the round
 
@@ -71,14 +73,17 @@ type slot struct {
 }
 
 // Open makes n loops. Close them when Run has returned.
-func Open(n int) (*Loops, error) {
+func Open(n int) (*Loops, error) { return open(n, openRing) }
+
+// open is Open with another way to get a ring.
+func open(n int, ring func() (*ring, error)) (*Loops, error) {
 	ls := &Loops{ended: make(chan struct{})}
 	ls.handshakes.init(n)
 	start := time.Now()
 	for i := range n {
 		l := &Loop{all: ls, id: i, start: start, epfd: -1, wake: -1}
 		ls.loops = append(ls.loops, l)
-		if err := l.open(); err != nil {
+		if err := l.open(ring); err != nil {
 			ls.Close()
 			return nil, err
 		}
@@ -86,7 +91,7 @@ func Open(n int) (*Loops, error) {
 	return ls, nil
 }
 
-func (l *Loop) open() (err error) {
+func (l *Loop) open(ring func() (*ring, error)) (err error) {
 	l.tell()
 	l.wheel.init(l.now)
 	if l.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -94,6 +99,11 @@ func (l *Loop) open() (err error) {
 	}
 	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return os.NewSyscallError("eventfd", err)
+	}
+	if l.round.ring, err = ring(); err != nil {
+		l.all.unbatched = err
+	} else {
+		l.round.init()
 	}
 	return l.watch(l.wake, (*waker)(l), unix.EPOLLIN|unix.EPOLLET)
 }
@@ -107,6 +117,7 @@ func (ls *Loops) Close() {
 		if l.wake >= 0 {
 			unix.Close(l.wake)
 		}
+		l.round.close()
 	}
 	ls.pipes.close()
 }
@@ -132,6 +143,9 @@ func (ls *Loops) Run(ctx context.Context) {
 		l.runPosted()
 	}
 }
+
+// Unbatched says why the loops make the calls of a round one by one, which costs more; nil if they do not.
+func (ls *Loops) Unbatched() error { return ls.unbatched }
 
 // Len returns the number of loops.
 func (ls *Loops) Len() int { return len(ls.loops) }
@@ -204,9 +218,11 @@ func (l *Loop) run() {
 				s.owner.ready(e.Events)
 			}
 		}
+		l.round.receive()
 		l.runPosted()
 		l.runnable.run()
 		l.wheel.advance(l.now)
+		l.round.send()
 		for _, p := range l.ending {
 			p.flush()
 		}
@@ -240,7 +256,7 @@ func (l *Loop) patience() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case len(l.posted) > 0 || !l.runnable.empty():
+	case len(l.posted) > 0 || !l.runnable.empty() || len(l.round.sends) > 0:
 		return 0
 	case l.wheel.count > 0:
 		return int(tick / time.Millisecond)

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
@@ -29,6 +31,32 @@ func startLoops(t testing.TB, n int) *Loops {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runLoops(t, ls)
+}
+
+// eachWay runs fn with loops that batch their calls by io_uring, and with some that do not.
+func eachWay(t *testing.T, n int, fn func(t *testing.T, ls *Loops)) {
+	t.Helper()
+	for way, ring := range map[string]func() (*ring, error){
+		"batched": openRing,
+		"plain":   func() (*ring, error) { return nil, unix.EPERM },
+	} {
+		t.Run(way, func(t *testing.T) {
+			ls, err := open(n, ring)
+			if err != nil {
+				t.Fatal(err)
+			}
+			runLoops(t, ls)
+			if why := ls.Unbatched(); why != nil && way == "batched" {
+				skipUnlessRequired(t, why)
+			}
+			fn(t, ls)
+		})
+	}
+}
+
+func runLoops(t testing.TB, ls *Loops) *Loops {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { ls.Run(ctx) })
@@ -98,8 +126,9 @@ func dial(t testing.TB, addr netip.AddrPort) *net.TCPConn {
 	return c
 }
 
-func TestSpliceCarriesEveryByte(t *testing.T) {
-	ls := startLoops(t, 2)
+func TestSpliceCarriesEveryByte(t *testing.T) { eachWay(t, 2, spliceCarriesEveryByte) }
+
+func spliceCarriesEveryByte(t *testing.T, ls *Loops) {
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		for _, size := range []int{0, 1, 1000, 100_000, 8 << 20} {
 			echo := servertest.Echo(t, x.Backend)
@@ -125,8 +154,9 @@ func TestSpliceCarriesEveryByte(t *testing.T) {
 	})
 }
 
-func TestSpliceEndsWithTheServer(t *testing.T) {
-	ls := startLoops(t, 1)
+func TestSpliceEndsWithTheServer(t *testing.T) { eachWay(t, 1, spliceEndsWithTheServer) }
+
+func spliceEndsWithTheServer(t *testing.T, ls *Loops) {
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		server := servertest.TCP(t, x.Backend, func(c *net.TCPConn) {
 			c.SetLinger(0)
@@ -156,8 +186,9 @@ func TestSpliceIdle(t *testing.T) {
 }
 
 // A client that reads nothing must stop the server, not fill the edge's memory.
-func TestSpliceHoldsBack(t *testing.T) {
-	ls := startLoops(t, 1)
+func TestSpliceHoldsBack(t *testing.T) { eachWay(t, 1, spliceHoldsBack) }
+
+func spliceHoldsBack(t *testing.T, ls *Loops) {
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		const total = 16 << 20
 		server := servertest.TCP(t, x.Backend, func(c *net.TCPConn) {
@@ -206,8 +237,9 @@ func TestDialErrors(t *testing.T) {
 	})
 }
 
-func TestServerTLS(t *testing.T) {
-	ls := startLoops(t, 2)
+func TestServerTLS(t *testing.T) { eachWay(t, 2, serverTLS) }
+
+func serverTLS(t *testing.T, ls *Loops) {
 	serverConfig, clientConfig := servertest.TLS(t, "shop.example.jp")
 	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
 		fd, addr := listenTCP(t, f)
@@ -288,8 +320,9 @@ func (echo) Event(c *Conn, e Event) {
 func (echo) Closed(*Conn, error) {}
 
 // A handler that waits for more is shown all of it at once, one that pauses sees the rest after Resume.
-func TestDataIsHeld(t *testing.T) {
-	ls := startLoops(t, 1)
+func TestDataIsHeld(t *testing.T) { eachWay(t, 1, dataIsHeld) }
+
+func dataIsHeld(t *testing.T, ls *Loops) {
 	fd, addr := listenTCP(t, ip.V6)
 	nonblock(t, fd)
 	lines := make(chan string, 10)

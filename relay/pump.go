@@ -94,7 +94,7 @@ type pump struct {
 // stop is called and Data is again. It returns false, and nothing has changed, if there is no pipe to be had, or if
 // one of the two has bytes in user space.
 func (c *Conn) startPump(to *Conn, moved *uint64, stop func()) bool {
-	if c.in.size > 0 || to.out.size > 0 || c.tls != nil || to.tls != nil {
+	if c.in.size > 0 || to.Buffered() > 0 || c.tls != nil || to.tls != nil {
 		return false
 	}
 	p, err := c.loop.all.pipes.get()

@@ -1,0 +1,177 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+// Hot path: no allocation per packet.
+
+import (
+	"os"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ringEntries is how many calls one submission can make.
+const ringEntries = 128
+
+// ring makes many calls of a socket with one system call: io_uring(7).
+//
+// It is used as a mere batch. Every call is non-blocking (MSG_DONTWAIT) and so has completed when submit returns, as
+// if it had been made by itself: no buffer stays with the kernel, and nothing completes later.
+type ring struct {
+	fd            int
+	queues, table []byte // memory shared with the kernel
+	tail          *uint32
+	entries       []submission
+	done          completions
+	added         uint32             // since the last submit
+	results       [ringEntries]int32 // of the last submit, in the order of add: bytes, or below 0 an errno
+}
+
+// submission is struct io_uring_sqe.
+type submission struct {
+	opcode   uint8
+	_        [3]uint8
+	fd       int32
+	_        uint64
+	addr     uint64
+	len      uint32
+	flags    uint32 // of the call: MSG_…
+	userData uint64
+	_        [3]uint64
+}
+
+// completion is struct io_uring_cqe.
+type completion struct {
+	userData uint64
+	result   int32
+	_        uint32
+}
+
+// completions is the queue of results.
+type completions struct {
+	head, tail *uint32
+	entries    []completion
+}
+
+// ringParams is struct io_uring_params.
+type ringParams struct {
+	submissions, completions, _, _, _, features, _ uint32
+	_                                              [3]uint32
+	sq                                             struct {
+		head, tail, mask, entries, flags, dropped, array, _ uint32
+		_                                                   uint64
+	}
+	cq struct {
+		head, tail, mask, entries, overflow, cqes, flags, _ uint32
+		_                                                   uint64
+	}
+}
+
+const (
+	opSend         = 26         // IORING_OP_SEND, Linux 5.6
+	opReceive      = 27         // IORING_OP_RECV
+	enterGetEvents = 1          // IORING_ENTER_GETEVENTS
+	featSingleMmap = 1          // IORING_FEAT_SINGLE_MMAP, Linux 5.4
+	offsetTable    = 0x10000000 // IORING_OFF_SQES
+)
+
+// openRing asks the kernel for a ring. It may refuse: many containers do not allow io_uring.
+func openRing() (*ring, error) {
+	var p ringParams
+	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, ringEntries, uintptr(unsafe.Pointer(&p)), 0)
+	if errno == 0 && p.features&featSingleMmap == 0 {
+		unix.Close(int(fd))
+		errno = unix.ENOSYS
+	}
+	if errno != 0 {
+		return nil, os.NewSyscallError("io_uring_setup", errno)
+	}
+	r := &ring{fd: int(fd)}
+	if err := r.share(&p); err != nil {
+		r.close()
+		return nil, os.NewSyscallError("mmap", err)
+	}
+	return r, nil
+}
+
+// share maps the memory that is shared with the kernel.
+func (r *ring) share(p *ringParams) (err error) {
+	size := max(int(p.sq.array)+4*int(p.submissions), int(p.cq.cqes)+int(unsafe.Sizeof(completion{}))*int(p.completions))
+	if r.queues, err = mapShared(r.fd, 0, size); err != nil {
+		return err
+	}
+	if r.table, err = mapShared(r.fd, offsetTable, int(unsafe.Sizeof(submission{}))*int(p.submissions)); err != nil {
+		return err
+	}
+	at := func(offset uint32) unsafe.Pointer { return unsafe.Pointer(&r.queues[offset]) }
+	r.tail = (*uint32)(at(p.sq.tail))
+	r.entries = unsafe.Slice((*submission)(unsafe.Pointer(&r.table[0])), p.submissions)
+	r.done = completions{head: (*uint32)(at(p.cq.head)), tail: (*uint32)(at(p.cq.tail)),
+		entries: unsafe.Slice((*completion)(at(p.cq.cqes)), p.completions)}
+	order := unsafe.Slice((*uint32)(at(p.sq.array)), p.submissions)
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	return nil
+}
+
+func mapShared(fd int, offset int64, size int) ([]byte, error) {
+	return unix.Mmap(fd, offset, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+}
+
+func (r *ring) close() {
+	for _, m := range [][]byte{r.queues, r.table} {
+		if m != nil {
+			unix.Munmap(m)
+		}
+	}
+	unix.Close(r.fd)
+}
+
+// add prepares one call, of at most ringEntries. p must stay as it is until submit.
+func (r *ring) add(op uint8, fd int32, p []byte) {
+	e := &r.entries[(*r.tail+r.added)%uint32(len(r.entries))]
+	*e = submission{opcode: op, fd: fd, addr: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(p)))), len: uint32(len(p)),
+		flags: unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT, userData: uint64(r.added)}
+	r.added++
+}
+
+// submit makes the calls that were added and returns what each returned. It fails only if the kernel is out of memory
+// for the calls that have no result yet, which are then -EAGAIN: they were not made.
+func (r *ring) submit() []int32 {
+	n := r.added
+	r.added = 0
+	results := r.results[:n]
+	for i := range results {
+		results[i] = -int32(unix.EAGAIN)
+	}
+	atomic.StoreUint32(r.tail, *r.tail+n)
+	for made, seen := uint32(0), uint32(0); seen < n; {
+		k, _, errno := syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n-made), uintptr(n-seen),
+			enterGetEvents, 0, 0)
+		if errno != 0 && !again(errno) {
+			atomic.StoreUint32(r.tail, *r.tail-(n-made))
+			return results
+		}
+		if errno == 0 {
+			made += uint32(k)
+		}
+		seen += r.collect(results)
+	}
+	return results
+}
+
+// collect takes the results that are there and returns how many there were.
+func (r *ring) collect(results []int32) uint32 {
+	head, tail := *r.done.head, atomic.LoadUint32(r.done.tail)
+	for i := head; i != tail; i++ {
+		c := &r.done.entries[i%uint32(len(r.done.entries))]
+		results[c.userData] = c.result
+	}
+	atomic.StoreUint32(r.done.head, tail)
+	return tail - head
+}
