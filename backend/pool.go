@@ -4,6 +4,7 @@
 package backend
 
 import (
+	"net/netip"
 	"sync/atomic"
 
 	"github.com/kyozon/kyozon/probe"
@@ -65,6 +66,16 @@ func (p *Pool) Close() {
 
 // Service returns the name of the service that the pool belongs to.
 func (p *Pool) Service() string { return p.service }
+
+// Has says whether one of the pool's backends has the address a, at any port.
+func (p *Pool) Has(a netip.Addr) bool {
+	for i := range p.backends {
+		if p.backends[i].Addr.Addr() == a {
+			return true
+		}
+	}
+	return false
+}
 
 // Backends returns the pool's backends in the order of the file.
 func (p *Pool) Backends() []*Backend {

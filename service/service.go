@@ -10,6 +10,7 @@ package service
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 
 	"github.com/kyozon/kyozon/accesslog"
 	"github.com/kyozon/kyozon/backend"
@@ -105,9 +106,23 @@ type Server struct {
 	// Certificates, if set, returns what is to be known about the certificates in use. It may be called from anywhere.
 	Certificates func() []certs.Info
 
+	// Findings, if set, returns what has been found since the process started. It may be called from anywhere.
+	Findings func() []Finding
+
 	// Drain, if set, is called when the generation is replaced, or the edge stops (last): end what waits for
 	// nothing. Flows under way end by themselves or are cut when the drain deadline passes.
 	Drain func(last bool)
+}
+
+// Finding is something that a protocol has come upon in what servers say and that depends on IPv4 addresses
+// (mission S9). It changes nothing: it is found on the way.
+type Finding struct {
+	Service, Pool string
+	Place         string     // the name of a field
+	Address       netip.Addr // that stands there, written out
+	Backend       bool       // it is the address of a server of the pool
+	Count         int64      // since the process started
+	Example       string     // what stands there, in part
 }
 
 // Handler serves one door. Exactly one field is set.

@@ -136,6 +136,10 @@ func (h *head) Get(name string) []byte {
 	return nil
 }
 
+// Lines returns the lines of all fields as they came, each with its CRLF, and the empty one that ends the head. Valid as
+// long as the bytes parsed.
+func (h *head) Lines() []byte { return h.buf[h.first:] }
+
 // Fields returns names and values in the order they came. Valid as long as the bytes parsed.
 func (h *head) Fields() iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, value []byte) bool) {
