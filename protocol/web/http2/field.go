@@ -77,7 +77,7 @@ func pseudoOf(name []byte) kind {
 // isName says whether p is a token in lower case. RFC 9113 §8.2.1.
 func isName(p []byte) bool {
 	for _, c := range p {
-		if lower[c] != c {
+		if lower[c] != c || c == 0 {
 			return false
 		}
 	}
