@@ -35,13 +35,13 @@ func (b *budget) spend(n, most, perSecond int32, now int64) bool {
 	if b.spent == 0 {
 		b.since = now
 	}
-	if b.spent += n; b.spent <= most {
-		return true
+	if b.spent+n > most {
+		interval := int64(time.Second) / int64(perSecond)
+		back := (now - b.since) / interval
+		b.since += back * interval
+		b.spent -= int32(min(back, int64(b.spent)))
 	}
-	interval := int64(time.Second) / int64(perSecond)
-	back := (now - b.since) / interval
-	b.since += back * interval
-	b.spent -= int32(min(back, int64(b.spent)))
+	b.spent += n
 	return b.spent <= most
 }
 
