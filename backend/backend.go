@@ -6,6 +6,7 @@ package backend
 // Hot path: no allocation per packet.
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"sync/atomic"
 
@@ -25,6 +26,8 @@ type Backend struct {
 	tally   *tally
 	seed    uint64 // of the address: the same in every process
 	held    atomic.Pointer[string]
+	secure  *tls.Config // nil in clear; a connection that is kept for others belongs to it
+	offer   *tls.Config // secure, with what Pool.Offer says
 
 	_   [64]byte     // the line is written at each round-robin pick
 	due atomic.Int64 // see Pool.roundRobin

@@ -4,6 +4,7 @@
 package backend
 
 import (
+	"crypto/tls"
 	"iter"
 	"net/netip"
 	"sync"
@@ -41,8 +42,10 @@ type tally struct {
 	until atomic.Int64 // and when it ends; 0 if there was none
 	_     [64]byte
 
-	idle  idle // unused connections
-	pools int  // that use it; guarded by Book.mu
+	idle  idle        // unused connections
+	pools int         // that use it; guarded by Book.mu, like what follows
+	tls   *tls.Config // how the pool that came last speaks to it; see client
+	tlsID string
 }
 
 // adopt returns the tally of a service's backend. Give it back with leave.

@@ -4,6 +4,7 @@
 package backend
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/probe"
 	"github.com/kyozon/kyozon/proxyproto"
 	"github.com/kyozon/kyozon/relay"
 )
@@ -58,7 +60,8 @@ type attempt struct {
 
 // Dial picks a backend and connects to it on the loop, trying the others of the client's pools in turn, and calls done
 // there, perhaps before it returns. It never blocks: a stand-in that must first be written to the ledger holds up only
-// this flow. The connection has no handler yet, and what the pool's handover says by a PROXY header has been written.
+// this flow. The connection has no handler yet; what the pool's handover says by a PROXY header has been written and,
+// where the pool has TLS, the handshake behind it is done.
 // The caller must End the flow. A failure has been counted.
 //
 // With reuse, the flow of a Shared pool may get a connection that another flow has kept. Its backend may have closed
@@ -98,7 +101,7 @@ func (r *Route) reuse(p *Pool, b *Backend, client Client, l *relay.Loop) *Flow {
 			return nil
 		}
 	}
-	c := b.tally.idle.take(l)
+	c := b.tally.idle.take(l, b.secure)
 	if c == nil {
 		return nil
 	}
@@ -135,27 +138,51 @@ func (a *attempt) connect(known netip.Addr) {
 	if source.IsValid() {
 		o.Source = netip.AddrPortFrom(source, 0)
 	}
+	began := a.loop.Now()
 	a.loop.Dial(o, func(c *relay.Conn, err error) {
 		if err != nil {
-			if ours(err) {
-				b.Released()
-			} else {
-				b.Failed(a.loop.Now())
-			}
-			a.last = dialError(b, err)
-			a.next()
+			a.failed(err)
 			return
 		}
-		b.Connected()
-		a.succeed(c, known)
+		f := &Flow{Conn: c, Client: a.client, Source: source, Backend: b, Pool: a.pool, known: known, route: a.route, loop: a.loop}
+		f.writeProxy()
+		a.shake(f, time.Duration(a.loop.Now()-began))
 	})
 }
 
-func (a *attempt) succeed(c *relay.Conn, known netip.Addr) {
-	f := &Flow{Conn: c, Client: a.client, Source: a.pool.bindTo(known), Backend: a.backend, Pool: a.pool, known: known,
-		route: a.route, loop: a.loop, wait: a.loop.Now() - a.began}
+// shake speaks TLS to the backend, if it is to, for as long as is left to the connect.
+func (a *attempt) shake(f *Flow, took time.Duration) {
+	if a.backend.offer == nil {
+		a.succeed(f)
+		return
+	}
+	if limit := a.route.Timeouts.Connect; limit > 0 {
+		f.Conn.SetTimeout(max(limit-took, 1))
+	}
+	f.Conn.StartClientTLS(a.backend.offer, func(_ tls.ConnectionState, err error) {
+		if err != nil {
+			a.failed(fmt.Errorf("tls: %w", probe.Explain(err)))
+			return
+		}
+		a.succeed(f)
+	})
+}
+
+// failed goes on to the next backend.
+func (a *attempt) failed(err error) {
+	if ours(err) {
+		a.backend.Released()
+	} else {
+		a.backend.Failed(a.loop.Now())
+	}
+	a.last = dialError(a.backend, err)
+	a.next()
+}
+
+func (a *attempt) succeed(f *Flow) {
+	a.backend.Connected()
+	f.wait = a.loop.Now() - a.began
 	f.begin()
-	f.writeProxy()
 	a.done(f, nil)
 }
 
@@ -166,6 +193,9 @@ func (a *attempt) fail(err error) {
 
 // ours says whether a connect failed for want of something on this machine, which is no fault of the backend.
 func ours(err error) bool {
+	if errors.Is(err, relay.ErrBusy) {
+		return true
+	}
 	for _, errno := range []syscall.Errno{syscall.EADDRNOTAVAIL, syscall.EADDRINUSE, syscall.EMFILE, syscall.ENFILE,
 		syscall.ENOBUFS, syscall.ENOMEM, syscall.EPERM, syscall.EACCES} {
 		if errors.Is(err, errno) {

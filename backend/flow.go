@@ -97,7 +97,7 @@ func (f *Flow) Keep(c metrics.Counts) {
 		return
 	}
 	f.End(c, metrics.Fine)
-	f.Backend.tally.idle.put(f.Conn)
+	f.Backend.tally.idle.put(f.Conn, f.Backend.secure)
 }
 
 // running is the flows under way, a list for each loop that only the loop touches.

@@ -6,6 +6,7 @@ package backend
 // Hot path: no allocation per packet.
 
 import (
+	"crypto/tls"
 	"sync/atomic"
 	"time"
 
@@ -28,42 +29,51 @@ type idle struct {
 }
 
 type idleLoop struct {
-	conns []*relay.Conn
+	conns []idleConn
 	_     [40]byte // stacks are touched by different cores
 }
 
+// idleConn is an unused connection, and what its TLS is made of: nil in clear.
+type idleConn struct {
+	*relay.Conn
+	tls *tls.Config
+}
+
 // put keeps c, or closes it if there are many already.
-func (i *idle) put(c *relay.Conn) {
+func (i *idle) put(c *relay.Conn, tls *tls.Config) {
 	l := &i.loops[c.Loop().ID()]
 	if len(l.conns) >= maxIdle || c.IsClosed() || c.HasEnded() {
 		c.Close()
 		return
 	}
-	l.conns = append(l.conns, c)
+	l.conns = append(l.conns, idleConn{c, tls})
 	i.count.Add(1)
 	c.SetHandler(i)
 	c.SetTimeout(idleFor)
 }
 
 // take returns the connection that was used last, or nil. Its handler is for the taker to set, and it has no timeout.
-func (i *idle) take(l *relay.Loop) *relay.Conn {
+// A connection from before a reload that has changed the pool's TLS is closed.
+func (i *idle) take(l *relay.Loop, tls *tls.Config) *relay.Conn {
 	s := &i.loops[l.ID()]
-	n := len(s.conns)
-	if n == 0 {
-		return nil
+	for n := len(s.conns) - 1; n >= 0; n-- {
+		c := s.conns[n]
+		s.conns[n] = idleConn{}
+		s.conns = s.conns[:n]
+		i.count.Add(-1)
+		if c.tls == tls {
+			c.SetTimeout(0)
+			return c.Conn
+		}
+		c.Close()
 	}
-	c := s.conns[n-1]
-	s.conns[n-1] = nil
-	s.conns = s.conns[:n-1]
-	i.count.Add(-1)
-	c.SetTimeout(0)
-	return c
+	return nil
 }
 
 func (i *idle) drop(c *relay.Conn) {
 	l := &i.loops[c.Loop().ID()]
 	for k, other := range l.conns {
-		if other == c {
+		if other.Conn == c {
 			l.conns = append(l.conns[:k], l.conns[k+1:]...)
 			i.count.Add(-1)
 			return

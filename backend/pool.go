@@ -6,8 +6,6 @@ package backend
 import (
 	"net/netip"
 	"sync/atomic"
-
-	"github.com/kyozon/kyozon/probe"
 )
 
 // PoolOptions are what a pool is made of.
@@ -15,19 +13,21 @@ type PoolOptions struct {
 	Service string
 	Spec    Spec
 	Health  Health
-	Keeper  *Keeper // outlives the pool; may be nil if Health.Every is 0
-	Book    *Book   // outlives the pool
+	TLS     *Credentials // what Spec.TLS.Read has returned; without them no server is trusted, and none spoken to in clear
+	Keeper  *Keeper      // outlives the pool; may be nil if Health.Every is 0
+	Book    *Book        // outlives the pool
 }
 
 // Pool is a named set of servers of one generation. Its health and its counts are adopted from the generation before.
 type Pool struct {
 	Spec Spec
 
-	service  string
-	health   Health
-	keeper   *Keeper
-	book     *Book
-	backends []Backend
+	service     string
+	health      Health
+	credentials *Credentials // nil in clear
+	keeper      *Keeper
+	book        *Book
+	backends    []Backend
 
 	clock atomic.Int64  // of roundRobin: the turn that was taken last
 	turn  atomic.Uint32 // of fewestFlows
@@ -35,15 +35,17 @@ type Pool struct {
 
 // NewPool returns a pool that is ready for use, and watches its backends until it is closed.
 func NewPool(o PoolOptions) *Pool {
-	p := &Pool{Spec: o.Spec, service: o.Service, health: o.Health, keeper: o.Keeper, book: o.Book,
+	p := &Pool{Spec: o.Spec, credentials: o.credentials(), service: o.Service, health: o.Health, keeper: o.Keeper, book: o.Book,
 		backends: make([]Backend, len(o.Spec.Servers))}
 	for i, s := range o.Spec.Servers {
 		b := &p.backends[i]
 		b.Server, b.pool, b.seed = s, p, s.seed()
 		b.tally = p.book.adopt(entry{p.service, s.Addr})
+		b.secure = p.book.client(b.tally, p.credentials, s.Addr)
+		b.offer = b.secure
 		b.due.Store(stride / (2 * whole * int64(max(1, s.Weight)))) // half a turn: heavy and light ones are mixed from the start
 		if p.health.Every > 0 {
-			b.verdict = p.keeper.Watch(p.health.check(s))
+			b.verdict = p.keeper.Watch(b.check())
 		}
 	}
 	return p
@@ -84,12 +86,4 @@ func (p *Pool) Backends() []*Backend {
 		all[i] = &p.backends[i]
 	}
 	return all
-}
-
-// check is the question that h asks of s.
-func (h *Health) check(s Server) Check {
-	return Check{
-		Target: probe.Target{Addr: s.Addr, HTTP: h.HTTP, Host: h.Host, Status: h.Status},
-		Every:  h.Every, Timeout: h.Timeout, Rise: h.Rise, Fall: h.Fall,
-	}
 }

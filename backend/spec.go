@@ -85,6 +85,16 @@ type Spec struct {
 	Handover Handover
 	Carry    Carry
 	Pick     Pick
+	TLS      *ClientTLS // nil means that the servers are spoken to in clear
+}
+
+// ClientTLS is how servers are spoken to in TLS 1.2 or later.
+type ClientTLS struct {
+	Verify      bool   // a server must show a certificate for Name, signed by whom CA names
+	Name        string // whom a server is asked for, and must be; "" means its address
+	CA          string // PEM file of those who may sign; "" means those whom the system trusts
+	Certificate string // PEM file of the chain that we show; "" means none
+	Key         string // PEM file of its key
 }
 
 // Health is how backends are asked whether they are well, and how a recovered one is taken back.

@@ -176,7 +176,7 @@ func (e *Edge) reloadLocked(cfg *config.Config) error {
 		return err
 	}
 	old := e.generation.Load()
-	if old != nil && old.config.Hash == cfg.Hash {
+	if old != nil && old.config.Hash == cfg.Hash && !old.stale() {
 		e.accessLog.Use(lines).Close()
 		return ErrNoChange
 	}

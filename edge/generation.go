@@ -67,8 +67,12 @@ func (e *Edge) buildRoutes(g *generation, s *service.Service) error {
 	pools := make(map[string]*backend.Pool)
 	g.pools[s.Name] = pools
 	for name, spec := range s.Pools {
+		credentials, err := spec.TLS.Read()
+		if err != nil {
+			return fmt.Errorf("pool %s: %w", name, err)
+		}
 		pools[name] = backend.NewPool(backend.PoolOptions{Service: s.Name, Spec: spec, Health: s.Health,
-			Keeper: e.keeper, Book: e.book})
+			TLS: credentials, Keeper: e.keeper, Book: e.book})
 	}
 	g.routes[s.Name] = make(map[service.Door]*backend.Route)
 	for door, spec := range s.Routes {
@@ -164,6 +168,18 @@ func (g *generation) close() {
 		}
 	}
 	g.routing.giveBack(g.config)
+}
+
+// stale says whether files that the generation's pools are made of have changed, though the site file has not.
+func (g *generation) stale() bool {
+	for _, pools := range g.pools {
+		for _, p := range pools {
+			if p.Stale() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // active returns how many flows the generation has.

@@ -10,8 +10,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
-	"time"
 )
 
 const (
@@ -34,17 +34,21 @@ func HTTP(ctx context.Context, t Target) Result {
 		return r.Result
 	}
 	defer c.Close()
-	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) }) // wakes what waits for c
-	defer stop()
-
-	if _, err := io.WriteString(c, question); err != nil {
+	s := r.greet(ctx, c)
+	if s == nil {
+		return r.Result
+	}
+	if _, err := io.WriteString(s, question); err != nil {
 		r.end(ctx, "answer", err)
 		return r.Result
 	}
-	head := &io.LimitedReader{R: c, N: headMax}
+	head := &io.LimitedReader{R: s, N: headMax}
 	status, body, err := answer(bufio.NewReader(head))
-	if err == nil {
+	switch {
+	case err == nil:
 		err = t.judge(status)
+	case isAlert(err):
+		err = Explain(err)
 	}
 	r.end(ctx, "answer", err)
 	if body != nil {
@@ -56,15 +60,25 @@ func HTTP(ctx context.Context, t Target) Result {
 
 // question returns the bytes to send. They hold nothing that ends a line early.
 func question(t Target) (string, error) {
-	host := t.Host
-	if host == "" {
-		host = t.Addr.String()
-	}
+	host := t.host()
 	if !strings.HasPrefix(t.HTTP, "/") || strings.ContainsFunc(t.HTTP+host, notToken) {
 		return "", fmt.Errorf("ask %q for %q: not a path and a host", host, t.HTTP)
 	}
 	return "GET " + t.HTTP + " HTTP/1.1\r\nHost: " + host +
 		"\r\nUser-Agent: kyozon-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n", nil
+}
+
+// host returns what the Host header says.
+func (t *Target) host() string {
+	if t.Host != "" {
+		return t.Host
+	}
+	if t.TLS != nil && t.TLS.ServerName != "" {
+		if _, err := netip.ParseAddr(t.TLS.ServerName); err != nil { // a name
+			return t.TLS.ServerName
+		}
+	}
+	return t.Addr.String()
 }
 
 func notToken(r rune) bool { return r <= ' ' || r == 0x7f }

@@ -5,12 +5,14 @@
 // it looks up no name, follows no redirect, uses no proxy and never tries another family, so that a family that is
 // dead shows.
 //
-//	Target ─▶ connect (from Local, if given) ─▶ answer ─▶ Result{Phases, Err}
+//	Target ─▶ connect (from Local, if given) ─▶ tls (if given) ─▶ answer ─▶ Result{Phases, Err}
 package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -34,8 +36,13 @@ type Target struct {
 	Local       netip.Addr
 	Transparent bool // Local is not an address of this machine: IP_TRANSPARENT, ip(7)
 
-	HTTP   string // path to ask for; "" means that a connection is enough
-	Host   string // Host header; "" means the address
+	// Preface is sent first, in clear: a PROXY header that names no client, where the server waits for one.
+	Preface string
+
+	TLS *tls.Config // how to speak TLS; nil means in clear. The same value is the same question.
+
+	HTTP   string // path to ask for; "" means that a connection is enough, with TLS a handshake
+	Host   string // Host header; "" means the name that TLS asks for, or else the address
 	Status [2]int // lowest and highest status that is well; zero means 200 to 399
 }
 
@@ -52,7 +59,7 @@ type Result struct {
 
 // Phase is a step of a probe and how long it took.
 type Phase struct {
-	Name string // connect, answer
+	Name string // connect, tls, answer
 	Took time.Duration
 }
 
@@ -64,12 +71,16 @@ func Ask(ctx context.Context, t Target) Result {
 	return TCP(ctx, t)
 }
 
-// TCP connects and is content.
+// TCP connects, shakes hands if the target speaks TLS, and is content.
 func TCP(ctx context.Context, t Target) Result {
 	r := begin(t)
 	c := r.connect(ctx)
-	if c != nil {
-		c.Close()
+	if c == nil {
+		return r.Result
+	}
+	defer c.Close()
+	if s := r.greet(ctx, c); s != nil {
+		r.accepted(ctx, s)
 	}
 	return r.Result
 }
@@ -97,6 +108,29 @@ func (r *run) end(ctx context.Context, name string, err error) bool {
 	return true
 }
 
+// conn is a connection that obeys a context.
+type conn struct {
+	net.Conn
+	stop func() bool
+}
+
+// Close implements net.Conn.
+func (c conn) Close() error {
+	c.stop()
+	return c.Conn.Close()
+}
+
+// greet says what comes before a question, and returns the connection to ask it on; nil if that fails.
+func (r *run) greet(ctx context.Context, c net.Conn) net.Conn {
+	if p := r.Target.Preface; p != "" {
+		if _, err := io.WriteString(c, p); err != nil {
+			r.end(ctx, "preface", err)
+			return nil
+		}
+	}
+	return r.shake(ctx, c)
+}
+
 // connect returns nil if there is no connection. A connection obeys ctx; the caller closes it.
 func (r *run) connect(ctx context.Context) net.Conn {
 	d := net.Dialer{KeepAlive: -1, Control: r.Target.control}
@@ -108,7 +142,7 @@ func (r *run) connect(ctx context.Context) net.Conn {
 	if !r.end(ctx, "connect", err) {
 		return nil
 	}
-	return c
+	return conn{c, context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })} // wakes what waits for c
 }
 
 // control prepares the socket to come from Local. The port is chosen when it connects, so that one address can

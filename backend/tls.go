@@ -1,0 +1,161 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backend
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+)
+
+// The mistakes of the files that a ClientTLS names, beside those of reading them.
+var (
+	errNoCA  = errors.New("holds no certificate in PEM form")
+	errAfter = errors.New("is no PEM after the last certificate")
+)
+
+// Credentials are what the files of a ClientTLS held when they were read. They are immutable.
+//
+//	ClientTLS ─Read─▶ Credentials ─NewPool─▶ one tls.Config for each backend, kept in its tally over reloads
+//	                                         as long as nothing that it is made of changes
+//	                                           ├─ health checks: probe.Target.TLS
+//	                                           └─ flows, which may offer protocols in ALPN as well: Pool.Offer
+type Credentials struct {
+	name   string
+	config *tls.Config
+	id     string // of all that config is made of
+}
+
+// Read reads the files that t names. Nil has no credentials.
+func (t *ClientTLS) Read() (*Credentials, error) {
+	if t == nil {
+		return nil, nil
+	}
+	c := &Credentials{name: t.Name, config: &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !t.Verify}}
+	id := sha256.New()
+	fmt.Fprintf(id, "%q %v", t.Name, t.Verify)
+	read := func(key, path string) ([]byte, error) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("read tls.%s: %w", key, err)
+		}
+		fmt.Fprintf(id, " %s %d ", key, len(data))
+		id.Write(data)
+		return data, nil
+	}
+	if t.CA != "" {
+		data, err := read("ca", t.CA)
+		if err != nil {
+			return nil, err
+		}
+		if c.config.RootCAs, err = authorities(data); err != nil {
+			return nil, fmt.Errorf("read tls.ca: %s: %w", t.CA, err)
+		}
+	}
+	if t.Certificate != "" {
+		certificate, err := read("certificate", t.Certificate)
+		if err != nil {
+			return nil, err
+		}
+		key, err := read("key", t.Key)
+		if err != nil {
+			return nil, err
+		}
+		pair, err := tls.X509KeyPair(certificate, key)
+		if err != nil {
+			return nil, fmt.Errorf("read tls.certificate: %s with key %s: %w", t.Certificate, t.Key, err)
+		}
+		c.config.Certificates = []tls.Certificate{pair}
+	}
+	c.id = hex.EncodeToString(id.Sum(nil))
+	return c, nil
+}
+
+// credentials returns what a pool is made of. One whose servers speak TLS must never be spoken to in clear.
+func (o *PoolOptions) credentials() *Credentials {
+	if o.Spec.TLS != nil && o.TLS == nil {
+		return &Credentials{config: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}}
+	}
+	return o.TLS
+}
+
+// authorities reads the certificates of those who may sign. Other than the standard library it passes over none that
+// cannot be read.
+func authorities(data []byte) (*x509.CertPool, error) {
+	all, found := x509.NewCertPool(), false
+	for {
+		block, rest := pem.Decode(data)
+		if block == nil {
+			break
+		}
+		data = rest
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		all.AddCert(certificate)
+		found = true
+	}
+	switch {
+	case !found:
+		return nil, errNoCA
+	case bytes.Contains(data, []byte("-----BEGIN")):
+		return nil, errAfter // cut off in the middle
+	}
+	return all, nil
+}
+
+// to returns how TLS is spoken to a server. Sessions are its own: to others they would mean nothing.
+func (c *Credentials) to(server netip.AddrPort) *tls.Config {
+	config := c.config.Clone()
+	config.ServerName = c.name
+	if c.name == "" {
+		config.ServerName = server.Addr().String() // is looked for among the certificate's addresses: RFC 9525 §4.1
+	}
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	return config
+}
+
+// client returns how TLS is spoken to the backend of a tally: the same value as long as nothing that it is made of
+// changes, so that verdicts and unused connections outlive a reload, and no longer, so that they never outlive what they
+// were checked against. Nil credentials are for clear text.
+func (b *Book) client(t *tally, c *Credentials, server netip.AddrPort) *tls.Config {
+	if c == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t.tls == nil || t.tlsID != c.id {
+		t.tls, t.tlsID = c.to(server), c.id
+	}
+	return t.tls
+}
+
+// Offer has the flows of a pool whose servers are spoken to in TLS offer protocols in ALPN (RFC 7301), the most wanted
+// first. Call it while the generation is built; health checks offer none. What the server has chosen is in
+// Flow.Conn.TLS: ask there, for a connection that is used again may be older than the offer.
+func (p *Pool) Offer(protocols ...string) {
+	for i := range p.backends {
+		if b := &p.backends[i]; b.secure != nil {
+			b.offer = b.secure.Clone()
+			b.offer.NextProtos = protocols
+		}
+	}
+}
+
+// Stale says whether the files that the pool's TLS is made of have changed, or can no longer be read.
+func (p *Pool) Stale() bool {
+	c, err := p.Spec.TLS.Read()
+	return err != nil || c != nil && c.id != p.credentials.id
+}
