@@ -102,6 +102,9 @@ func (h *handler) status() edge.Status {
 	if st.Backends == nil {
 		st.Backends = []edge.BackendStatus{}
 	}
+	if st.Findings == nil {
+		st.Findings = []edge.FindingStatus{}
+	}
 	return st
 }
 

@@ -20,6 +20,7 @@ type collector struct {
 	backendUp, backendFlows                            *prometheus.Desc
 	generation, draining, reloadOK, reloadTime, ledger *prometheus.Desc
 	ledgerSize, ledgerShared, ledgerOK                 *prometheus.Desc
+	logLines, logDropped, logOK, literals              *prometheus.Desc
 }
 
 func newCollector(s Source, version string) *collector {
@@ -46,26 +47,35 @@ func newCollector(s Source, version string) *collector {
 		ledgerSize:   desc("kyozon_ledger_size", "Stand-ins there are."),
 		ledgerShared: desc("kyozon_ledger_leases_shared", "Leased stand-ins that several prefixes share."),
 		ledgerOK:     desc("kyozon_ledger_ok", "1 if new prefixes get a stand-in."),
+		logLines:     desc("kyozon_access_log_lines_total", "Lines of the access log that were written."),
+		logDropped:   desc("kyozon_access_log_dropped_total", "Lines of the access log that were not written."),
+		logOK:        desc("kyozon_access_log_ok", "1 if the access log can be written, or is off."),
+		literals: desc("kyozon_ipv4_literals_total", "IPv4 addresses in responses, where IPv6 clients cannot reach them.",
+			"service", "pool", "field"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.build.Desc(), c.ready, c.serviceOpen, c.backendUp, c.backendFlows,
-		c.generation, c.draining, c.reloadOK, c.reloadTime, c.ledger, c.ledgerSize, c.ledgerShared, c.ledgerOK} {
+		c.generation, c.draining, c.reloadOK, c.reloadTime, c.ledger, c.ledgerSize, c.ledgerShared, c.ledgerOK,
+		c.logLines, c.logDropped, c.logOK, c.literals} {
 		to <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(to chan<- prometheus.Metric) {
-	put := func(d *prometheus.Desc, value float64, labels ...string) {
-		m, err := prometheus.NewConstMetric(d, prometheus.GaugeValue, value, labels...)
-		if err != nil {
-			m = prometheus.NewInvalidMetric(d, err)
+	of := func(kind prometheus.ValueType) func(d *prometheus.Desc, value float64, labels ...string) {
+		return func(d *prometheus.Desc, value float64, labels ...string) {
+			m, err := prometheus.NewConstMetric(d, kind, value, labels...)
+			if err != nil {
+				m = prometheus.NewInvalidMetric(d, err)
+			}
+			to <- m
 		}
-		to <- m
 	}
+	put, total := of(prometheus.GaugeValue), of(prometheus.CounterValue)
 	st := c.source.Status()
 	to <- c.build
 	put(c.ready, one(st.Ready))
@@ -82,12 +92,29 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		put(c.backendUp, one(takesFlows(b.State)), b.Service, b.Pool, b.Address, b.Family)
 		put(c.backendFlows, float64(b.Flows), b.Service, b.Pool, b.Address, b.Family)
 	}
+	total(c.logLines, float64(st.AccessLog.Lines))
+	total(c.logDropped, float64(st.AccessLog.Dropped))
+	put(c.logOK, one(st.AccessLog.Err == ""))
+	for f, n := range byField(st.Findings) {
+		total(c.literals, float64(n), f.service, f.pool, f.field)
+	}
 	if l := st.Ledger; l != nil {
 		put(c.ledger, float64(l.Leased))
 		put(c.ledgerSize, float64(l.Size))
 		put(c.ledgerShared, float64(l.Shared))
 		put(c.ledgerOK, one(l.Err == ""))
 	}
+}
+
+type fieldOfPool struct{ service, pool, field string }
+
+// byField sums findings over the addresses.
+func byField(findings []edge.FindingStatus) map[fieldOfPool]int64 {
+	sums := make(map[fieldOfPool]int64)
+	for _, f := range findings {
+		sums[fieldOfPool{f.Service, f.Pool, f.Field}] += f.Count
+	}
+	return sums
 }
 
 // distinct merges backends that have the same labels, which Prometheus refuses: a server may be in a pool twice,

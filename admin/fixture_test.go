@@ -82,6 +82,12 @@ func statusAt(now time.Time) edge.Status {
 				Crossings: []edge.CrossingStatus{{Crossing: "6→4", Errors: map[string]int64{"none-up": 31}}, {Crossing: "6→6"}},
 			},
 		},
+		AccessLog: edge.AccessLogStatus{To: "/var/log/kyozon/access.log", Lines: 103_576_246, Dropped: 12, Err: "no space left on device"},
+		Findings: []edge.FindingStatus{
+			{Service: "shop", Pool: "existing", Field: "Location", Address: "10.0.1.11", Backend: true, Count: 1203, Example: "http://10.0.1.11/login"},
+			{Service: "shop", Pool: "existing", Field: "Location", Address: "203.0.113.80", Count: 7, Example: "http://203.0.113.80/<old>"},
+			{Service: "shop", Pool: "existing", Field: "Set-Cookie", Address: "10.0.1.12", Backend: true, Count: 1, Example: "Domain=10.0.1.12"},
+		},
 		Backends: []edge.BackendStatus{
 			{Service: "shop", Pool: "existing", Address: "10.0.1.11:80", Family: "ipv4", State: "up", Since: before(99 * time.Hour), Checked: before(time.Second), Weight: 100, Flows: 1411},
 			{Service: "shop", Pool: "existing", Address: "10.0.1.12:80", Family: "ipv4", State: "slow-start", Since: before(20 * time.Second), Checked: before(time.Second), Weight: 100, Flows: 1385, Cap: 20000},
@@ -111,6 +117,7 @@ func flowsAt(now time.Time) []edge.FlowStatus {
 func wellAt(now time.Time) edge.Status {
 	st := statusAt(now)
 	st.Ready, st.ReloadErr, st.Draining = true, "", 0
+	st.AccessLog.Err, st.Findings = "", nil
 	for i := range st.Services {
 		st.Services[i].State, st.Services[i].Reason, st.Services[i].Up = "open", "", st.Services[i].Backends
 	}

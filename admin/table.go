@@ -41,6 +41,19 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 		line(c.CrossingStatus.Crossing, "%s active, %s/s, %s opened (%s), %s errors",
 			count(c.Active), rate(c.Rate), count(c.Opened), percent(c.Opened, p.Opened), count(c.Failed))
 	}
+	if l := st.AccessLog; l.To != "" {
+		line("access log", "%s, %s lines, %s dropped", l.To, count(l.Lines), count(l.Dropped))
+		if l.Err != "" {
+			t.row(plain(""), cell{"lines cannot be written: " + l.Err, "bad", false})
+		}
+	}
+	for i, f := range st.Findings {
+		if i == maxFindings {
+			line("", "and %d more: see `kyozon status --json`", len(st.Findings)-i)
+			break
+		}
+		t.row(plain("found"), cell{finding(f), "warn", false})
+	}
 	for _, reason := range p.NotReady {
 		t.row(plain("not ready"), cell{reason, "bad", false})
 	}
@@ -51,6 +64,19 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 		}
 	}
 	return t.write(w)
+}
+
+// maxFindings is how many findings a terminal shows.
+const maxFindings = 8
+
+// finding says what was found, and what it means.
+func finding(f edge.FindingStatus) string {
+	times := "once"
+	if f.Count > 1 {
+		times = count(f.Count) + " times"
+	}
+	return fmt.Sprintf("responses of %s/%s name %s in %s (%s, e.g. %s): IPv6 clients cannot reach that",
+		f.Service, f.Pool, f.Address, f.Field, times, f.Example)
 }
 
 func draining(generations int) string {

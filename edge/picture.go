@@ -34,7 +34,7 @@ func (e *Edge) Registry() *metrics.Registry { return &e.registry }
 func (e *Edge) Status() Status {
 	s := Status{Version: e.options.Version, PID: os.Getpid(), Started: e.started, Loops: e.loops.Len(),
 		Draining: int(e.draining.Load()), Services: []ServiceStatus{}, Backends: []BackendStatus{},
-		Certificates: []CertificateStatus{}}
+		Certificates: []CertificateStatus{}, Findings: []FindingStatus{}}
 	if text := e.reloadErr.Load(); text != nil {
 		s.ReloadErr = *text
 	}
@@ -61,7 +61,9 @@ func (e *Edge) Status() Status {
 	}
 	for _, server := range g.servers {
 		s.addCertificates(server, time.Now())
+		s.addFindings(server)
 	}
+	slices.SortStableFunc(s.Findings, func(a, b FindingStatus) int { return cmp.Compare(b.Count, a.Count) })
 	return s
 }
 
@@ -77,6 +79,16 @@ func (s *Status) addCertificates(server service.Server, now time.Time) {
 		if !slices.ContainsFunc(s.Certificates, same) {
 			s.Certificates = append(s.Certificates, c)
 		}
+	}
+}
+
+func (s *Status) addFindings(server service.Server) {
+	if server.Findings == nil {
+		return
+	}
+	for _, f := range server.Findings() {
+		s.Findings = append(s.Findings, FindingStatus{Service: f.Service, Pool: f.Pool, Field: f.Place, Address: f.Address.String(),
+			Backend: f.Backend, Count: f.Count, Example: f.Example})
 	}
 }
 

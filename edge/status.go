@@ -28,6 +28,7 @@ type Status struct {
 	Backends   []BackendStatus `json:"backends"`
 
 	Certificates []CertificateStatus `json:"certificates"`
+	Findings     []FindingStatus     `json:"findings"` // the most frequent first
 }
 
 // LedgerStatus is how full the ledger is.
@@ -119,6 +120,17 @@ type CertificateStatus struct {
 	End       time.Time `json:"end"`
 	State     string    `json:"state"`            // valid, ending, early, expired, missing
 	Reason    string    `json:"reason,omitempty"` // what is wrong with it, or why there is no newer one
+}
+
+// FindingStatus is an IPv4 address that servers write into what they say to clients, where IPv6 clients cannot use it.
+type FindingStatus struct {
+	Service string `json:"service"`
+	Pool    string `json:"pool"`
+	Field   string `json:"field"` // where it stands: the name of a header field
+	Address string `json:"address"`
+	Backend bool   `json:"backend"` // it is the address of a server of the pool
+	Count   int64  `json:"count"`   // since the process started
+	Example string `json:"example"`
 }
 
 // FlowStatus is one flow under way.
