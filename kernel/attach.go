@@ -1,0 +1,170 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// attachment is the program on one interface: a link where the kernel has TCX (6.6), otherwise a filter of clsact,
+// which has no life of its own and so is known by a mark among the pins.
+type attachment struct {
+	link  link.Link
+	index int
+}
+
+const (
+	linkPrefix   = "link-"   // pins of links
+	filterPrefix = "filter-" // marks of filters
+	filterName   = "kyozon"
+)
+
+// Attach puts the program onto an interface, in place of that of the process before. The interface must be one that
+// Supported has nothing against. Both the clients' and the backends' interfaces need it.
+func (p *Plane) Attach(iface string) error {
+	if err := Supported(iface); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.attached[iface]; ok {
+		return nil
+	}
+	l, err := netlink.LinkByName(iface)
+	if err != nil {
+		return fmt.Errorf("attach %s: %w", iface, err)
+	}
+	a := attachment{index: l.Attrs().Index}
+	a.link, err = p.attachLink(iface, a.index)
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		err = p.attachFilter(iface, a.index)
+	}
+	if err != nil {
+		return fmt.Errorf("attach %s: %w", iface, err)
+	}
+	p.attached[iface] = a
+	return nil
+}
+
+// attachLink gives a pinned link the new program, so that no packet goes by; or makes a link.
+func (p *Plane) attachLink(iface string, index int) (link.Link, error) {
+	pin := filepath.Join(p.options.Pin, linkPrefix+iface)
+	if p.options.Pin != "" {
+		old, err := link.LoadPinnedLink(pin, nil)
+		switch {
+		case err == nil && isOn(old, index):
+			if err := old.Update(p.objects.Forward); err != nil {
+				return nil, errors.Join(fmt.Errorf("update link: %w", err), old.Close())
+			}
+			return old, nil
+		case err == nil: // the interface it was on is gone
+			if err := errors.Join(old.Unpin(), old.Close()); err != nil {
+				return nil, fmt.Errorf("remove old link: %w", err)
+			}
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("open pinned link: %w", err)
+		}
+	}
+	l, err := link.AttachTCX(link.TCXOptions{
+		Interface: index, Program: p.objects.Forward, Attach: ebpf.AttachTCXIngress, Anchor: link.Head(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if p.options.Pin != "" {
+		if err := l.Pin(pin); err != nil {
+			return nil, errors.Join(fmt.Errorf("pin link: %w", err), l.Close())
+		}
+	}
+	return l, nil
+}
+
+func isOn(l link.Link, index int) bool {
+	info, err := l.Info()
+	if err != nil {
+		return false
+	}
+	tcx := info.TCX()
+	return tcx != nil && tcx.Ifindex == uint32(index)
+}
+
+// attachFilter is the way of kernels before 6.6.
+func (p *Plane) attachFilter(iface string, index int) error {
+	qdisc := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}
+	if err := netlink.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add clsact: %w", err)
+	}
+	if err := netlink.FilterReplace(p.filter(index)); err != nil {
+		return fmt.Errorf("add filter: %w", err)
+	}
+	if p.options.Pin == "" {
+		return nil
+	}
+	// A map of one byte is the only kind of mark that a BPF file system holds.
+	mark, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 1, MaxEntries: 1})
+	if err != nil {
+		return fmt.Errorf("make mark: %w", err)
+	}
+	defer mark.Close()
+	if err := mark.Pin(filepath.Join(p.options.Pin, filterPrefix+iface)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("pin mark: %w", err)
+	}
+	return nil
+}
+
+func (p *Plane) filter(index int) *netlink.BpfFilter {
+	return &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Priority: 1, Protocol: unix.ETH_P_ALL,
+		},
+		Fd: p.objects.Forward.FD(), Name: filterName, DirectAction: true,
+	}
+}
+
+func (a attachment) close(pinned bool) error {
+	switch {
+	case a.link != nil:
+		return a.link.Close()
+	case pinned:
+		return nil
+	}
+	return removeFilter(a.index)
+}
+
+// interfaceOf returns the interface whose filter a pin marks.
+func interfaceOf(pin string) (string, bool) { return strings.CutPrefix(pin, filterPrefix) }
+
+// detachFilter removes the filter from an interface, if that is still there.
+func detachFilter(iface string) error {
+	l, err := netlink.LinkByName(iface)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("detach %s: %w", iface, err)
+	}
+	return removeFilter(l.Attrs().Index)
+}
+
+func removeFilter(index int) error {
+	err := netlink.FilterDel(&netlink.BpfFilter{FilterAttrs: netlink.FilterAttrs{
+		LinkIndex: index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Priority: 1, Protocol: unix.ETH_P_ALL,
+	}})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
