@@ -5,10 +5,12 @@ package config
 
 import (
 	"net/netip"
+	"regexp"
 	"slices"
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/listen"
 )
 
 // pools checks the servers of each pool and whether they can be told who the client is as the pool says.
@@ -17,6 +19,7 @@ func (c *checker) pools(f *serviceFile) {
 		name, p := f.Pools.entries[i].name, &f.Pools.entries[i].value
 		c.servers(p)
 		c.handover(f, p)
+		c.clientTLS(f, p)
 		if f.kind == nil || backend.Source(p.Source.value) != backend.SourceClient {
 			continue
 		}
@@ -64,6 +67,47 @@ func (c *checker) handover(f *serviceFile, p *poolFile) {
 		c.fail(n, "has no effect without a handover; add one, or remove this")
 	case backend.Carry(p.Carry.value) == backend.CarryStandIn && c.file.Addresses.Ledger == nil:
 		c.fail(n, "needs addresses.ledger, for that is where stand-ins come from")
+	}
+}
+
+// hostName is a name that DNS and certificates can have. RFC 1123 §2.1.
+var hostName = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
+
+// clientTLS checks how the servers are spoken to in TLS.
+func (c *checker) clientTLS(f *serviceFile, p *poolFile) {
+	t := &p.TLS
+	if !t.on || t.node.bad {
+		return
+	}
+	if f.kind != nil && f.kind.Transport == listen.UDP {
+		c.fail(t.node, "%s goes over UDP, where this TLS is not spoken; remove it", f.kind.Name)
+	}
+	if n := t.Name.node; n != nil {
+		if _, err := netip.ParseAddr(t.Name.value); err != nil && !hostName.MatchString(t.Name.value) {
+			c.fail(n, "%q is no host name and no address; write, for example, shop.example.jp", t.Name.value)
+		}
+	}
+	if t.Certificate.node != nil && t.Key.node == nil {
+		c.fail(t.Certificate.node, "a certificate needs its key; write key too")
+	}
+	if t.Key.node != nil && t.Certificate.node == nil {
+		c.fail(t.Key.node, "a key needs its certificate; write certificate too")
+	}
+	c.verification(p)
+}
+
+// verification checks that servers can be told from others.
+func (c *checker) verification(p *poolFile) {
+	t := &p.TLS
+	switch {
+	case t.Verify.value == verifyNone && t.CA.node != nil:
+		c.fail(t.CA.node, "has no effect with verify: none; remove one of the two")
+	case t.Verify.value == verifyNone:
+		c.warn(t.Verify.node, "whoever gets between this machine and the servers can read and change everything; "+
+			"with ca and name, verify: full keeps him out")
+	case t.Name.node == nil && t.CA.node == nil && len(p.Servers) > 0 && p.Servers[0].Address.value.IsValid():
+		c.warn(t.node, "without name and ca, each server needs a certificate for its address, such as %s, from a CA that "+
+			"this machine trusts", p.Servers[0].Address.value.Addr())
 	}
 }
 

@@ -133,6 +133,7 @@ func (f *poolFile) spec(name string) backend.Spec {
 		Handover: backend.Handover(f.Handover.value),
 		Carry:    backend.Carry(f.Carry.value),
 		Pick:     backend.Pick(f.Pick.value),
+		TLS:      f.TLS.spec(),
 	}
 	for _, server := range f.Servers {
 		s.Servers = append(s.Servers, backend.Server{
@@ -143,6 +144,19 @@ func (f *poolFile) spec(name string) backend.Spec {
 		})
 	}
 	return s
+}
+
+func (f *clientTLSFile) spec() *backend.ClientTLS {
+	if !f.on {
+		return nil
+	}
+	return &backend.ClientTLS{
+		Verify:      f.Verify.value == verifyFull,
+		Name:        f.Name.value,
+		CA:          string(f.CA.value),
+		Certificate: string(f.Certificate.value),
+		Key:         string(f.Key.value),
+	}
 }
 
 // set returns the set of networks; `any` is the empty one.

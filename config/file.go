@@ -196,6 +196,32 @@ type poolFile struct {
 
 	// How a server is chosen. `hash` sends each client prefix to the same server while the servers are the same.
 	Pick located[pick] `yaml:"pick"`
+
+	TLS clientTLSFile `yaml:"tls"`
+}
+
+// How the servers are spoken to in TLS, 1.2 or later. In short: `true`, with the default of every key, or `false`. A
+// server whose handshake fails is down. Files are read at the start and at each reload, also if only they have changed.
+type clientTLSFile struct {
+	// `full`: a server must show a certificate for the name, from a CA that is trusted. `none`: whatever it shows is
+	// taken, so that whoever gets in between can read and change everything.
+	Verify located[verify] `yaml:"verify"`
+
+	// The name or address that each server's certificate must be for; a name is also what the server is asked for (SNI).
+	// Where nothing is written, the server's address.
+	Name located[string] `yaml:"name"`
+
+	// The PEM file of the CAs that are trusted. Where nothing is written, those that the system trusts.
+	CA located[service.Path] `yaml:"ca"`
+
+	// The PEM file of the certificate chain that is shown to servers that ask for one.
+	Certificate located[service.Path] `yaml:"certificate"`
+
+	// The PEM file of its key.
+	Key located[service.Path] `yaml:"key"`
+
+	node *node
+	on   bool
 }
 
 // A server. In short: its address alone.
@@ -259,10 +285,11 @@ type healthFile struct {
 	// How many bad answers in a row make it down.
 	Fall located[int] `yaml:"fall" range:"1..100"`
 
-	// The path to ask for over HTTP. Where nothing is written, a connection is enough.
+	// The path to ask for over HTTP. Where nothing is written, a connection is enough, with `tls` a handshake.
 	HTTP located[string] `yaml:"http"`
 
-	// The Host header of the question over HTTP. Where nothing is written, the server's address.
+	// The Host header of the question over HTTP. Where nothing is written, the name of the pool's `tls`, or else the
+	// server's address.
 	Host located[string] `yaml:"host"`
 
 	// The HTTP status codes that are well: one, or the lowest and the highest.

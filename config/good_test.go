@@ -98,8 +98,12 @@ func viewService(s *service.Service) object {
 		listens = append(listens, strings.TrimSpace(l.Name+" "+l.Addr.String()))
 	}
 	for _, p := range s.Pools {
-		pools = append(pools, fmt.Sprintf("%s: source=%d handover=%d carry=%d pick=%d %+v",
-			p.Name, p.Source, p.Handover, p.Carry, p.Pick, p.Servers))
+		text := fmt.Sprintf("%s: source=%d handover=%d carry=%d pick=%d %+v",
+			p.Name, p.Source, p.Handover, p.Carry, p.Pick, p.Servers)
+		if p.TLS != nil {
+			text += fmt.Sprintf(" tls=%+v", *p.TLS)
+		}
+		pools = append(pools, text)
 	}
 	for door, r := range s.Routes {
 		routes = append(routes, fmt.Sprintf("%v %q: %v then %v", door.Family, door.Listen, r.Shares, r.Fallback))

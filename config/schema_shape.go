@@ -75,6 +75,10 @@ func (f *poolFile) schema(s *schemer) *jsonschema.Schema {
 	return anyOf(&jsonschema.Schema{Type: "array", Title: "a list of servers", Items: servers.Items, MinItems: &one}, o)
 }
 
+func (f *clientTLSFile) schema(s *schemer) *jsonschema.Schema {
+	return anyOf(s.of(reflect.ValueOf(&f.on).Elem()), s.object(reflect.ValueOf(f).Elem()))
+}
+
 func (f *serverFile) schema(s *schemer) *jsonschema.Schema {
 	return anyOf(s.of(reflect.ValueOf(new(addrPort)).Elem()), s.object(reflect.ValueOf(f).Elem()))
 }

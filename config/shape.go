@@ -32,7 +32,14 @@ type (
 	handover uint8
 	carry    uint8
 	pick     uint8
+	verify   uint8
 	hosting  uint8
+)
+
+// The words of verify.
+const (
+	verifyFull verify = iota
+	verifyNone
 )
 
 func (source) words() []string { return []string{"edge", "client"} }
@@ -41,6 +48,7 @@ func (handover) words() []string {
 }
 func (carry) words() []string   { return []string{"client", "stand-in"} }
 func (pick) words() []string    { return []string{"round-robin", "fewest-flows", "hash"} }
+func (verify) words() []string  { return []string{"full", "none"} }
 func (hosting) words() []string { return []string{"shared", "vps", "dedicated", "housing"} }
 
 // shape reads a service: its protocol comes first, for it says which section the service may have.
@@ -136,6 +144,16 @@ func (f *poolFile) shape(d *decoder, n *node) {
 	if servers != nil && servers.kind == list && len(servers.items) == 0 {
 		d.fail(servers, "must not be empty")
 	}
+}
+
+func (f *clientTLSFile) shape(d *decoder, n *node) {
+	f.node = n
+	if n.kind == scalar {
+		d.value(n, reflect.ValueOf(&f.on).Elem())
+		return
+	}
+	f.on = true
+	d.structure(n, reflect.ValueOf(f).Elem())
 }
 
 func (f *serverFile) shape(d *decoder, n *node) {
