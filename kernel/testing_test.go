@@ -155,9 +155,14 @@ func (r *rig) neighbour(l netlink.Link, a netip.Addr, mac net.HardwareAddr) {
 }
 
 // serve makes a service for both transports with one crossing, and gives the client its stand-in.
-func (r *rig) serve(c ip.Crossing) {
+func (r *rig) serve(c ip.Crossing) { r.serveAs(c, Service{Name: "shop"}) }
+
+func (r *rig) spread(c ip.Crossing) { r.serveAs(c, Service{Name: "shop", Spread: true}) }
+
+func (r *rig) clear(c ip.Crossing) { r.serveAs(c, Service{Name: "shop", ClearClass: true}) }
+
+func (r *rig) serveAs(c ip.Crossing, s Service) {
 	r.t.Helper()
-	s := Service{Name: "shop"}
 	b := Backend{Addr: serverOf(c.Backend), Weight: 1, Source: SourceClient, Prefix: prefix96()}
 	for _, t := range []listen.Transport{listen.TCP, listen.UDP} {
 		s.Fronts = append(s.Fronts, Front{Addr: listen.Addr{Transport: t, AddrPort: frontOf(c.Client)}, Backends: []Backend{b}})
@@ -186,9 +191,14 @@ const (
 
 // in lets a packet come in on an interface and returns the verdict and what became of it.
 func (r *rig) in(l netlink.Link, frame []byte) (verdict uint32, out []byte) {
+	return r.run(l, frame, 0)
+}
+
+// run is in for a super-packet with segments of the given payload; 0 is none.
+func (r *rig) run(l netlink.Link, frame []byte, segment uint32) (verdict uint32, out []byte) {
 	r.t.Helper()
 	out = make([]byte, 4096)
-	o := ebpf.RunOptions{Data: frame, DataOut: out, Context: skb{Index: uint32(l.Attrs().Index)}}
+	o := ebpf.RunOptions{Data: frame, DataOut: out, Context: skb{Index: uint32(l.Attrs().Index), GSO: segment}}
 	verdict, err := r.objects.Forward.Run(&o)
 	r.must(err)
 	return verdict, o.DataOut
