@@ -81,9 +81,15 @@ lab: setup build ## bring up the mission's set-ups with real servers and try eve
 	@for f in examples/*-lab.yaml; do bin/kyozon lab run $$f || exit 1; done
 
 .PHONY: generate
-generate: ## rewrite what is generated: docs/config.md, docs/rfc.md, docs/dependencies.txt
+generate: ## rewrite what is generated: docs/config.md, docs/rfc.md, docs/dependencies.txt, docs/translator-scorecard.md
 	go generate ./...
 	go test ./internal/house -run 'TestRFC|TestDependencies' -update
+	go test ./kernel -run TestScorecard -update
+
+.PHONY: bpf
+bpf: ## compile kernel/bpf again; the objects are in git, so that `go build` needs no clang
+	@command -v clang-14 llvm-strip-14 >/dev/null || apt-get install -y --no-install-recommends clang-14 llvm-14
+	kernel/bpf/generate.sh
 
 .PHONY: clean
 clean: ## remove what was built
