@@ -76,7 +76,7 @@ func crossing46() ip.Crossing { return ip.Crossing{Client: ip.V4, Backend: ip.V6
 func crossing64() ip.Crossing { return ip.Crossing{Client: ip.V6, Backend: ip.V4} }
 
 // opened returns a rig with a UDP flow.
-func opened(t *testing.T, c ip.Crossing) *rig {
+func opened(t testing.TB, c ip.Crossing) *rig {
 	t.Helper()
 	r := newRig(t, Options{Flows: 100, Pending: 100, StandIns: 10})
 	r.serve(c)

@@ -66,13 +66,14 @@ func prefix96() netip.Prefix { return netip.MustParsePrefix("fd00:46::/96") }
 // rig is a plane in a namespace of its own, and the thread that is in there.
 type rig struct {
 	*Plane
-	t       *testing.T
+	t       testing.TB
+	space   netns.NsHandle
 	clients netlink.Link
 	servers netlink.Link
 }
 
 // skipOrFail skips a test that may not do what it needs, unless the environment says that it must run.
-func skipOrFail(t *testing.T, err error) {
+func skipOrFail(t testing.TB, err error) {
 	t.Helper()
 	if os.Getenv("KYOZON_LAB") != "require" && (errors.Is(err, unix.EPERM) || errors.Is(err, ebpf.ErrNotSupported)) {
 		t.Skip(err)
@@ -81,7 +82,7 @@ func skipOrFail(t *testing.T, err error) {
 }
 
 // newRig must be the first call of a test. It binds the test to a thread in a new namespace.
-func newRig(t *testing.T, o Options) *rig {
+func newRig(t testing.TB, o Options) *rig {
 	t.Helper()
 	runtime.LockOSThread() // never given back: the thread ends with the test's goroutine
 	space, err := netns.New()
@@ -93,8 +94,8 @@ func newRig(t *testing.T, o Options) *rig {
 			t.Error(err)
 		}
 	})
-	r := &rig{t: t}
-	r.clients = r.device("clients", ip.V4, "10.6.0.1/24", "2001:db8:6::1/64")
+	r := &rig{t: t, space: space}
+	r.clients = r.device("clients", ip.V4, "10.6.0.1/24", "2001:db8:6::1/48")
 	r.servers = r.device("servers", ip.V6, "10.1.0.1/24", "fd00:1::1/64")
 	r.neighbour(r.clients, clientAt(ip.V4).Addr(), clientMAC())
 	r.neighbour(r.clients, clientAt(ip.V6).Addr(), clientMAC())
@@ -200,6 +201,9 @@ func (r *rig) run(l netlink.Link, frame []byte, segment uint32) (verdict uint32,
 	out = make([]byte, 4096)
 	o := ebpf.RunOptions{Data: frame, DataOut: out, Context: skb{Index: uint32(l.Attrs().Index), GSO: segment}}
 	verdict, err := r.objects.Forward.Run(&o)
+	if len(frame) < 14+40 && errors.Is(err, unix.EINVAL) {
+		return actUnspec, frame // this kernel tests no packet without a base header
+	}
 	r.must(err)
 	return verdict, o.DataOut
 }
