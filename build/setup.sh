@@ -17,8 +17,10 @@ curl                                  curl
 ip                                    iproute2
 nft                                   nftables
 wrk                                   wrk
+h2load                                nghttp2-client
 chromium                              chromium
 ps                                    procps
+ethtool                               ethtool
 '
 
 # Servers are in sbin, which is not in everybody's PATH.

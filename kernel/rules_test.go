@@ -156,7 +156,7 @@ func icmpOf(t *testing.T, frame []byte, from, to netip.Addr) []byte {
 	if string(addresses) != string(from.AsSlice())+string(to.AsSlice()) {
 		t.Errorf("goes %x, want from %s to %s", addresses, from, to)
 	}
-	length := len(frame) - base
+	var length int
 	if from.Is4() {
 		length = int(binary.BigEndian.Uint16(frame[16:])) - 20
 		if frame[23] != protocol {
