@@ -344,10 +344,15 @@ func (c *Conn) Write(p []byte) {
 }
 
 func (c *Conn) transmit(p []byte) {
-	if c.out.size == 0 && c.flags&connecting == 0 && c.loop.round.write(c, p) {
-		p = nil
+	if c.out.size == 0 && c.flags&connecting == 0 {
+		if c.loop.round.write(c, p) {
+			return
+		}
+		if c.deferred > 0 && len(p) > smallWrite {
+			c.loop.round.sendNow(c)
+		}
 	}
-	if c.Buffered() == 0 && c.flags&connecting == 0 {
+	if c.Buffered() == 0 && c.flags&(connecting|broken) == 0 {
 		n, errno := send(int(c.fd), p)
 		switch {
 		case errno == 0:
@@ -357,11 +362,11 @@ func (c *Conn) transmit(p []byte) {
 			return
 		}
 	}
-	if len(p) > 0 {
+	if len(p) > 0 && c.flags&broken == 0 {
 		c.out.append(p, &c.loop.all.buffers)
-	}
-	if c.Full() {
-		c.flags |= full
+		if c.Full() {
+			c.flags |= full
+		}
 	}
 }
 

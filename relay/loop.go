@@ -102,9 +102,8 @@ func (l *Loop) open(ring func() (*ring, error)) (err error) {
 	}
 	if l.round.ring, err = ring(); err != nil {
 		l.all.unbatched = err
-	} else {
-		l.round.init()
 	}
+	l.round.init()
 	return l.watch(l.wake, (*waker)(l), unix.EPOLLIN|unix.EPOLLET)
 }
 

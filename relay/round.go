@@ -7,6 +7,7 @@ package relay
 
 import (
 	"os"
+	"slices"
 	"syscall"
 )
 
@@ -36,8 +37,10 @@ type deferred struct {
 }
 
 func (r *round) init() {
-	r.reads = make([]*Conn, 0, batchReads)
-	r.slots = make([][slotSize]byte, batchReads)
+	if r.ring != nil {
+		r.reads = make([]*Conn, 0, batchReads)
+		r.slots = make([][slotSize]byte, batchReads)
+	}
 	r.sends, r.others = make([]deferred, 0, ringEntries), make([]deferred, 0, ringEntries)
 	r.arena = make([]byte, 0, arenaSize)
 }
@@ -114,7 +117,7 @@ func (c *Conn) took(p []byte, n int) {
 
 // write puts off the sending of p until send. It returns false if the caller must send it.
 func (r *round) write(c *Conn, p []byte) bool {
-	if r.ring == nil || len(p) > smallWrite || c.deferred+len(p) > BufferSize || len(r.arena)+len(p) > cap(r.arena) {
+	if len(p) > smallWrite || c.deferred+len(p) > BufferSize || len(r.arena)+len(p) > cap(r.arena) {
 		return false
 	}
 	from := len(r.arena)
@@ -137,18 +140,19 @@ func (r *round) send() {
 	if len(r.sends) == 0 {
 		return
 	}
-	n := 0
-	for _, s := range r.sends {
-		if s.conn.flags&(closed|broken) == 0 {
-			r.sends[n] = s
+	sends := slices.DeleteFunc(r.sends, func(s deferred) bool { return s.conn == nil || s.conn.flags&(closed|broken) != 0 })
+	if r.ring != nil {
+		for _, s := range sends {
 			r.ring.add(opSend, s.conn.fd, r.arena[s.from:s.to])
-			n++
 		}
-	}
-	sends := r.sends[:n]
-	for i, result := range r.ring.submit() {
-		s := &sends[i]
-		s.conn.sentLater(r.arena[s.from:s.to], int(result))
+		for i, result := range r.ring.submit() {
+			s := &sends[i]
+			s.conn.sentLater(r.arena[s.from:s.to], int(result))
+		}
+	} else {
+		for _, s := range sends {
+			s.conn.sendDeferred(r.arena[s.from:s.to])
+		}
 	}
 	r.sends, r.others = r.others[:0], r.sends
 	r.arena = r.arena[:0]
@@ -156,6 +160,25 @@ func (r *round) send() {
 		s.conn.settle()
 	}
 	clear(r.others)
+}
+
+// sendNow sends what was put off of c's, because more is to follow at once.
+func (r *round) sendNow(c *Conn) {
+	for i := range r.sends {
+		if s := &r.sends[i]; s.conn == c {
+			c.sendDeferred(r.arena[s.from:s.to])
+			s.conn = nil
+			return
+		}
+	}
+}
+
+func (c *Conn) sendDeferred(p []byte) {
+	n, errno := send(int(c.fd), p)
+	if errno != 0 {
+		n = -int(errno)
+	}
+	c.sentLater(p, n)
 }
 
 // sentLater learns that of p, which was put off, n bytes have been sent, or, if n is below 0, an error.
