@@ -54,17 +54,37 @@ func Echo(t testing.TB, f ip.Family) netip.AddrPort {
 	return TCP(t, f, func(c *net.TCPConn) { io.Copy(c, c) })
 }
 
-// TLS returns the configurations of a server with a new certificate for the names, and of a client that trusts it.
+// TLS returns the configurations of a server with a new certificate for the names, some of which may be addresses, and
+// of a client that trusts it.
 func TLS(t testing.TB, names ...string) (server, client *tls.Config) {
+	t.Helper()
+	return valid(t, time.Now().Add(24*time.Hour), names)
+}
+
+// Expired is TLS with a certificate whose time is over.
+func Expired(t testing.TB, names ...string) (server, client *tls.Config) {
+	t.Helper()
+	return valid(t, time.Now().Add(-time.Minute), names)
+}
+
+// valid makes a certificate that is valid until a time.
+func valid(t testing.TB, until time.Time, names []string) (server, client *tls.Config) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: names[0]},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	for _, name := range names {
+		if a, err := netip.ParseAddr(name); err == nil {
+			template.IPAddresses = append(template.IPAddresses, a.AsSlice())
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
