@@ -207,7 +207,7 @@ func TestUnreadBodyIsNoRequest(t *testing.T) {
 				if !first && strings.Contains(head, "/smuggled") {
 					smuggled.Add(1)
 				}
-				text := strings.SplitN(head, " HTTP", 2)[0]
+				text, _, _ := strings.Cut(head, " HTTP")
 				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
 				if strings.HasPrefix(text, "POST") {
 					io.Copy(io.Discard, c) // as a server must that keeps no count

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,7 +79,7 @@ func attack(t *testing.T, at netip.AddrPort, c smuggletest.Case) (want []string)
 	want = c.Seen
 	if io.WriteString(conn, c.In); c.Status == 0 {
 		io.WriteString(conn, after)
-		want = append(want[:len(want):len(want)], "GET /after ")
+		want = append(slices.Clip(want), "GET /after ")
 	}
 	for _, seen := range want {
 		method, _, _ := strings.Cut(seen, " ")
