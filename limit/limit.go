@@ -18,7 +18,8 @@
 // /48. A budget that is whole again is the same as none, so a slot is free as soon as its prefix has been quiet: what
 // one /48 lets through bounds the slots that its prefixes hold. All prefixes of a /48 share one shard, so it can fill
 // no other. And where a set of slots is full of prefixes that all owe something, the one that owes least is forgotten,
-// that is, it gets a whole budget: forgetting can let somebody have too much, and never too little.
+// that is, it gets a whole budget: forgetting can let somebody have too much, and never too little. A wide prefix owes
+// what all in it owe together, so it outlives them.
 //
 // What this cannot do is to tell neighbours apart within the prefix that floods: they share what it has.
 package limit
@@ -67,7 +68,8 @@ type tier struct {
 	tag   uint64      // the length and the family, for the hash
 	every [Open]int64 // nanoseconds in which one more is earned
 	depth [Open]int64 // how far ahead of the clock a budget may be used, in nanoseconds: that of the whole burst
-	open  int64       // connections at once
+	open  int32       // connections at once
+	times int32       // how many times the budget of a client it has
 }
 
 // Allow says whether the client, whose address must be canonical, may have one more of a kind, and if so takes it. now
@@ -102,7 +104,7 @@ func (l *Limits) Allow(k Kind, client netip.Addr, now int64) bool {
 	}
 	for i := range tiers {
 		if found[i] == nil {
-			tiers[i].take(k, l.put(s, keys[i], now), now)
+			tiers[i].take(k, l.put(s, keys[i], tiers[i].times, now), now)
 		}
 	}
 	s.mu.Unlock()
@@ -158,7 +160,7 @@ func (t *tier) take(k Kind, s *slot, now int64) {
 }
 
 // put gives a slot to a prefix that has none: one that nobody needs, or that of the prefix which owes least.
-func (l *Limits) put(s *shard, key uint64, now int64) *slot {
+func (l *Limits) put(s *shard, key uint64, times int32, now int64) *slot {
 	set := s.set(key)
 	best, least := 0, 0.0
 	for i := range set.slots {
@@ -175,19 +177,17 @@ func (l *Limits) put(s *shard, key uint64, now int64) *slot {
 		l.table.forgotten.Add(1)
 	}
 	set.keys[best] = key
-	set.slots[best] = slot{}
+	set.slots[best] = slot{times: times}
 	return &set.slots[best]
 }
 
-// debt returns how much of a budget a prefix has used, as a part of a client's own: 0 if it is whole. Of rates the
-// part is the same for each tier; of open connections a wider prefix may owe more than 1, and is remembered before
-// others.
+// debt returns how many times a client's own budget a prefix has used: 0 if its budget is whole.
 func (l *Limits) debt(s *slot, now int64) float64 {
-	debt := float64(s.open) * l.fraction[Open]
+	debt := 0.0
 	for k := range s.whole {
 		if ahead := s.whole[k] - now; ahead > 0 {
 			debt = max(debt, float64(ahead)*l.fraction[k])
 		}
 	}
-	return debt
+	return max(debt*float64(s.times), float64(s.open)*l.fraction[Open])
 }

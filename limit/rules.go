@@ -6,6 +6,7 @@ package limit
 import (
 	"cmp"
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,7 +121,8 @@ func (l *Limits) Table() *Table { return l.table }
 func tiers(r Rules, f ip.Family, own int, wider []Wider) []tier {
 	var all []tier
 	for _, w := range append(slices.Clone(wider), Wider{own, 1}) {
-		t := tier{bits: w.Bits, mask: ^uint64(0) << (64 - w.Bits), tag: uint64(w.Bits)<<8 | uint64(f), open: int64(r.Open) * int64(w.Times)}
+		t := tier{bits: w.Bits, mask: ^uint64(0) << (64 - w.Bits), tag: uint64(w.Bits)<<8 | uint64(f),
+			open: int32(min(r.Open*w.Times, math.MaxInt32)), times: int32(w.Times)}
 		for k, rate := range r.Rates {
 			if rate.Count == 0 {
 				continue

@@ -55,7 +55,8 @@ type set struct {
 // slot is one prefix.
 type slot struct {
 	whole [Open]int64 // when the budget of each rate will be whole again
-	open  int64       // connections
+	open  int32       // connections
+	times int32       // of its tier
 }
 
 // NewTable returns a table for about so many prefixes.
