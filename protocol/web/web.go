@@ -30,7 +30,7 @@ func Protocol() service.Protocol {
 		Name: "web", Doc: "HTTP/1.1 and WebSocket, with TLS ended here or passed through by name", Transport: listen.TCP,
 		Share:     true,
 		Handovers: []backend.Handover{backend.HandoverHeader, backend.HandoverProxyV1, backend.HandoverProxyV2},
-		Counts:    []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open},
+		Counts:    []limit.Kind{limit.Connections, limit.Open}, // what it does not ask Route.Admit for, a site must not rely on
 		Options:   func() service.Options { return defaults() },
 		Build:     build,
 	}
