@@ -73,8 +73,12 @@ bench: ## the benchmarks of the packages
 	go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: bench-web
-bench-web: setup build ## beside HAProxy and nginx in one lab; as root; BENCH="-quick" or other flags of bench/web
+bench-web: setup build bin/peers/caddy ## beside HAProxy, nginx and Caddy in one lab; as root; BENCH="-quick" or other flags
 	go run ./bench/web $(BENCH)
+
+# Debian has none. Where it cannot be built, BENCH="-caddy ''" does without it.
+bin/peers/caddy:
+	-GOBIN=$(CURDIR)/bin/peers CGO_ENABLED=0 go install github.com/caddyserver/caddy/v2/cmd/caddy@v2.11.9
 
 .PHONY: lab
 lab: setup build ## bring up the mission's set-ups with real servers and try every crossing; as root

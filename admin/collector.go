@@ -5,6 +5,7 @@ package admin
 
 import (
 	"runtime"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -20,6 +21,7 @@ type collector struct {
 	backendUp, backendFlows                            *prometheus.Desc
 	generation, draining, reloadOK, reloadTime, ledger *prometheus.Desc
 	ledgerSize, ledgerShared, ledgerOK                 *prometheus.Desc
+	refused                                            *prometheus.Desc
 	logLines, logDropped, logOK, literals              *prometheus.Desc
 }
 
@@ -47,6 +49,8 @@ func newCollector(s Source, version string) *collector {
 		ledgerSize:   desc("kyozon_ledger_size", "Stand-ins there are."),
 		ledgerShared: desc("kyozon_ledger_leases_shared", "Leased stand-ins that several prefixes share."),
 		ledgerOK:     desc("kyozon_ledger_ok", "1 if new prefixes get a stand-in."),
+		refused: desc("kyozon_limit_refused_total", "What was refused to clients, by kind and by the length of the prefix that had used up its part.",
+			"service", "client_family", "kind", "prefix"),
 		logLines:     desc("kyozon_access_log_lines_total", "Lines of the access log that were written."),
 		logDropped:   desc("kyozon_access_log_dropped_total", "Lines of the access log that were not written."),
 		logOK:        desc("kyozon_access_log_ok", "1 if the access log can be written, or is off."),
@@ -59,7 +63,7 @@ func newCollector(s Source, version string) *collector {
 func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.build.Desc(), c.ready, c.serviceOpen, c.backendUp, c.backendFlows,
 		c.generation, c.draining, c.reloadOK, c.reloadTime, c.ledger, c.ledgerSize, c.ledgerShared, c.ledgerOK,
-		c.logLines, c.logDropped, c.logOK, c.literals} {
+		c.logLines, c.logDropped, c.logOK, c.literals, c.refused} {
 		to <- d
 	}
 }
@@ -87,6 +91,10 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	}
 	for _, s := range st.Services {
 		put(c.serviceOpen, one(s.State != stateShut), s.Service, s.ClientFamily)
+		for _, l := range s.Limits {
+			to <- prometheus.MustNewConstMetric(c.refused, prometheus.CounterValue, float64(l.Refused), s.Service,
+				s.ClientFamily, l.Kind, strconv.Itoa(l.Bits))
+		}
 	}
 	for _, b := range distinct(st.Backends) {
 		put(c.backendUp, one(takesFlows(b.State)), b.Service, b.Pool, b.Address, b.Family)

@@ -57,6 +57,9 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 	for _, reason := range p.NotReady {
 		t.row(plain("not ready"), cell{reason, "bad", false})
 	}
+	for _, l := range st.Limited {
+		t.row(plain("limited"), cell{fmt.Sprintf("%s: %s, %s of %s refused in the last second", l.Service, l.Prefix, count(l.Refused), l.Kind), "warn", false})
+	}
 	if st.ReloadErr != "" {
 		t.row(plain("reload"), cell{fmt.Sprintf("refused, generation %d runs on:", st.Generation), "warn", false})
 		for text := range strings.Lines(st.ReloadErr) {

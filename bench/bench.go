@@ -16,10 +16,31 @@ import (
 	"strconv"
 )
 
-// Sample is what one program did in one round.
+// Sample is what one program did in one round. A figure that the work does not have is 0.
 type Sample struct {
 	Rate float64 // units of work a second
 	CPU  float64 // processor time of a unit of work, in µs
+	P99  float64 // how long 99 of 100 units took at most, in µs
+}
+
+// Metric is the name of a figure, as it stands in a Line.
+type Metric string
+
+// The figures of a Sample.
+const (
+	Rate Metric = "rate"
+	CPU  Metric = "cpu_us"
+	P99  Metric = "p99_us"
+)
+
+func (s Sample) figure(m Metric) float64 {
+	switch m {
+	case Rate:
+		return s.Rate
+	case CPU:
+		return s.CPU
+	}
+	return s.P99
 }
 
 // Series is the samples of the rounds, by program. All programs have as many.
@@ -27,22 +48,27 @@ type Series map[string][]Sample
 
 // Line is a figure of ours beside that of a peer.
 type Line struct {
-	Name   string // of the work
-	Metric string
-	Ours   float64 // median of the rounds
-	Peer   string
-	Theirs float64 // median of the rounds
-	Ratio  float64 // ours / theirs: median of the rounds' ratios
+	Name      string // of the work
+	Metric    Metric
+	Ours      float64 // median of the rounds
+	Peer      string
+	Theirs    float64 // median of the rounds
+	Ratio     float64 // ours / theirs: median of the rounds' ratios
+	Low, High float64 // first and third quartile of the rounds' ratios; 0 if there were no rounds
 }
 
 // String returns the line as it is printed.
 func (l Line) String() string {
-	return fmt.Sprintf("bench %s %s ours=%s %s=%s ratio=%.3f", l.Name, l.Metric, figure(l.Ours), l.Peer, figure(l.Theirs),
+	s := fmt.Sprintf("bench %s %s ours=%s %s=%s ratio=%.3f", l.Name, l.Metric, Figure(l.Ours), l.Peer, Figure(l.Theirs),
 		l.Ratio)
+	if l.High != 0 {
+		s += fmt.Sprintf(" quartiles=%.3f..%.3f", l.Low, l.High)
+	}
+	return s
 }
 
-// figure writes a number with four digits, or all that it has before the point.
-func figure(v float64) string {
+// Figure writes a number with four digits, or all that it has before the point.
+func Figure(v float64) string {
 	switch {
 	case v >= 1000:
 		return strconv.FormatFloat(v, 'f', 0, 64)
@@ -54,24 +80,25 @@ func figure(v float64) string {
 	return strconv.FormatFloat(v, 'f', 3, 64)
 }
 
-// Compare returns two lines for each peer, its rate and its CPU. The ratio is taken in each round, so that what slows
-// down the machine for a while slows down both sides of it.
-func (s Series) Compare(name, ours string, peers ...string) (lines []Line) {
+// Compare returns a line for each peer and metric. The ratio is taken in each round, so that what slows down the
+// machine for a while slows down both sides of it.
+func (s Series) Compare(name, ours string, metrics []Metric, peers ...string) (lines []Line) {
 	for _, peer := range peers {
-		lines = append(lines,
-			compare(Line{Name: name, Metric: "rate", Peer: peer}, s[ours], s[peer], func(s Sample) float64 { return s.Rate }),
-			compare(Line{Name: name, Metric: "cpu_us", Peer: peer}, s[ours], s[peer], func(s Sample) float64 { return s.CPU }))
+		for _, m := range metrics {
+			lines = append(lines, compare(Line{Name: name, Metric: m, Peer: peer}, s[ours], s[peer]))
+		}
 	}
 	return lines
 }
 
-func compare(l Line, ours, theirs []Sample, of func(Sample) float64) Line {
+func compare(l Line, ours, theirs []Sample) Line {
 	var a, b, ratios []float64
 	for i := range ours {
-		a, b = append(a, of(ours[i])), append(b, of(theirs[i]))
+		a, b = append(a, ours[i].figure(l.Metric)), append(b, theirs[i].figure(l.Metric))
 		ratios = append(ratios, a[i]/b[i])
 	}
 	l.Ours, l.Theirs, l.Ratio = Median(a), Median(b), Median(ratios)
+	l.Low, l.High = Quartiles(ratios)
 	return l
 }
 
@@ -88,11 +115,20 @@ func Median(values []float64) float64 {
 	return (v[half-1] + v[half]) / 2
 }
 
+// Quartiles returns between which values the middle half of all lies; 0 and 0 of nothing.
+func Quartiles(values []float64) (low, high float64) {
+	if len(values) == 0 {
+		return 0, 0
+	}
+	v := slices.Sorted(slices.Values(values))
+	return v[len(v)/4], v[len(v)*3/4]
+}
+
 // Spread returns how far the values lie apart: from the first quartile to the third, as a part of the median.
 func Spread(values []float64) float64 {
 	if len(values) < 2 {
 		return 0
 	}
-	v := slices.Sorted(slices.Values(values))
-	return (v[len(v)*3/4] - v[len(v)/4]) / Median(v)
+	low, high := Quartiles(values)
+	return (high - low) / Median(values)
 }

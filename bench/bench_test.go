@@ -15,19 +15,24 @@ import (
 func TestCompare(t *testing.T) {
 	t.Parallel()
 	s := Series{
-		"ours": {{Rate: 200, CPU: 5}, {Rate: 100, CPU: 10}, {Rate: 400, CPU: 2.5}},
-		"peer": {{Rate: 100, CPU: 10}, {Rate: 50, CPU: 20}, {Rate: 200, CPU: 5}},
+		"ours": {{Rate: 200, CPU: 5, P99: 30}, {Rate: 100, CPU: 10, P99: 40}, {Rate: 400, CPU: 2.5, P99: 10}},
+		"peer": {{Rate: 100, CPU: 10, P99: 10}, {Rate: 50, CPU: 20, P99: 20}, {Rate: 200, CPU: 5, P99: 10}},
 		"slow": {{Rate: 20, CPU: 50}, {Rate: 400, CPU: 100}, {Rate: 40, CPU: 25}},
 	}
+	lines := append(s.Compare("web", "ours", []Metric{Rate, CPU}, "peer", "slow"),
+		s.Compare("web", "ours", []Metric{P99}, "peer")...)
+	lines = append(lines, Line{Name: "idle", Metric: "kb_per_conn", Ours: 2, Peer: "goal", Theirs: 4, Ratio: 0.5})
 	var got []string
-	for _, l := range s.Compare("web", "ours", "peer", "slow") {
+	for _, l := range lines {
 		got = append(got, l.String())
 	}
 	want := []string{
-		"bench web rate ours=200.0 peer=100.0 ratio=2.000",
-		"bench web cpu_us ours=5.000 peer=10.00 ratio=0.500",
-		"bench web rate ours=200.0 slow=40.00 ratio=10.000",
-		"bench web cpu_us ours=5.000 slow=50.00 ratio=0.100",
+		"bench web rate ours=200.0 peer=100.0 ratio=2.000 quartiles=2.000..2.000",
+		"bench web cpu_us ours=5.000 peer=10.00 ratio=0.500 quartiles=0.500..0.500",
+		"bench web rate ours=200.0 slow=40.00 ratio=10.000 quartiles=0.250..10.000",
+		"bench web cpu_us ours=5.000 slow=50.00 ratio=0.100 quartiles=0.100..0.100",
+		"bench web p99_us ours=30.00 peer=10.00 ratio=2.000 quartiles=1.000..3.000",
+		"bench idle kb_per_conn ours=2.000 goal=4.000 ratio=0.500",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

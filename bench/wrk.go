@@ -30,7 +30,7 @@ func (w Wrk) Args() []string {
 	return append(args, w.URL)
 }
 
-// Answers is what wrk says.
+// Answers is what a load's client says about the answers that it had.
 type Answers struct {
 	Requests int
 	Rate     float64 // a second
@@ -39,18 +39,20 @@ type Answers struct {
 // The reasons why a load says nothing about a program.
 var (
 	ErrFailed   = errors.New("bench: requests failed")
-	errNoReport = errors.New("bench: wrk has made no report")
+	ErrShort    = errors.New("bench: answers are too short")
+	errNoReport = errors.New("bench: the client has made no report")
 )
 
 var (
-	wrkRequests = regexp.MustCompile(`(?m)^\s*(\d{1,15}) requests in `)
+	wrkRequests = regexp.MustCompile(`(?m)^\s*(\d{1,15}) requests in \S+, (\d{1,9}(?:\.\d+)?)([KMGT]?)B read$`)
 	wrkRate     = regexp.MustCompile(`(?m)^Requests/sec:\s*(\d{1,12}(?:\.\d+)?)$`)
 	wrkErrors   = regexp.MustCompile(`(?m)^\s*(Socket errors: .*|Non-2xx or 3xx responses: .*)$`)
 )
 
-// ParseWrk reads what wrk wrote. Returns ErrFailed if a single request was not answered with success: the rate of a
-// program that refuses is no rate.
-func ParseWrk(out []byte) (Answers, error) {
+// ParseWrk reads what wrk wrote about answers that have a body of some bytes. Returns ErrFailed if a single request was
+// not answered with success, and ErrShort if less came than the answers have: the rate of a program that refuses is no
+// rate.
+func ParseWrk(out []byte, body int) (Answers, error) {
 	if m := wrkErrors.FindSubmatch(out); m != nil {
 		return Answers{}, fmt.Errorf("%w: %s", ErrFailed, bytes.ToLower(m[1]))
 	}
@@ -59,14 +61,25 @@ func ParseWrk(out []byte) (Answers, error) {
 		return Answers{}, errNoReport
 	}
 	var a Answers
-	var err, also error
-	a.Requests, err = strconv.Atoi(string(n[1]))
-	a.Rate, also = strconv.ParseFloat(string(rate[1]), 64)
-	if err := errors.Join(err, also); err != nil {
+	var errs [3]error
+	a.Requests, errs[0] = strconv.Atoi(string(n[1]))
+	a.Rate, errs[1] = strconv.ParseFloat(string(rate[1]), 64)
+	size, err := strconv.ParseFloat(string(n[2]), 64)
+	errs[2] = err
+	if err := errors.Join(errs[:]...); err != nil {
 		return Answers{}, err
 	}
-	if a.Requests == 0 {
+	if len(n[3]) > 0 {
+		size *= float64(int64(1) << (10 * (1 + bytes.IndexByte([]byte("KMGT"), n[3][0]))))
+	}
+	switch {
+	case a.Requests == 0:
 		return Answers{}, ErrFailed
+	case size < rounding*float64(body)*float64(a.Requests):
+		return Answers{}, fmt.Errorf("%w: %.0f bytes in %d answers", ErrShort, size, a.Requests)
 	}
 	return a, nil
 }
+
+// rounding is what a size is at least worth that a client has rounded.
+const rounding = 0.99

@@ -34,6 +34,7 @@ func TestParseWrk(t *testing.T) {
 		{"fine", strings.Replace(report, "ERRORS", "", 1), Answers{Requests: 79034, Rate: 39139.87}, nil},
 		{"sockets", strings.Replace(report, "ERRORS", "  Socket errors: connect 0, read 3, write 0, timeout 0\n", 1), Answers{}, ErrFailed},
 		{"refused", strings.Replace(report, "ERRORS", "  Non-2xx or 3xx responses: 79034\n", 1), Answers{}, ErrFailed},
+		{"short", strings.Replace(strings.Replace(report, "89.23MB", "14.23MB", 1), "ERRORS", "", 1), Answers{}, ErrShort},
 		{"nothing", "  0 requests in 2.02s, 0.00B read\nRequests/sec:      0.00\n", Answers{}, ErrFailed},
 		{"cut", "  79034 requests in 2.02s, 89.23MB read\n", Answers{}, errNoReport},
 		{"usage", "Usage: wrk <options> <url>\n", Answers{}, errNoReport},
@@ -42,7 +43,7 @@ func TestParseWrk(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := ParseWrk([]byte(tt.out))
+			got, err := ParseWrk([]byte(tt.out), 1024)
 			if got != tt.want || !errors.Is(err, tt.err) {
 				t.Errorf("ParseWrk = %+v, %v; want %+v, %v", got, err, tt.want, tt.err)
 			}
@@ -66,10 +67,10 @@ func TestWrkArgs(t *testing.T) {
 func FuzzParseWrk(f *testing.F) {
 	f.Add([]byte(strings.Replace(report, "ERRORS", "", 1)))
 	f.Add([]byte(strings.Replace(report, "ERRORS", "  Non-2xx or 3xx responses: 79034\n", 1)))
-	f.Add([]byte("1 requests in \nRequests/sec: 0.5\n"))
+	f.Add([]byte("1 requests in 1s, 2.5KB read\nRequests/sec: 0.5\n"))
 	f.Fuzz(func(t *testing.T, out []byte) {
 		given := slices.Clone(out)
-		a, err := ParseWrk(out)
+		a, err := ParseWrk(out, 1024)
 		if err == nil && (a.Requests <= 0 || a.Rate < 0) || err != nil && a != (Answers{}) {
 			t.Errorf("%+v, %v", a, err)
 		}

@@ -51,7 +51,9 @@ func (c *checker) service(f *serviceFile) {
 // optionsError reports what a protocol found, at the place that it names or, if nothing is written there, at the
 // nearest above it.
 func (c *checker) optionsError(n *node, err error) {
+	warning := false
 	if at, ok := errors.AsType[*service.Error](err); ok {
+		warning = at.Warning
 		for _, step := range at.Path {
 			next := n.get(step)
 			if i, e := strconv.Atoi(step); e == nil && n.kind == list && i >= 0 && i < len(n.items) {
@@ -66,6 +68,10 @@ func (c *checker) optionsError(n *node, err error) {
 	}
 	if n.kind == mapping {
 		n = n.name()
+	}
+	if warning {
+		c.warn(n, "%w", err)
+		return
 	}
 	c.fail(n, "%w", err)
 }

@@ -114,5 +114,5 @@ func (s *tlsState) flush() {
 		s.owner.transmit(s.unsent)
 		s.unsent = nil
 	}
-	s.behind = s.owner.out.size > 0
+	s.behind = s.owner.Buffered() > 0
 }

@@ -84,7 +84,7 @@ func (c *Conn) StartClientTLS(config *tls.Config, ready func(tls.ConnectionState
 }
 
 func (c *Conn) newTLS() *tlsState {
-	c.tls = &tlsState{owner: c, gate: c.loop.all.handshakes.gate, behind: c.out.size > 0}
+	c.tls = &tlsState{owner: c, gate: c.loop.all.handshakes.gate, behind: c.Buffered() > 0}
 	c.tls.more.L = &c.tls.mu
 	return c.tls
 }

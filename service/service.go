@@ -82,8 +82,9 @@ type Options interface {
 
 // Error is a mistake at a place below the service in the site file.
 type Error struct {
-	Path []string // keys and list indices, for example "web", "tls", "certificate"
-	Err  error
+	Path    []string // keys and list indices, for example "web", "tls", "certificate"
+	Err     error
+	Warning bool // it is allowed, but should be looked at
 }
 
 func (e *Error) Error() string { return e.Err.Error() }

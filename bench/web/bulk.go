@@ -19,6 +19,15 @@ import (
 // bulkSize is how much is written or read with one call.
 const bulkSize = 256 << 10
 
+// bulkData returns what is sent, again and again. A part that is lost or comes twice shows.
+func bulkData() []byte {
+	data := make([]byte, bulkSize)
+	for i := range data {
+		data[i] = byte(i * i >> 8)
+	}
+	return data
+}
+
 // source is a server that writes to each client as much as it takes.
 type source struct {
 	listener net.Listener
@@ -66,7 +75,7 @@ func (s *source) add(c net.Conn) bool {
 
 // fill writes until the client, or close, ends the connection.
 func (s *source) fill(c net.Conn) {
-	data := make([]byte, bulkSize)
+	data := bulkData()
 	for {
 		if _, err := c.Write(data); err != nil {
 			break

@@ -45,14 +45,15 @@ func haproxyConfig(number int) string {
 	p("global\n	nbthread 2\n	maxconn %d\n	maxpipes 32\n	tune.pipesize 1048576", mostConnections())
 	p("	ssl-default-bind-options ssl-min-ver TLSv1.3\n	ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256")
 	p("defaults\n	timeout connect 5s\n	timeout client 5m\n	timeout server 5m\n	http-reuse always")
-	for name, port := range map[string]uint16{"web": portWeb, "tls": portTLS} {
-		more, proto := "", "http"
-		if port == portTLS {
-			more, proto = " ssl crt /run/haproxy.pem", "https"
-		}
+	web := func(name string, port uint16, more, scheme string) {
 		listen(name, port, more, webServers()...)
-		p("	mode http\n	option forwardfor\n	http-request set-header X-Forwarded-Proto %s", proto)
+		p("	mode http\n	option forwardfor\n	http-request set-header X-Forwarded-Proto %s", scheme)
 	}
+	web("web", portWeb, "", "http")
+	web("tls", portTLS, " ssl crt /run/haproxy.pem alpn h2,http/1.1", "https")
+	web("h2", portH2, " proto h2", "http")
+	web("client", portClient, "", "http")
+	p("	http-reuse never")
 	listen("tcp", portTCP, "", webServers()...)
 	p("	mode tcp")
 	listen("bulk", portBulk, "", netip.AddrPortFrom(servers()[0], portBulk))

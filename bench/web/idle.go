@@ -20,10 +20,20 @@ import (
 	"github.com/kyozon/kyozon/ip"
 )
 
-// idleGoal is how many bytes an idle connection may take in the edge.
-const idleGoal = 4096
+// idleWork is what is measured in memory: connections that have carried one request, and then nothing.
+type idleWork struct {
+	name string
+	at   endpoint
+}
 
-// held is what a connection takes in a program while it is idle, in bytes.
+func idleWorks() []idleWork {
+	return []idleWork{{"tcp-idle", endpoint{portTCP, "http", 1}}, {"web-idle", endpoint{portWeb, "http", 1}}}
+}
+
+// idleGoal is how many KB (1,024 bytes) an idle connection may take in the edge.
+const idleGoal = 4
+
+// held is what a connection takes in a program while it is idle, in KB.
 type held struct {
 	resident float64 // of memory
 	heap     float64 // of that, Go's heap after a collection; 0 if the program is not ours
@@ -31,38 +41,41 @@ type held struct {
 
 // idle measures what n connections take in each program, which it starts afresh: memory that another work has left
 // behind would serve them, too.
-func (p *place) idle(ctx context.Context, all []program, n int) (lines []bench.Line, err error) {
+func (p *place) idle(ctx context.Context, w idleWork, all []program, n int) (lines []bench.Line, err error) {
 	found := make(map[string]held)
 	for _, pr := range all {
 		r, err := p.start(ctx, pr)
 		if err != nil {
 			return nil, err
 		}
-		found[pr.name], err = p.holds(ctx, r, n)
+		found[pr.name], err = p.holds(ctx, r, w.at, n)
 		r.stop()
 		if err != nil {
-			return nil, fmt.Errorf("%s of %s: %w", idleWork, pr.name, err)
+			return nil, fmt.Errorf("%s of %s: %w", w.name, pr.name, err)
 		}
 	}
-	line := func(metric string, our float64, peer string, their float64) {
-		lines = append(lines, bench.Line{Name: idleWork, Metric: metric, Ours: our, Peer: peer, Theirs: their,
+	line := func(metric bench.Metric, our float64, peer string, their float64) {
+		lines = append(lines, bench.Line{Name: w.name, Metric: metric, Ours: our, Peer: peer, Theirs: their,
 			Ratio: our / their})
 	}
 	for _, pr := range all[1:] {
-		line("rss_bytes", found[ours].resident, pr.name, found[pr.name].resident)
+		line("kb_per_conn", found[ours].resident, pr.name, found[pr.name].resident)
 	}
-	line("rss_bytes", found[ours].resident, "goal", idleGoal)
-	line("heap_bytes", found[ours].heap, "goal", idleGoal)
+	line("kb_per_conn", found[ours].resident, "goal", idleGoal)
+	line("heap_kb_per_conn", found[ours].heap, "goal", idleGoal)
 	return lines, nil
 }
 
 // holds measures one program.
-func (p *place) holds(ctx context.Context, r *running, n int) (held, error) {
+func (p *place) holds(ctx context.Context, r *running, at endpoint, n int) (held, error) {
+	if err := p.check(ctx, r, at); err != nil {
+		return held{}, err
+	}
 	memory, heap, err := p.look(ctx, r)
 	if err != nil {
 		return held{}, err
 	}
-	conns, err := p.openIdle(ctx, r.at(ip.V6, portTCP), n)
+	conns, err := p.openIdle(ctx, r.at(ip.V6, at.port), n)
 	defer func() {
 		for _, c := range conns {
 			c.Close()
@@ -75,7 +88,8 @@ func (p *place) holds(ctx context.Context, r *running, n int) (held, error) {
 	if err != nil {
 		return held{}, err
 	}
-	return held{resident: float64(after-memory) / float64(n), heap: float64(heapAfter-heap) / float64(n)}, nil
+	each := float64(n) * 1024
+	return held{resident: float64(after-memory) / each, heap: float64(heapAfter-heap) / each}, nil
 }
 
 // openIdle opens connections, asks one question over each, and leaves them. What it returns is open also on an error.
@@ -111,7 +125,10 @@ func question(c net.Conn) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(io.Discard, answer.Body)
+	got, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if answer.StatusCode != http.StatusOK || string(got) != body() {
+		err = fmt.Errorf("%w: status %d, %d bytes: %w", errWrong, answer.StatusCode, len(got), err)
+	}
 	return errors.Join(err, answer.Body.Close(), c.SetDeadline(time.Time{}))
 }
 
@@ -163,9 +180,4 @@ func parseHeap(page []byte) (int64, error) {
 		return 0, errNoHeap
 	}
 	return strconv.ParseInt(string(m[1]), 10, 64)
-}
-
-// profile returns a processor profile of ours, taken for d, as pprof reads it.
-func (p *place) profile(ctx context.Context, d time.Duration) ([]byte, error) {
-	return p.ask(ctx, "/debug/pprof/profile?seconds="+strconv.Itoa(int(d.Seconds())))
 }

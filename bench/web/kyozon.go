@@ -24,8 +24,7 @@ func kyozonDaemon(p *place, number int, binary string) (lab.Daemon, error) {
 		return lab.Daemon{}, err
 	}
 	err = errors.Join(
-		p.edge.WriteFile("/run/kyozon/shop.pem", p.keyPair.certificate),
-		p.edge.WriteFile("/run/kyozon/shop.key", p.keyPair.key),
+		p.writeKeyPair("/run/kyozon/shop"),
 		p.edge.WriteFile("/var/lib/kyozon/.lab", nil), // makes the state directory
 		p.edge.WriteFile("/run/kyozon/site.yaml", []byte(kyozonSite(number))),
 	)
@@ -39,27 +38,38 @@ func kyozonDaemon(p *place, number int, binary string) (lab.Daemon, error) {
 func kyozonSite(number int) string {
 	var b strings.Builder
 	p := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
-	service := func(name, protocol, section string, backends []netip.AddrPort, handover string, ports ...uint16) {
-		var at, to []string
-		for _, port := range ports {
-			for _, a := range listens(number, port) {
-				at = append(at, fmt.Sprintf("%q", a))
+	service := func(name, protocol, pool string, backends []netip.AddrPort, at ...endpoint) {
+		p("  %s:\n    protocol: %s\n    pools: {existing: {servers: [%s], %s}}", name, protocol, quoted(backends...), pool)
+		var listen []netip.AddrPort
+		var clients []string
+		for _, e := range at {
+			for _, f := range e.families() {
+				listen = append(listen, netip.AddrPortFrom(addressOf(f, number), e.port))
 			}
 		}
-		for _, s := range backends {
-			to = append(to, fmt.Sprintf("%q", s))
+		for _, f := range at[0].families() {
+			clients = append(clients, f.String()+": existing")
 		}
-		p("  %s:\n    protocol: %s\n    listen: [%s]", name, protocol, strings.Join(at, ", "))
-		p("    pools: {existing: {servers: [%s], handover: %s}}", strings.Join(to, ", "), handover)
-		p("    clients: {ipv4: existing, ipv6: existing}\n    health: {every: never}")
-		p("%s", section)
+		p("    listen: [%s]\n    clients: {%s}\n    health: {every: never}", quoted(listen...), strings.Join(clients, ", "))
 	}
-	p("site: bench\nservices:")
-	service("web", "web", "    web: {tls: {certificate: shop.pem, key: shop.key}}", webServers(), "header", portWeb, portTLS)
-	service("tcp", "tcp", "", webServers(), "none", portTCP)
-	service("bulk", "tcp", "", []netip.AddrPort{netip.AddrPortFrom(servers()[0], portBulk)}, "none", portBulk)
+	p("site: bench\naddresses: {ledger: {pool: %s}}\nservices:", standIns())
+	service("web", "web", "handover: header", webServers(), endpoint{port: portWeb}, endpoint{port: portTLS},
+		endpoint{port: portH2})
+	p("    web: {tls: {certificate: shop.pem, key: shop.key}}")
+	service("client", "web", "source: client, handover: header", webServers(), endpoint{port: portClient})
+	service("tcp", "tcp", "handover: none", webServers(), endpoint{port: portTCP})
+	service("bulk", "tcp", "handover: none", []netip.AddrPort{netip.AddrPortFrom(servers()[0], portBulk)}, endpoint{port: portBulk})
 	p("admin: {listen: %q}", adminAddr)
 	return b.String()
+}
+
+// quoted returns addresses as a list of YAML.
+func quoted(addresses ...netip.AddrPort) string {
+	var all []string
+	for _, a := range addresses {
+		all = append(all, fmt.Sprintf("%q", a))
+	}
+	return strings.Join(all, ", ")
 }
 
 // webServers returns where the IPv4-only servers answer.

@@ -3,10 +3,10 @@
 
 // Command web measures the edge beside HAProxy and nginx: the same work, the same lab, in turn. ../README.md says how.
 //
-//	client ══ edge: kyozon, HAProxy, nginx ══ two IPv4-only servers
+//	client ══ edge: kyozon, HAProxy, nginx, Caddy ══ two IPv4-only servers
 //	  │         │
 //	  │         └─ processor time and memory, of the one that has work
-//	  └─ wrk, or this program
+//	  └─ wrk, h2load, or this program
 package main
 
 import (
@@ -21,12 +21,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kyozon/kyozon/bench/load"
 	"github.com/kyozon/kyozon/lab"
 )
 
 // options are the flags.
 type options struct {
 	kyozon   string // path of the binary
+	caddy    string // path of Caddy; "" means without
 	rounds   int
 	crossing int           // rounds of one crossing beside another
 	time     time.Duration // of one measurement
@@ -34,6 +36,7 @@ type options struct {
 	idle     int           // connections
 	profile  string        // directory for profiles of ours; "" means none
 	record   string        // file for the results; "" means none
+	command  string        // the flags as they were given, for the record
 }
 
 // within bounds what the flags can ask of a machine.
@@ -47,10 +50,11 @@ var errUsage = errors.New("usage")
 
 func main() {
 	lab.Main()
+	load.Main()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	o, err := parse(os.Args[1:], os.Stderr)
-	if err == nil {
+	if o.command = strings.Join(os.Args[1:], " "); err == nil {
 		err = run(ctx, o, os.Stdout, os.Stderr)
 	}
 	switch {
@@ -68,19 +72,20 @@ func parse(args []string, out io.Writer) (options, error) {
 	f := flag.NewFlagSet("web", flag.ContinueOnError)
 	f.SetOutput(out)
 	f.StringVar(&o.kyozon, "kyozon", "bin/kyozon", "`path` of the binary to measure")
-	f.IntVar(&o.rounds, "rounds", 5, "paired `rounds` of each work")
+	f.StringVar(&o.caddy, "caddy", "bin/peers/caddy", "`path` of Caddy, or nothing to do without it")
+	f.IntVar(&o.rounds, "rounds", 15, "paired `rounds` of each work")
 	f.IntVar(&o.crossing, "crossing-rounds", 15, "paired `rounds` of 6→4 beside 4→4")
-	f.DurationVar(&o.time, "time", 5*time.Second, "length of one measurement, in whole seconds")
+	f.DurationVar(&o.time, "time", time.Second, "length of one measurement, in whole seconds")
 	f.StringVar(&o.only, "only", "", "measure only the works whose `name` begins so: "+strings.Join(names(), ", "))
 	f.IntVar(&o.idle, "idle", 10_000, "idle `connections`, if the limit on open files allows as many")
 	f.StringVar(&o.profile, "profile", "", "`directory` to write profiles of ours to, one for each work")
 	f.StringVar(&o.record, "record", "", "`file` to write the results to, with what they were measured on")
-	f.BoolVar(&quick, "quick", false, "one round of two seconds and few connections: shows that it works, measures little")
+	f.BoolVar(&quick, "quick", false, "one round and few connections: shows that it works, measures little")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	if quick {
-		o.rounds, o.crossing, o.time, o.idle = 1, 1, 2*time.Second, 500
+		o.rounds, o.crossing, o.time, o.idle = 1, 1, time.Second, 500
 	}
 	switch {
 	case f.NArg() > 0:
@@ -95,4 +100,32 @@ func parse(args []string, out io.Writer) (options, error) {
 		return o, fmt.Errorf("%w: no work is called %q: there are %s", errUsage, o.only, strings.Join(names(), ", "))
 	}
 	return o, nil
+}
+
+// expected returns how long the run will take, if nothing is slow.
+func (o options) expected() time.Duration {
+	names, all := chosen(o.only), 15*time.Second // for the lab and the programs
+	for _, w := range idleWorks() {
+		if names[w.name] {
+			all += 3 * (3*time.Second + time.Duration(o.idle)*200*time.Microsecond)
+		}
+	}
+	one := o.time + 200*time.Millisecond // and for the client to start
+	for _, w := range works() {
+		if !names[w.name] {
+			continue
+		}
+		n := o.rounds * (1 + len(w.peers))
+		if w.also&latency != 0 {
+			n += o.rounds * 4
+		}
+		if w.also&crossing != 0 {
+			n += o.crossing * 2
+		}
+		all += time.Duration(n) * one
+		if o.profile != "" {
+			all += o.profileTime() + 2*time.Second
+		}
+	}
+	return all
 }

@@ -18,8 +18,7 @@ const nginxStream = "/usr/lib/nginx/modules/ngx_stream_module.so"
 // nginxDaemon prepares nginx, tuned: two workers, a socket for each, upstream connections that are kept, no log.
 func nginxDaemon(p *place, number int) (lab.Daemon, error) {
 	err := errors.Join(
-		p.edge.WriteFile("/run/nginx.pem", p.keyPair.certificate),
-		p.edge.WriteFile("/run/nginx.key", p.keyPair.key),
+		p.writeKeyPair("/run/nginx"),
 		p.edge.WriteFile("/var/lib/nginx/.lab", nil), // makes the directory for what does not fit into memory
 		p.edge.WriteFile("/run/nginx.conf", []byte(nginxConfig(number))),
 	)
@@ -57,7 +56,8 @@ func nginxConfig(number int) string {
 	upstream("web", "		keepalive 128; keepalive_requests 1000000000;\n", webServers()...)
 	p("	server {")
 	listen(portWeb, "")
-	listen(portTLS, " ssl")
+	listen(portH2, " http2") // HTTP/2 from the first byte, and nothing else
+	listen(portTLS, " ssl http2")
 	p("		ssl_certificate /run/nginx.pem; ssl_certificate_key /run/nginx.key;")
 	p("		ssl_protocols TLSv1.3; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;")
 	p("		location / {\n			proxy_pass http://web; proxy_http_version 1.1;")

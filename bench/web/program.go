@@ -29,28 +29,45 @@ import (
 // program is an edge that is measured.
 type program struct {
 	name    string
-	number  int                                   // gives it its addresses
-	version []string                              // the command that says it
+	number  int // gives it its addresses
+	version string
 	daemon  func(*place, int) (lab.Daemon, error) // writes what the program of that number needs to the edge
 }
 
 // programs returns ours, then its peers.
-func programs(kyozon string) []program {
-	return []program{
-		{ours, 0, []string{kyozon, "--version"}, func(p *place, n int) (lab.Daemon, error) { return kyozonDaemon(p, n, kyozon) }},
-		{"haproxy", 1, []string{"haproxy", "-v"}, haproxyDaemon},
-		{"nginx", 2, []string{"nginx", "-v"}, nginxDaemon},
+func programs(o options) []program {
+	all := []program{
+		{ours, 0, versionOf(o.kyozon, "--version"), func(p *place, n int) (lab.Daemon, error) { return kyozonDaemon(p, n, o.kyozon) }},
+		{"haproxy", 1, versionOf("haproxy", "-v"), haproxyDaemon},
+		{"nginx", 2, versionOf("nginx", "-v"), nginxDaemon},
 	}
+	if binary, err := filepath.Abs(o.caddy); err == nil && o.caddy != "" {
+		all = append(all, program{caddy, 3, caddyVersion(binary),
+			func(p *place, n int) (lab.Daemon, error) { return caddyDaemon(p, n, binary) }})
+	}
+	return all
 }
 
-const ours = "ours"
+const (
+	ours  = "ours"
+	caddy = "caddy"
+)
 
 // installed returns an error that names what is missing, which then is what lab.ErrMissing is for.
-func installed() error {
-	for name, pkg := range map[string]string{"wrk": "wrk", "haproxy": "haproxy", "nginx": "nginx-light",
-		nginxStream: "libnginx-mod-stream"} {
+func installed(o options) error {
+	needs := map[string]string{"wrk": "apt-get install wrk", "h2load": "apt-get install nghttp2-client",
+		"haproxy": "apt-get install haproxy", "nginx": "apt-get install nginx-light",
+		nginxStream: "apt-get install libnginx-mod-stream"}
+	if o.caddy != "" {
+		path, err := filepath.Abs(o.caddy)
+		if err != nil {
+			return err
+		}
+		needs[path] = "make bin/peers/caddy; or do without it: -caddy ''"
+	}
+	for name, how := range needs {
 		if _, err := find(name); err != nil {
-			return fmt.Errorf("%w: %s (apt-get install %s)", lab.ErrMissing, name, pkg)
+			return fmt.Errorf("%w: %s (%s)", lab.ErrMissing, name, how)
 		}
 	}
 	return nil
@@ -144,6 +161,20 @@ func newKeyPair() (keyPair, error) {
 // host is the name that clients ask for.
 const host = "shop.example.jp"
 
+// allowFiles lets this process, and those it starts, open files for n connections, if it may say so.
+func allowFiles(n int) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return
+	}
+	need := uint64(2*n + otherFiles)
+	limit.Cur, limit.Max = max(limit.Cur, need), max(limit.Max, need)
+	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) // if not, mostConnections says what remains
+}
+
+// otherFiles is how many files a program needs beside those of its connections.
+const otherFiles = 200
+
 // mostConnections returns how many connections a program can carry: each takes two of the files it may open, and it
 // needs some itself.
 func mostConnections() int {
@@ -151,5 +182,5 @@ func mostConnections() int {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return 400 // fits the smallest usual limit, 1024
 	}
-	return int(min(maxIdle, (limit.Max-200)/2))
+	return int(min(maxIdle, (limit.Max-otherFiles)/2))
 }

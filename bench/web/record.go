@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,32 +17,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// write writes the results into a file, to be committed. What limits each row is for a human to add.
+// limits says what limits each work: "## NAME", then a text. It is written by hand.
+//
+//go:embed limits.md
+var limits string
+
+// write writes the results into a file, to be committed.
 func (c *comparison) write(path string) error {
 	var b strings.Builder
 	p := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
-	p("# %s, Linux %s\n", time.Now().UTC().Format("2006-01-02"), kernel())
-	p("%d processors (%s), %d rounds of %v, %d of the crossings; %d idle connections. [How it is measured](../README.md).\n",
-		runtime.NumCPU(), processor(), c.rounds, c.time, c.crossing, c.idle)
+	p("# Results of %s, Linux %s\n", time.Now().UTC().Format("2006-01-02"), kernel())
+	p("```sh\nmake bench-web BENCH=\"%s\"\n```\n", c.command)
+	p("%d processors (%s), %d rounds of %v, %d of the crossings; %d idle connections. [How it is measured](README.md);\n"+
+		"[earlier results](results).\n", runtime.NumCPU(), processor(), c.rounds, c.time, c.crossing, c.idle)
 	for _, pr := range c.programs {
-		p("- %s: %s", pr.name, versionOf(pr.version))
+		p("- %s: %s", pr.name, pr.version)
 	}
-	p("\n## Lines\n\n```text")
+	p("\n%s\n## Lines\n\n```text", table(c.lines))
 	for _, l := range c.lines {
 		p("%s", l)
 	}
-	p("```\n\n## Noise\n\nSpread of our own CPU over the rounds (first to third quartile, as a part of the median):\n")
-	for _, w := range works() {
-		if v, ok := c.noise[w.name]; ok {
-			p("- %s %.0f %%", w.name, 100*v)
+	p("```\n\n## What limits each row, and where our time goes\n")
+	p("Percent of the processor time of our process, from profiles (`-profile`).\n")
+	named := chosen(c.only)
+	for _, name := range names() {
+		text, where := limitOf(limits, name), c.where[name]
+		if !named[name] || text+where == "" {
+			continue
+		}
+		p("### %s\n", name)
+		if where != "" {
+			p("```text\n%s```\n", where)
+		}
+		if text != "" {
+			p("%s\n", text)
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(b.String()), 0o644)
+	return os.WriteFile(path, []byte(strings.TrimRight(b.String(), "\n")+"\n"), 0o644)
 }
 
+// limitOf returns what a text says about a work, or "".
+func limitOf(text, name string) string {
+	_, after, _ := strings.Cut("\n"+text, "\n## "+name+"\n")
+	about, _, _ := strings.Cut(after, "\n## ")
+	return strings.TrimSpace(about)
+}
 func kernel() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -65,12 +88,12 @@ func processor() string {
 }
 
 // versionOf returns the first line of what a program says about itself.
-func versionOf(command []string) string {
-	path, err := find(command[0])
+func versionOf(name string, args ...string) string {
+	path, err := find(name)
 	if err != nil {
 		return "unknown"
 	}
-	out, err := exec.Command(path, command[1:]...).CombinedOutput()
+	out, err := exec.Command(path, args...).CombinedOutput()
 	if err != nil {
 		return "unknown"
 	}

@@ -20,12 +20,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyozon/kyozon/bench/load"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/lab"
 )
 
 func TestMain(m *testing.M) {
 	lab.Main()
+	load.Main()
 	code := m.Run()
 	if left := leaked(); code == 0 && len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", strings.Join(left, "\n\n"))
@@ -75,8 +77,9 @@ func TestQuick(t *testing.T) {
 		t.Errorf("the record lacks the lines: %v\n%s", err, record)
 	}
 	for _, w := range works() {
-		if info, err := os.Stat(filepath.Join(o.profile, w.name+".pprof")); err != nil || info.Size() == 0 {
-			t.Errorf("profile of %s: %v", w.name, err)
+		text, err := os.ReadFile(filepath.Join(o.profile, w.name+".txt"))
+		if err != nil || !strings.Contains(string(record), string(text)) {
+			t.Errorf("where the time of %s goes: %v, %q", w.name, err, text)
 		}
 	}
 }
@@ -84,16 +87,26 @@ func TestQuick(t *testing.T) {
 // compareLines checks that each line is there, once and in order, and that its figures are figures.
 func compareLines(t *testing.T, out string) {
 	t.Helper()
-	want := []string{"tcp-idle rss_bytes haproxy", "tcp-idle rss_bytes nginx", "tcp-idle rss_bytes goal", "tcp-idle heap_bytes goal"}
-	for _, w := range works() {
-		for _, peer := range []string{"haproxy", "nginx"} {
-			want = append(want, w.name+" rate "+peer, w.name+" cpu_us "+peer)
+	var want []string
+	for _, w := range idleWorks() {
+		for _, figure := range []string{"kb_per_conn haproxy", "kb_per_conn nginx", "kb_per_conn goal", "heap_kb_per_conn goal"} {
+			want = append(want, w.name+" "+figure)
 		}
-		if w.also {
+	}
+	for _, w := range works() {
+		for _, peer := range w.peers {
+			if peer != caddy {
+				want = append(want, w.name+" rate "+peer, w.name+" cpu_us "+peer)
+			}
+		}
+		if w.also&latency != 0 {
+			want = append(want, w.name+" p99_us haproxy", w.name+" p99_us nginx")
+		}
+		if w.also&crossing != 0 {
 			want = append(want, "crossing-"+w.name+" rate 4to4", "crossing-"+w.name+" cpu_us 4to4")
 		}
 	}
-	line := regexp.MustCompile(`^bench (\S+ \S+) ours=(-?[0-9.]+) (\w+)=(-?[0-9.]+) ratio=(-?[0-9.]+)$`)
+	line := regexp.MustCompile(`^bench (\S+ \S+) ours=(-?[0-9.]+) (\w+)=(-?[0-9.]+) ratio=(-?[0-9.]+)(?: quartiles=[0-9.]+)?$`)
 	var got []string
 	for l := range strings.Lines(out) {
 		m := line.FindStringSubmatch(strings.TrimSuffix(l, "\n"))
@@ -102,7 +115,7 @@ func compareLines(t *testing.T, out string) {
 			continue
 		}
 		got = append(got, m[1]+" "+m[3])
-		if figures := m[2] + " " + m[4] + " " + m[5]; !strings.Contains(l, "_bytes") && strings.Contains(figures, "-") {
+		if figures := m[2] + " " + m[4] + " " + m[5]; !strings.Contains(l, "kb_per_conn") && strings.Contains(figures, "-") {
 			t.Errorf("a rate or a time is negative: %s", l)
 		}
 	}
@@ -113,8 +126,9 @@ func compareLines(t *testing.T, out string) {
 
 func TestParse(t *testing.T) {
 	t.Parallel()
-	full := options{kyozon: "bin/kyozon", rounds: 5, crossing: 15, time: 5 * time.Second, idle: 10_000}
-	quick := options{kyozon: "bin/kyozon", rounds: 1, crossing: 1, time: 2 * time.Second, idle: 500}
+	full := options{kyozon: "bin/kyozon", caddy: "bin/peers/caddy", rounds: 15, crossing: 15, time: time.Second, idle: 10_000}
+	quick := full
+	quick.rounds, quick.crossing, quick.idle = 1, 1, 500
 	only := full
 	only.only, only.time = "web-h1", 3*time.Second
 	tests := []struct {

@@ -173,6 +173,9 @@ func (h *conn) readHead(p []byte) int {
 		return 0
 	}
 	x.x = x.request.Exchange()
+	if x.flow == nil && h.proves() {
+		return len(p)
+	}
 	if x.flow == nil && !h.reach() {
 		return 0
 	}
@@ -403,6 +406,7 @@ func (h *conn) refuse(status int, r metrics.Reason) {
 // answerError answers with an error of ours and ends the connection. The exchange has no flow any more.
 func (h *conn) answerError(status int) {
 	x := h.exchange
+	h.letGo()
 	if !x.answered {
 		h.client.Write(http1.AppendError(h.scratch(), status, http1.Exchange{Verb: x.x.Verb, Minor: x.x.Minor}))
 		h.finishExchange()
@@ -434,10 +438,7 @@ func (h *conn) end() {
 	if h.exchange != nil {
 		h.finishExchange()
 	}
-	if h.held != nil {
-		h.release(h.held)
-		h.held = nil
-	}
+	h.letGo()
 	h.phase = over
 	h.client.Close()
 }
@@ -448,6 +449,14 @@ func (h *conn) drop(r metrics.Reason) {
 	x.flow.Conn.Abort()
 	x.flow.End(x.counts, r)
 	x.flow = nil
+}
+
+// letGo gives up the connection that was kept for the client's next request.
+func (h *conn) letGo() {
+	if h.held != nil {
+		h.release(h.held)
+		h.held = nil
+	}
 }
 
 // release ends a flow whose connection was held.
@@ -464,8 +473,7 @@ func (h *conn) finishExchange() {
 // cut ends the flow because the drain deadline has passed.
 func (h *conn) cut(r metrics.Reason) {
 	if h.held != nil {
-		h.release(h.held)
-		h.held = nil
+		h.letGo()
 		return
 	}
 	h.drop(r)

@@ -27,7 +27,7 @@ import (
 )
 
 // file is what the servers of these tests have.
-var file = strings.Repeat("0123456789abcdef", 100)
+func file() string { return strings.Repeat("0123456789abcdef", 100) }
 
 // program returns the path of an installed program; without it the test is skipped, or fails where it may not be.
 func program(t testing.TB, name string) string {
@@ -124,7 +124,7 @@ func TestRangesAndConditions(t *testing.T) {
 		for up := dir; up != os.TempDir() && up != "/"; up = filepath.Dir(up) {
 			os.Chmod(up, 0o755) // nginx may be another user
 		}
-		if err := os.WriteFile(filepath.Join(dir, "file"), []byte(file), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "file"), []byte(file()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		tagged := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -136,7 +136,7 @@ func TestRangesAndConditions(t *testing.T) {
 			at := b.freeAddr(x.Client)
 			b.serve(b.service("shop", at, shared(server), defaults()))
 			whole, body := ask(t, server, "GET", "")
-			if body != file {
+			if body != file() {
 				t.Fatalf("%s: the server gives %q", name, whole)
 			}
 			value := func(field string) string {

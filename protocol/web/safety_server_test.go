@@ -9,9 +9,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
@@ -290,6 +292,40 @@ func TestRetryRules(t *testing.T) {
 					t.Errorf("%s, %s: got %d after %d times, want %d after %d", tt.name, kind, r.StatusCode, sent.Load(), tt.status, tt.sent)
 				}
 				c.Close()
+			}
+		}
+	})
+}
+
+// A request is refused in the middle of a client's connection: the server's connection that was kept for the client goes
+// with it.
+func TestRefusalFreesServer(t *testing.T) {
+	t.Parallel()
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		t.Parallel()
+		b := newBench(t)
+		for _, request := range []string{"GET\r\n\r\n", "GET / HTTP/1.1\r\nHost: other\r\n\r\n", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"} {
+			gone := make(chan error, 1)
+			o := defaults()
+			o.Hosts = []string{"shop.example.jp"}
+			at := b.freeAddr(x.Client)
+			b.serve(b.service("shop", at, private(servertest.TCP(t, x.Backend, func(c *net.TCPConn) {
+				readHead(c)
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				c.SetReadDeadline(time.Now().Add(patience / 2))
+				_, err := c.Read(make([]byte, 1))
+				gone <- err
+			})), o))
+			c := connect(t, at.AddrPort)
+			c.say("GET / HTTP/1.1\r\nHost: shop.example.jp\r\n\r\n")
+			c.answer("GET")
+			c.say(request)
+			if r, _ := c.answer("GET"); r.StatusCode < 400 {
+				t.Errorf("%q: got %d", request, r.StatusCode)
+			}
+			c.Close()
+			if err := <-gone; err == nil || os.IsTimeout(err) {
+				t.Errorf("%q: the server's connection is still there: %v", request, err)
 			}
 		}
 	})

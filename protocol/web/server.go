@@ -9,11 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
+	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/protocol/web/http1"
 	"github.com/kyozon/kyozon/relay"
@@ -51,7 +57,8 @@ type table struct {
 	limits   http1.Limits     // of requests
 	answers  http1.Limits     // of responses: servers are the operator's own
 	timeouts Timeouts
-	ending   atomic.Bool // nobody follows: connections close after their request
+	acme     *acme.Client // answers http-01; nil if nothing is ordered
+	ending   atomic.Bool  // nobody follows: connections close after their request
 }
 
 // site is one service at one front.
@@ -61,6 +68,7 @@ type site struct {
 	idle        time.Duration
 	passThrough bool
 	response    time.Duration
+	minimum     uint16 // version of TLS; 0 means 1.2
 }
 
 // build makes the tables of all services.
@@ -68,12 +76,19 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	kept := service.Keep(env, "fronts", func() *fronts {
 		return &fronts{byAddr: make(map[listen.Addr]*front), scratch: make([]scratch, env.Loops.Len())}
 	})
-	b := &builder{env: env, tables: make(map[listen.Addr]*table), pairs: make(map[listen.Addr][]certs.Pair)}
+	b := &builder{env: env, tables: make(map[listen.Addr]*table), pairs: make(map[listen.Addr][]certs.Pair),
+		orders: make(map[listen.Addr][]acme.Order)}
 	for _, s := range services {
 		for _, l := range s.Listen {
 			if err := b.add(s, l); err != nil {
 				return service.Server{}, fmt.Errorf("service %s: %w", s.Name, err)
 			}
+		}
+	}
+	b.acme = service.Keep(env, "acme", func() *acme.Client { return acme.NewClient(filepath.Join(env.State, "acme"), env.Log) })
+	if len(slices.Concat(slices.Collect(maps.Values(b.orders))...)) > 0 {
+		for _, t := range b.tables {
+			t.acme = b.acme
 		}
 	}
 	stores, err := b.openCertificates()
@@ -93,7 +108,18 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	}
 	server.Start = func() { kept.start(b.tables, fresh) }
 	server.Drain = func(last bool) { drain(env.Loops, b.tables, last) }
-	server.Run = func(ctx context.Context) { watch(ctx, stores, env.Log) }
+	server.Run = func(ctx context.Context) {
+		var wg sync.WaitGroup
+		wg.Go(func() { b.acme.Run(ctx, slices.Concat(slices.Collect(maps.Values(b.orders))...)) })
+		watch(ctx, stores, env.Log)
+		wg.Wait()
+	}
+	server.Certificates = func() (all []certs.Info) {
+		for _, s := range stores {
+			all = append(all, s.Infos()...)
+		}
+		return all
+	}
 	return server, nil
 }
 
@@ -102,6 +128,8 @@ type builder struct {
 	env    service.Env
 	tables map[listen.Addr]*table
 	pairs  map[listen.Addr][]certs.Pair
+	orders map[listen.Addr][]acme.Order
+	acme   *acme.Client
 }
 
 // add puts a service into the table of one of its listens.
@@ -122,13 +150,18 @@ func (b *builder) add(s *service.Service, l service.Listen) error {
 		st.passThrough = o.TLS.PassThrough
 		if !st.passThrough {
 			b.pairs[l.Addr] = append(b.pairs[l.Addr], o.TLS.pairs()...)
+			b.orders[l.Addr] = append(b.orders[l.Addr], o.orders()...)
+			st.minimum = uint16(o.TLS.Minimum)
 		}
 	}
 	return t.add(st, o.Hosts)
 }
 
 func (t *TLS) pairs() []certs.Pair {
-	all := []certs.Pair{{Certificate: string(t.Certificate), Key: string(t.Key)}}
+	var all []certs.Pair
+	if t.Certificate != "" {
+		all = append(all, certs.Pair{Certificate: string(t.Certificate), Key: string(t.Key)})
+	}
 	for _, p := range t.Also {
 		all = append(all, certs.Pair{Certificate: string(p.Certificate), Key: string(p.Key)})
 	}
@@ -180,19 +213,41 @@ func (t *table) site(host []byte) *site {
 // openCertificates loads the certificates of each address that ends TLS.
 func (b *builder) openCertificates() (stores []*certs.Store, err error) {
 	for a, pairs := range b.pairs {
-		store, err := certs.Open(pairs)
+		slots, err := b.acme.Slots(b.orders[a])
+		if err != nil {
+			return nil, fmt.Errorf("%v: %w", a, err)
+		}
+		store, err := certs.Open(pairs, slots...)
 		if err != nil {
 			return nil, fmt.Errorf("%v: %w", a, err)
 		}
 		for _, i := range store.Infos() {
-			if text := i.Warning(time.Now()); text != "" {
+			if text := i.Warning(time.Now()); text != "" && !i.End.IsZero() {
 				b.env.Log.Warn("certificate needs attention", "certificate", i.Source, "err", text)
 			}
 		}
-		b.tables[a].tls = store.Config("http/1.1")
+		b.tables[a].tls = b.configure(b.tables[a], store)
 		stores = append(stores, store)
 	}
 	return stores, nil
+}
+
+// configure returns what an address shakes hands with: an ACME server that wants a name proved gets the proof, and a
+// service with a lowest version of its own has that.
+func (b *builder) configure(t *table, store *certs.Store) *tls.Config {
+	config := store.Config("http/1.1")
+	modern := config.Clone()
+	modern.MinVersion = tls.VersionTLS13
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if proof := b.acme.TLSConfig(hello); proof != nil {
+			return proof, nil
+		}
+		if s := t.site([]byte(strings.ToLower(hello.ServerName))); s != nil && s.minimum == tls.VersionTLS13 {
+			return modern, nil
+		}
+		return nil, nil
+	}
+	return config
 }
 
 // start puts the tables into service.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
+	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/relay"
 )
@@ -48,7 +49,13 @@ func (h *hello) Data(c *relay.Conn, p []byte) int {
 		return 0
 	}
 	c.SetHandler(handshaking{})
-	c.StartServerTLS(h.table.tls, func(tls.ConnectionState) { h.front.serve(c, true) })
+	c.StartServerTLS(h.table.tls, func(s tls.ConnectionState) {
+		if s.NegotiatedProtocol == acme.ALPN { // all has been said. RFC 8737 §3
+			c.Close()
+			return
+		}
+		h.front.serve(c, true)
+	})
 	return 0
 }
 

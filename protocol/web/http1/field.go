@@ -79,6 +79,8 @@ func kindOfLong(name []byte) kind {
 	switch c := name[0] | 0x20; {
 	case c == 'c' && fold(name, "content-length"):
 		return kindLength
+	case c == 'c' && (fold(name, "client-cert") || fold(name, "client-cert-chain")): // RFC 9440 §4
+		return kindClient
 	case c == 't' && fold(name, "transfer-encoding"):
 		return kindCoding
 	case c == 'x' && fold(name[:len(family)], family),

@@ -169,7 +169,7 @@ func TestManyFields(t *testing.T) {
 	c := NewServer(NewShared(), &Limits{})
 	r := &record{conn: c}
 	p := newClientPeer()
-	p.request(1, "GET", true, slices.Repeat([]string{"a", "b"}, defaultFields)...)
+	p.request(1, "GET", true, slices.Repeat([]string{"a", "b"}, defaultFields+1)...)
 	p.request(3, "GET", true)
 	if err := feed(c, r, p.Bytes(), 1<<10); err != nil || len(r.events) != 2 || r.events[0] != "refused: "+errLongHead.Reason {
 		t.Errorf("got %v, %q", err, r.events)

@@ -46,7 +46,7 @@ func (t *table) indexed(i uint32, m *message) bool {
 		if i == 0 {
 			return false
 		}
-		f := &static[i]
+		f := static[i]
 		m.text = append(m.text, f.name...)
 		m.text = append(m.text, ": "...)
 		m.text = append(m.text, f.value...)

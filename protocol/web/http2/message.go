@@ -56,7 +56,9 @@ func (m *message) begin(r role, l *http1.Limits) {
 
 // take decides about the line text[start:], a field whose name has the given size.
 func (m *message) take(k kind, start, name int) {
-	m.count++
+	if !k.pseudo() && k != cookie { // a browser sends a cookie in many crumbs
+		m.count++
+	}
 	if m.err == nil && (len(m.text)+len(m.pseudo)+len(m.cookies) > m.limit || m.count > m.many) {
 		m.err = errLongHead
 	}
