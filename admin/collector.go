@@ -51,9 +51,9 @@ func newCollector(s Source, version string) *collector {
 		ledgerOK:     desc("kyozon_ledger_ok", "1 if new prefixes get a stand-in."),
 		refused: desc("kyozon_limit_refused_total", "What was refused to clients, by kind and by the length of the prefix that had used up its part.",
 			"service", "client_family", "kind", "prefix"),
-		logLines:     desc("kyozon_access_log_lines_total", "Lines of the access log that were written."),
-		logDropped:   desc("kyozon_access_log_dropped_total", "Lines of the access log that were not written."),
-		logOK:        desc("kyozon_access_log_ok", "1 if the access log can be written, or is off."),
+		logLines:   desc("kyozon_access_log_lines_total", "Lines of the access log that were written."),
+		logDropped: desc("kyozon_access_log_dropped_total", "Lines of the access log that were not written."),
+		logOK:      desc("kyozon_access_log_ok", "1 if the access log can be written, or is off."),
 		literals: desc("kyozon_ipv4_literals_total", "IPv4 addresses in responses, where IPv6 clients cannot reach them.",
 			"service", "pool", "field"),
 	}
