@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kyozon/kyozon/edge"
+	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/listen"
@@ -111,6 +114,52 @@ func TestLogPackets(t *testing.T) {
 		if len(lines) != 1 || lines[0].Msg != "flow" || lines[0].Crossing != c.String() || lines[0].ToServer == 0 ||
 			lines[0].ToClient == 0 || lines[0].Client != client(c.Client) {
 			t.Errorf("%+v", lines)
+		}
+	})
+}
+
+// TestLogRequests: each request has its line, with what was asked for; the flow that carries them has none. An IPv4
+// address in a response is a finding.
+func TestLogRequests(t *testing.T) {
+	t.Parallel()
+	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		t.Parallel()
+		b := newBench(t)
+		b.log = filepath.Join(b.dir, "access.log")
+		server := servertest.HTTP(t, c.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Location", "http://192.0.2.80/index.html")
+			fmt.Fprint(w, "hello")
+		}))
+		at := b.free(listen.TCP, c.Client)
+		b.serve(line("shop", "web", at, servers([]netip.AddrPort{server}, "handover: header")))
+		browser := browser(t, c.Client, true)
+		for range 2 {
+			if status, _, err := get(browser, at); status != 200 || err != nil {
+				t.Fatal(status, err)
+			}
+		}
+		found := b.edge.Status().Findings
+		browser.CloseIdleConnections()
+		b.stop()
+		lines := readLog(t, b.log)
+		for _, l := range lines {
+			if l.ToClient < len("hello") {
+				t.Errorf("%d bytes to the client", l.ToClient)
+			}
+			l.ToServer, l.ToClient = 0, 0
+			want := logLine{Msg: "request", Service: "shop", Crossing: c.String(), Pool: "existing", Backend: server.String(),
+				Client: client(c.Client), Method: "GET", Path: "/", Protocol: "HTTP/1.1", Status: 200}
+			if l != want {
+				t.Errorf("line %+v\nwant %+v", l, want)
+			}
+		}
+		if len(lines) != 2 {
+			t.Errorf("%d lines, want 2", len(lines))
+		}
+		want := edge.FindingStatus{Service: "shop", Pool: "existing", Field: "Content-Location", Address: "192.0.2.80", Count: 2,
+			Example: "http://192.0.2.80/index.html"}
+		if len(found) != 1 || found[0] != want {
+			t.Errorf("found %+v", found)
 		}
 	})
 }

@@ -107,7 +107,7 @@ func TestTLSToServers(t *testing.T) {
 			t.Run(tt.name, func(t *testing.T) {
 				t.Parallel()
 				b := newBench(t)
-				server := nowhere(t, x.Backend)
+				var server netip.AddrPort
 				if tt.server != nil {
 					server = whoServer(t, x.Backend, tt.server)
 				} else {

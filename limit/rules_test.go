@@ -95,7 +95,7 @@ func TestCounts(t *testing.T) {
 		ip.V4: {{ip.V4, Open, 32, 7}},
 	} {
 		all := l.Counts(f)
-		if len(all) != len(Kinds())*len(l.family(f)) {
+		if len(all) != int(kinds)*len(l.family(f)) {
 			t.Errorf("%v: %d counters", f, len(all))
 		}
 		got := slices.DeleteFunc(all, func(c Count) bool { return c.Refused == 0 })

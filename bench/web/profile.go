@@ -165,11 +165,8 @@ func callOf(stack []string) string {
 
 // split cuts the name of a function into its package, without our module's path, and the rest.
 func split(function string) (pkg, name string) {
-	slash := strings.LastIndexByte(function, '/') + 1
-	// A type's parameters have slashes and dots, too: they come after the package.
-	if bracket := strings.IndexByte(function, '['); bracket >= 0 {
-		slash = strings.LastIndexByte(function[:bracket], '/') + 1
-	}
+	path, _, _ := strings.Cut(function, "[") // a type's parameters have slashes and dots, too: they come after the package
+	slash := strings.LastIndexByte(path, '/') + 1
 	last, name, _ := strings.Cut(function[slash:], ".")
 	return strings.TrimPrefix(function[:slash]+last, module), name
 }

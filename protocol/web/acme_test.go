@@ -48,7 +48,7 @@ func TestCheckACME(t *testing.T) {
 					t.Errorf("%v: warning is %v, want %v", err, at.Warning, test.warns)
 				}
 			}
-			same := cmp.Comparer(func(a, b error) bool { return a == b })
+			same := cmp.Comparer(func(a, b error) bool { return errors.Is(a, b) })
 			if d := cmp.Diff(test.want, got, same); d != "" {
 				t.Errorf("-want +got\n%s", d)
 			}

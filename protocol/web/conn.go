@@ -38,7 +38,7 @@ const (
 type conn struct {
 	front  *front
 	client *relay.Conn
-	tls    bool
+	tls    uint16 // version; 0 means none
 	phase  phase
 	ended  bool // the client has ended its half
 	paused bool // the client is paused
@@ -74,6 +74,7 @@ type exchange struct {
 	interim  uint8  // interim responses so far
 	unsent   int    // what the client had not acknowledged when the backend's deadline last passed
 	saved    []byte // the request, while it may be sent once more
+	record   record
 }
 
 // exchanges keeps unused ones. An idle connection has none.
@@ -99,9 +100,9 @@ func (p *exchanges) put(x *exchange) {
 	p.pool.Put(x)
 }
 
-// serve begins to read requests.
-func (f *front) serve(c *relay.Conn, tls bool) {
-	h := &conn{front: f, client: c, tls: tls}
+// serve begins to read requests. version is that of TLS.
+func (f *front) serve(c *relay.Conn, version uint16) {
+	h := &conn{front: f, client: c, tls: version}
 	h.onDialed, h.onCounts, h.onCut = h.dialed, h.countsNow, h.cut
 	c.SetHandler(h)
 	c.SetTimeout(f.current.Load().timeouts.KeepAlive)
@@ -156,6 +157,7 @@ func (h *conn) resume() {
 func (h *conn) begin() {
 	h.exchange = h.front.all.exchanges.get()
 	h.exchange.table = h.front.current.Load()
+	h.exchange.record.begin(h.front.all.log, h.client.Loop(), h.client.Remote(), h.tls)
 	h.phase = head
 	h.client.SetTimeout(h.exchange.table.timeouts.Request)
 }
@@ -173,11 +175,14 @@ func (h *conn) readHead(p []byte) int {
 		return 0
 	}
 	x.x = x.request.Exchange()
-	if x.flow == nil && h.proves() {
-		return len(p)
-	}
-	if x.flow == nil && !h.reach() {
-		return 0
+	if x.flow == nil {
+		x.record.asked(&x.request, 10+x.request.Minor)
+		switch {
+		case h.proves():
+			return len(p)
+		case !h.reach():
+			return 0
+		}
 	}
 	return n + h.forward(p[n:])
 }
@@ -197,10 +202,12 @@ func (h *conn) reach() bool {
 		h.refuse(421, metrics.ClientFault) // RFC 9110 §15.5.20
 		return false
 	}
+	x.record.routed(x.site.name)
 	if f := h.held; f != nil {
 		h.held = nil
 		if f.Route() == x.site.route {
 			x.flow, x.reused = f, true
+			x.record.reached(f, true)
 			return true
 		}
 		h.release(f)
@@ -215,6 +222,7 @@ func (h *conn) reach() bool {
 // dialed is called when a backend has been reached, or none can be.
 func (h *conn) dialed(f *backend.Flow, err error) {
 	if h.phase != dialling && err == nil { // the client has gone
+		f.Requests = true
 		f.Conn.Abort()
 		f.End(metrics.Counts{}, metrics.ClientReset)
 		return
@@ -222,12 +230,14 @@ func (h *conn) dialed(f *backend.Flow, err error) {
 	if h.phase != dialling {
 		return
 	}
+	x := h.exchange
 	if err != nil {
+		x.record.failed(backend.Reason(err))
 		h.answerError(statusOfDial(err))
 		return
 	}
-	x := h.exchange
-	x.flow, x.reused = f, f.Reused
+	x.flow, x.reused, f.Requests = f, f.Reused, true
+	x.record.reached(f, f.Reused)
 	f.Conn.SetHandler((*serverSide)(h))
 	f.Counts, f.Cut = h.onCounts, h.onCut
 	if len(x.saved) > 0 {
@@ -277,7 +287,7 @@ func (h *conn) forwardingFields() []byte {
 	a := h.exchange.flow.Carried().Addr()
 	if a != h.carried {
 		h.carried = a
-		h.origin = http1.AppendOrigin(h.origin[:0], http1.Origin{Client: a, Port: h.client.Local().Port(), TLS: h.tls})
+		h.origin = http1.AppendOrigin(h.origin[:0], http1.Origin{Client: a, Port: h.client.Local().Port(), TLS: h.tls != 0})
 	}
 	return h.origin
 }
@@ -393,6 +403,7 @@ func (h *conn) Closed(*relay.Conn, error) { h.abandon(metrics.ClientReset) }
 // refuse answers the client's fault, if no answer has begun, and ends the connection: what else it sends means nothing.
 func (h *conn) refuse(status int, r metrics.Reason) {
 	x := h.exchange
+	x.record.failed(r)
 	if x.flow != nil {
 		h.drop(r)
 	} else if x.site != nil {
@@ -408,6 +419,7 @@ func (h *conn) answerError(status int) {
 	x := h.exchange
 	h.letGo()
 	if !x.answered {
+		x.record.answered(status)
 		h.client.Write(http1.AppendError(h.scratch(), status, http1.Exchange{Verb: x.x.Verb, Minor: x.x.Minor}))
 		h.finishExchange()
 		h.phase = over
@@ -423,6 +435,7 @@ func (h *conn) answerError(status int) {
 // that has not: a reset shows it, whatever the framing.
 func (h *conn) abandon(r metrics.Reason) {
 	if x := h.exchange; x != nil {
+		x.record.failed(r)
 		if x.flow != nil {
 			h.drop(r)
 		}
@@ -446,6 +459,7 @@ func (h *conn) end() {
 // drop cuts the backend's side of the exchange.
 func (h *conn) drop(r metrics.Reason) {
 	x := h.exchange
+	x.record.failed(r)
 	x.flow.Conn.Abort()
 	x.flow.End(x.counts, r)
 	x.flow = nil
@@ -466,6 +480,7 @@ func (h *conn) release(f *backend.Flow) {
 }
 
 func (h *conn) finishExchange() {
+	h.exchange.record.end(h.exchange.counts)
 	h.front.all.exchanges.put(h.exchange)
 	h.exchange = nil
 }

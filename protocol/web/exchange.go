@@ -27,7 +27,10 @@ func (s *serverSide) Data(c *relay.Conn, p []byte) int {
 		h.lost(c)
 		return len(p)
 	}
-	x.heard = true
+	if !x.heard {
+		x.heard = true
+		x.record.heard()
+	}
 	n, out := 0, h.scratch()
 	for !x.answered {
 		k, err := x.response.Parse(p[n:], x.x, &x.table.answers)
@@ -55,6 +58,8 @@ func (s *serverSide) Data(c *relay.Conn, p []byte) int {
 	}
 	if n > 0 {
 		x.toClient = x.response.Body(x.x)
+		x.record.answered(x.response.Status)
+		x.site.literals.look(&x.response, x.flow.Pool, x.request.Host())
 	}
 	return n + h.respond(out, p[n:])
 }
@@ -140,6 +145,8 @@ func (h *conn) tunnel(out, rest []byte) {
 	h.write(out)
 	f.Metrics().Request()
 	f.Metrics().Add(x.counts)
+	x.record.answered(101)
+	f.Requests = false // from here on it is a flow, and has a line of its own
 	idle := x.site.idle
 	h.finishExchange()
 	h.phase = over
@@ -202,6 +209,7 @@ func (h *conn) broken(r metrics.Reason) {
 	}
 	h.drop(metrics.Fine)
 	x.counts, x.reused = metrics.Counts{}, false
+	x.record.again()
 	h.phase = dialling
 	x.site.route.Dial(h.client.Loop(), client(h.client), false, h.onDialed)
 }

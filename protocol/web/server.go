@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kyozon/kyozon/accesslog"
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
 	"github.com/kyozon/kyozon/certs/acme"
@@ -34,6 +35,8 @@ type fronts struct {
 	byAddr    map[listen.Addr]*front
 	scratch   []scratch
 	exchanges exchanges
+	evidence  evidence
+	log       *accesslog.Log
 }
 
 // scratch is where a loop renders what it writes.
@@ -64,6 +67,7 @@ type table struct {
 // site is one service at one front.
 type site struct {
 	name        string
+	literals    *literals
 	route       *backend.Route
 	idle        time.Duration
 	passThrough bool
@@ -74,10 +78,10 @@ type site struct {
 // build makes the tables of all services.
 func build(services []*service.Service, env service.Env) (service.Server, error) {
 	kept := service.Keep(env, "fronts", func() *fronts {
-		return &fronts{byAddr: make(map[listen.Addr]*front), scratch: make([]scratch, env.Loops.Len())}
+		return &fronts{byAddr: make(map[listen.Addr]*front), scratch: make([]scratch, env.Loops.Len()), log: env.AccessLog}
 	})
-	b := &builder{env: env, tables: make(map[listen.Addr]*table), pairs: make(map[listen.Addr][]certs.Pair),
-		orders: make(map[listen.Addr][]acme.Order)}
+	b := &builder{env: env, evidence: &kept.evidence, tables: make(map[listen.Addr]*table),
+		pairs: make(map[listen.Addr][]certs.Pair), orders: make(map[listen.Addr][]acme.Order)}
 	for _, s := range services {
 		for _, l := range s.Listen {
 			if err := b.add(s, l); err != nil {
@@ -107,6 +111,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 		server.Doors[a] = service.Handler{Conn: f.accept}
 	}
 	server.Start = func() { kept.start(b.tables, fresh) }
+	server.Findings = func() []service.Finding { return kept.evidence.findings(services) }
 	server.Drain = func(last bool) { drain(env.Loops, b.tables, last) }
 	server.Run = func(ctx context.Context) {
 		var wg sync.WaitGroup
@@ -125,11 +130,12 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 
 // builder collects what the services of one generation say about each address.
 type builder struct {
-	env    service.Env
-	tables map[listen.Addr]*table
-	pairs  map[listen.Addr][]certs.Pair
-	orders map[listen.Addr][]acme.Order
-	acme   *acme.Client
+	env      service.Env
+	evidence *evidence
+	tables   map[listen.Addr]*table
+	pairs    map[listen.Addr][]certs.Pair
+	orders   map[listen.Addr][]acme.Order
+	acme     *acme.Client
 }
 
 // add puts a service into the table of one of its listens.
@@ -141,8 +147,8 @@ func (b *builder) add(s *service.Service, l service.Listen) error {
 			answers: http1.Limits{Head: relay.BufferSize, Fields: http1.MaxFields}, timeouts: o.Timeouts}
 		b.tables[l.Addr] = t
 	}
-	st := &site{name: s.Name, route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()}),
-		idle: s.Timeouts.Idle, response: o.Timeouts.Response}
+	st := &site{name: s.Name, literals: b.evidence.of(s.Name),
+		route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()}), idle: s.Timeouts.Idle, response: o.Timeouts.Response}
 	if !o.plain(l.AddrPort.Port()) {
 		if t.tls == nil {
 			t.tls = new(tls.Config)

@@ -18,7 +18,7 @@ import (
 func (f *front) accept(c *relay.Conn) {
 	t := f.current.Load()
 	if t.tls == nil {
-		f.serve(c, false)
+		f.serve(c, 0)
 		return
 	}
 	c.SetHandler(&hello{front: f, table: t})
@@ -54,7 +54,7 @@ func (h *hello) Data(c *relay.Conn, p []byte) int {
 			c.Close()
 			return
 		}
-		h.front.serve(c, true)
+		h.front.serve(c, s.Version)
 	})
 	return 0
 }
@@ -80,6 +80,7 @@ func (s *site) pass(c *relay.Conn) {
 	s.route.Dial(c.Loop(), client(c), false, func(f *backend.Flow, err error) {
 		switch {
 		case err != nil:
+			s.route.Refused(c.Loop(), client(c), err)
 			c.Abort()
 		case c.IsClosed():
 			f.Conn.Abort()

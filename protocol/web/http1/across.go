@@ -5,6 +5,8 @@ package http1
 
 // Hot path: no allocation per packet.
 
+import "slices"
+
 // This file is what another version of HTTP needs of a head to send it on in its own form.
 
 // NextField returns the first field from the i-th on that goes on to a backend, and the i to go on with; name is nil
@@ -45,12 +47,7 @@ func TrailerPasses(name []byte) (ok bool, err error) {
 	case kindLength, kindCoding, kindHost, kindConnection:
 		return false, ErrTrailer
 	case endToEnd:
-		for _, c := range name {
-			if c == '_' {
-				return false, nil
-			}
-		}
-		return !isHeaderOnly(name), nil
+		return !slices.Contains(name, '_') && !isHeaderOnly(name), nil
 	}
 	return false, nil
 }

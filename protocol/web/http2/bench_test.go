@@ -82,7 +82,7 @@ func newWork(tb testing.TB, client string) *work {
 		for _, f := range requestsOf(client) {
 			p.encoder.WriteField(f)
 		}
-		block := string(p.block.Bytes())
+		block := p.block.String()
 		w.frame = append(appendHeader(nil, len(block), frameHeaders, flagEnd|flagEndHeaders, 0), block...)
 		if w.id == 0 {
 			w.mustRead(tb, p.Bytes())

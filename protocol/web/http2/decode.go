@@ -70,7 +70,8 @@ func (t *table) literal(h *huffman, p []byte, bits int, m *message) (rest []byte
 	if !ok {
 		return nil, false
 	}
-	start, k := len(m.text), regular
+	start := len(m.text)
+	var k kind
 	switch {
 	case i == 0:
 		if m.text, p, ok = text(h, m.text, p); !ok {

@@ -194,7 +194,7 @@ func (m *message) requestLine() *Error {
 	switch {
 	case string(verb) == "CONNECT":
 		return errConnect
-	case !m.parts[method-method].seen || !m.parts[scheme-method].seen || !m.parts[path-method].seen:
+	case !m.parts[0].seen || !m.parts[scheme-method].seen || !m.parts[path-method].seen:
 		return errNoPseudo
 	case !isToken(verb):
 		return errMethod
