@@ -210,7 +210,7 @@ func TestExpectations(t *testing.T) {
 			io.WriteString(c, <-answer)
 			body := make([]byte, 5)
 			if _, err := io.ReadFull(c, body); err == nil {
-				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n%s", body)
+				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\n%s", body)
 			}
 		})), defaults()))
 		for _, tt := range []struct {
