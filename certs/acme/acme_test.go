@@ -275,9 +275,16 @@ func TestRenewalFails(t *testing.T) {
 	if err := os.WriteFile(b.server.DNS.Key, []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.server.RenewBy(first, time.Now().Add(-time.Hour), time.Now().Add(-time.Minute))
+	renew := func() { b.server.RenewBy(first, time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)) }
+	renew()
 	_, stop = b.run(b.client, order)
-	b.await("the renewal has failed", func() bool { return strings.Contains(slots[0].Info().Fault, "no key") })
+	b.await("the renewal has failed", func() bool {
+		if leaf := slots[0].Certificate().Leaf; !leaf.Equal(first) { // pebble takes an earlier proof once in a hundred times
+			first = leaf
+			renew()
+		}
+		return strings.Contains(slots[0].Info().Fault, "no key")
+	})
 	if !slots[0].Certificate().Leaf.Equal(first) {
 		t.Error("the certificate is gone")
 	}
