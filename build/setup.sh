@@ -21,6 +21,7 @@ h2load                                nghttp2-client
 chromium                              chromium
 ps                                    procps
 ethtool                               ethtool
+openssl                               openssl
 '
 
 # Servers are in sbin, which is not in everybody's PATH.

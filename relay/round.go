@@ -21,8 +21,10 @@ const (
 // round is what a loop puts off so as to do it in one go: the receives of the sockets that have become readable, and
 // the small writes of all that happens in the round. To enter the kernel costs about as much as what a small receive
 // or send does there; under virtualisation, more. The two of a request to a proxy are four, and here a part of one.
+//
+// Without io_uring receives are not put off. Writes are all the same, so that those to one connection leave together.
 type round struct {
-	ring   *ring // nil if the kernel allows none: nothing is put off
+	ring   *ring // nil if the kernel allows none
 	reads  []*Conn
 	slots  [][slotSize]byte
 	sends  []deferred

@@ -140,14 +140,14 @@ func (r *ring) add(op uint8, fd int32, p []byte) {
 	r.added++
 }
 
-// submit makes the calls that were added and returns what each returned. It fails only if the kernel is out of memory
-// for the calls that have no result yet, which are then -EAGAIN: they were not made.
+// submit makes the calls that were added and returns what each returned. A call that could not be made, because the
+// kernel is out of memory, has returned -EINTR: make it again.
 func (r *ring) submit() []int32 {
 	n := r.added
 	r.added = 0
 	results := r.results[:n]
 	for i := range results {
-		results[i] = -int32(unix.EAGAIN)
+		results[i] = -int32(unix.EINTR)
 	}
 	atomic.StoreUint32(r.tail, *r.tail+n)
 	for made, seen := uint32(0), uint32(0); seen < n; {
