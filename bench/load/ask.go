@@ -77,6 +77,11 @@ func Ask(p Plan, ready func() error) (r Report, err error) {
 			return r, err
 		}
 	}
+	if a.plan.Rate > 0 { // what was due while this thread was late is still asked
+		if err := a.remind(); err != nil {
+			return r, err
+		}
+	}
 	a.plan.Time = 0 // asks no more
 	if err := a.finish(); err != nil {
 		return r, err
@@ -168,7 +173,8 @@ func (a *asker) remind() error {
 	if _, err := unix.Read(a.timer, missed[:]); err != nil && !errors.Is(err, unix.EAGAIN) { // makes it tick again
 		return fmt.Errorf("read timer: %w", err)
 	}
-	for now := time.Now(); now.Sub(a.began) < a.plan.Time && !a.at(a.due).After(now); a.due++ {
+	end := a.began.Add(a.plan.Time)
+	for now := time.Now(); a.at(a.due).Before(end) && !a.at(a.due).After(now); a.due++ {
 		c := &a.conns[a.due%len(a.conns)]
 		if c.owed++; c.busy {
 			continue
