@@ -38,7 +38,7 @@ const (
 type conn struct {
 	front  *front
 	client *relay.Conn
-	tls    uint16 // version; 0 means none
+	tls    *secured // nil means in clear
 	phase  phase
 	ended  bool // the client has ended its half
 	paused bool // the client is paused
@@ -100,9 +100,9 @@ func (p *exchanges) put(x *exchange) {
 	p.pool.Put(x)
 }
 
-// serve begins to read requests. version is that of TLS.
-func (f *front) serve(c *relay.Conn, version uint16) {
-	h := &conn{front: f, client: c, tls: version}
+// serve begins to read requests. s is nil where there is no TLS.
+func (f *front) serve(c *relay.Conn, s *secured) {
+	h := &conn{front: f, client: c, tls: s}
 	h.onDialed, h.onCounts, h.onCut = h.dialed, h.countsNow, h.cut
 	c.SetHandler(h)
 	c.SetTimeout(f.current.Load().timeouts.KeepAlive)
@@ -157,7 +157,7 @@ func (h *conn) resume() {
 func (h *conn) begin() {
 	h.exchange = h.front.all.exchanges.get()
 	h.exchange.table = h.front.current.Load()
-	h.exchange.record.begin(h.front.all.log, h.client.Loop(), h.client.Remote(), h.tls)
+	h.exchange.record.begin(h.front.all.log, h.client.Loop(), h.client.Remote(), h.tls.version())
 	h.phase = head
 	h.client.SetTimeout(h.exchange.table.timeouts.Request)
 }
@@ -287,7 +287,7 @@ func (h *conn) forwardingFields() []byte {
 	a := h.exchange.flow.Carried().Addr()
 	if a != h.carried {
 		h.carried = a
-		h.origin = http1.AppendOrigin(h.origin[:0], http1.Origin{Client: a, Port: h.client.Local().Port(), TLS: h.tls != 0})
+		h.origin = http1.AppendOrigin(h.origin[:0], http1.Origin{Client: a, Port: h.client.Local().Port(), TLS: h.tls != nil})
 	}
 	return h.origin
 }

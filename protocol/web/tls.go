@@ -18,7 +18,7 @@ import (
 func (f *front) accept(c *relay.Conn) {
 	t := f.current.Load()
 	if t.tls == nil {
-		f.serve(c, 0)
+		f.serve(c, nil)
 		return
 	}
 	c.SetHandler(&hello{front: f, table: t})
@@ -54,7 +54,7 @@ func (h *hello) Data(c *relay.Conn, p []byte) int {
 			c.Close()
 			return
 		}
-		h.front.serve(c, s.Version)
+		h.front.serve(c, &secured{tls: s.Version})
 	})
 	return 0
 }
@@ -64,6 +64,19 @@ func (h *hello) Event(c *relay.Conn, _ relay.Event) { c.Abort() }
 
 // Closed implements relay.Handler.
 func (h *hello) Closed(*relay.Conn, error) {}
+
+// secured is what the TLS handshake of a client's connection has settled. Nil stands for a connection in clear.
+type secured struct {
+	tls uint16 // version
+}
+
+// version returns that of TLS; 0 means none.
+func (s *secured) version() uint16 {
+	if s == nil {
+		return 0
+	}
+	return s.tls
+}
 
 // handshaking handles a client during the TLS handshake.
 type handshaking struct{}
