@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,20 +21,22 @@ import (
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/probe"
 	"github.com/kyozon/kyozon/service"
 )
 
 const (
-	proofTimeout = 1500 * time.Millisecond // one connection: the kernel asks twice in it
+	proofTimeout = 1500 * time.Millisecond // one question: the kernel asks twice in it, and so do pings
 	proofEvery   = 5 * time.Second         // until the way back is there
-	proofsAtOnce = 256                     // connections
+	proofsAtOnce = 256                     // ways
 )
 
 // proofs keeps what is known of the ways back. A server that sees the client's stand-in as its peer answers to that
 // address, and only a route, on the server or its gateway, brings the answer here. So before a backend gets flows from
 // stand-ins, a connection from one, answered or refused, has proved the way back. The same holds for embedded clients,
-// and for clients' own addresses where the edge is in front.
+// and for clients' own addresses where the edge is in front. A server of a UDP service may drop TCP without a word: it
+// is asked by a ping and by a datagram too.
 //
 //	require: every backend of a new generation is held ─ ask all ─▶ free those whose ways are all proved
 //	run:     every few seconds ask for the rest                  ─▶ changed, which opens services
@@ -50,9 +53,10 @@ type proofs struct {
 
 // way is from where to where a backend must be able to answer.
 type way struct {
-	backend netip.AddrPort
-	source  netip.Addr
-	prefix  netip.Prefix // that stands for source; none if clients come with their own addresses
+	backend   netip.AddrPort
+	transport listen.Transport
+	source    netip.Addr
+	prefix    netip.Prefix // that stands for source; none if clients come with their own addresses
 }
 
 // proof is what is known of a way.
@@ -172,36 +176,97 @@ func (p *proofs) settle(w way, now proof) {
 	}
 }
 
-// prove connects from the way's source. A refusal proves as much as a connection: the answer has come back. A server
-// on UDP proves it by refusing TCP.
+// prove asks from the way's source, and if nothing comes back, from the edge's own address.
 func prove(ctx context.Context, w way) proof {
-	err := connects(ctx, probe.Target{Addr: w.backend, Local: w.source, Transparent: !w.prefix.IsValid()})
+	err := w.ask(ctx, probe.Target{Addr: w.backend, Local: w.source, Transparent: !w.prefix.IsValid()})
 	switch {
-	case err == nil || errors.Is(err, syscall.ECONNREFUSED):
+	case err == nil:
 		return proof{proved: true}
 	case errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES):
 		return proof{missing: true, reason: fmt.Sprintf("this process may not connect as %v: it needs CAP_NET_ADMIN", w.source)}
 	case !errors.Is(err, probe.ErrTimeout):
 		return proof{reason: fmt.Sprintf("cannot connect from %v: %v", w.source, err)}
 	}
-	direct := connects(ctx, probe.Target{Addr: w.backend})
-	if direct != nil && !errors.Is(direct, syscall.ECONNREFUSED) {
-		return proof{reason: fmt.Sprintf("no answer on TCP from %v, neither to %v nor to the edge itself: %v", w.backend,
-			w.source, direct)}
+	if direct := w.ask(ctx, probe.Target{Addr: w.backend}); direct != nil {
+		return proof{reason: w.silence(direct)}
 	}
 	return proof{missing: true, reason: fmt.Sprintf("%v answers to the edge, but not to %v: %s", w.backend, w.source, w.advice())}
 }
 
+// ask returns nil if anything comes back. A refusal proves as much as a connection: the answer has come back. Of several
+// errors it returns the one that says most: that there was no answer, and else that of TCP.
+func (w way) ask(ctx context.Context, t probe.Target) error {
+	ways := []probe.Func{probe.TCP}
+	if w.transport == listen.UDP {
+		ways = append(ways, probe.Echo, probe.UDP)
+	}
+	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
+	defer cancel()
+	errs := make([]error, len(ways))
+	var answered atomic.Bool
+	var wg sync.WaitGroup
+	for i, ask := range ways {
+		wg.Go(func() {
+			errs[i] = ask(ctx, t).Err
+			if errs[i] == nil || errors.Is(errs[i], syscall.ECONNREFUSED) {
+				answered.Store(true)
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	if answered.Load() {
+		return nil
+	}
+	if i := slices.IndexFunc(errs, isTimeout); i >= 0 {
+		if slices.ContainsFunc(errs, mayNotPing) {
+			return fmt.Errorf("%w; %w", errs[i], probe.ErrMayNotPing)
+		}
+		return errs[i]
+	}
+	return errs[0]
+}
+
+func isTimeout(err error) bool  { return errors.Is(err, probe.ErrTimeout) }
+func mayNotPing(err error) bool { return errors.Is(err, probe.ErrMayNotPing) }
+
+// silence says that a server answers to nobody, and what it was asked.
+func (w way) silence(err error) string {
+	if w.transport == listen.TCP {
+		return fmt.Sprintf("no answer on TCP from %v, neither to %v nor to the edge itself: %v", w.backend, w.source, err)
+	}
+	reason := fmt.Sprintf("no answer from %v to a ping, on UDP or on TCP, neither to %v nor to the edge itself: let it answer pings from %s",
+		w.backend, w.source, w.clients())
+	if mayNotPing(err) {
+		reason += fmt.Sprintf(" (%v)", probe.ErrMayNotPing)
+	}
+	return reason
+}
+
+// clients names who comes this way.
+func (w way) clients() string {
+	if !w.prefix.IsValid() {
+		return "its clients"
+	}
+	return w.prefix.String()
+}
+
 // advice says what to do about answers that do not come.
 func (w way) advice() string {
-	if !w.prefix.IsValid() {
-		return "make this machine the server's gateway, and look at rp_filter on both"
+	if w.prefix.IsValid() {
+		if is, err := isLocal(w.source); err == nil && !is {
+			return fmt.Sprintf("this machine does not take them; ip route add local %v dev lo (CAP_NET_ADMIN)", w.prefix)
+		}
 	}
-	if is, err := isLocal(w.source); err == nil && !is {
-		return fmt.Sprintf("this machine does not take them; ip route add local %v dev lo (CAP_NET_ADMIN)", w.prefix)
+	text := "make this machine the server's gateway, and look at rp_filter on both"
+	if w.prefix.IsValid() {
+		text = fmt.Sprintf("on the server or its gateway, ip route add %v via %s, and look at rp_filter on both", w.prefix,
+			here(w.backend.Addr()))
 	}
-	return fmt.Sprintf("on the server or its gateway, ip route add %v via %s, and look at rp_filter on both", w.prefix,
-		here(w.backend.Addr()))
+	if w.transport == listen.UDP {
+		text += "; let the server answer pings from " + w.clients()
+	}
+	return text
 }
 
 // here returns by which address of this machine a server knows it.
@@ -211,12 +276,6 @@ func here(server netip.Addr) string {
 		return "this machine"
 	}
 	return routes[0].Src.String()
-}
-
-func connects(ctx context.Context, t probe.Target) error {
-	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
-	defer cancel()
-	return probe.TCP(ctx, t).Err
 }
 
 // anyClient stands for clients that keep their own address: documentation addresses, RFC 5737 and RFC 3849.
@@ -235,7 +294,9 @@ func (g *generation) eachWay(s *service.Service, fn func(way, *backend.Backend))
 				continue
 			}
 			for _, b := range p.Backends() {
-				if w := g.wayOf(door.Family, b); w.source.IsValid() && !b.Drain {
+				w := g.wayOf(door.Family, b)
+				w.transport = s.Listen[0].Transport // a protocol has one
+				if w.source.IsValid() && !b.Drain {
 					fn(w, b)
 				}
 			}

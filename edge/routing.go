@@ -53,8 +53,8 @@ type path struct {
 
 	prefix netip.Prefix // whose addresses are taken for our own
 
-	backend  netip.AddrPort // whose answers are taken
-	protocol int            // of the answers: unix.IPPROTO_TCP or …UDP
+	backend  netip.AddrPort // whose answers are taken; without a port, those to pings
+	protocol int            // of the answers: unix.IPPROTO_TCP, …UDP, …ICMP or …ICMPV6
 	to       netip.Addr     // only answers to it; zero means to everyone
 }
 
@@ -73,18 +73,31 @@ func (p path) String() string {
 	case p.prefix.IsValid():
 		return fmt.Sprintf("ip route add local %v dev lo", p.prefix)
 	}
-	rule, to, protocol := "ip rule add", "", "tcp"
+	rule, to, sport := "ip rule add", "", ""
 	if p.backend.Addr().Is6() {
 		rule = "ip -6 rule add"
 	}
 	if p.to.IsValid() {
 		to = " to " + p.to.String()
 	}
-	if p.protocol == unix.IPPROTO_UDP {
-		protocol = "udp"
+	if p.backend.Port() != 0 {
+		sport = fmt.Sprintf(" sport %d", p.backend.Port())
 	}
-	return fmt.Sprintf("%s from %v%s ipproto %s sport %d lookup %d", rule, p.backend.Addr(), to, protocol,
-		p.backend.Port(), transparentTable)
+	return fmt.Sprintf("%s from %v%s ipproto %s%s lookup %d", rule, p.backend.Addr(), to, protocolName(p.protocol), sport,
+		transparentTable)
+}
+
+// protocolName returns what ip(8) calls a protocol.
+func protocolName(protocol int) string {
+	switch protocol {
+	case unix.IPPROTO_TCP:
+		return "tcp"
+	case unix.IPPROTO_UDP:
+		return "udp"
+	case unix.IPPROTO_ICMP:
+		return "icmp"
+	}
+	return "ipv6-icmp"
 }
 
 // pathsOf returns what a configuration needs, each once.
@@ -110,9 +123,19 @@ func pathsOf(cfg *config.Config) (all []path) {
 			need(path{fragments: ip.FamilyOf(b.Addr())})
 			need(path{backend: b, protocol: unix.IPPROTO_UDP})
 			need(path{backend: b, protocol: unix.IPPROTO_TCP, to: anyClient(ip.FamilyOf(b.Addr()))}) // the proof's
+			need(pathOfPings(b.Addr()))
 		}
 	}
 	return all
+}
+
+// pathOfPings returns what takes the answers to the pings of the proof.
+func pathOfPings(server netip.Addr) path {
+	p := path{backend: netip.AddrPortFrom(server, 0), protocol: unix.IPPROTO_ICMPV6, to: anyClient(ip.FamilyOf(server))}
+	if server.Is4() {
+		p.protocol = unix.IPPROTO_ICMP
+	}
+	return p
 }
 
 // transparentBackends returns the backends that see clients' own addresses.
@@ -279,7 +302,9 @@ func (p path) rule(priority int) *netlink.Rule {
 		rule.Dst = ipNet(netip.PrefixFrom(p.to, p.to.BitLen()))
 	}
 	rule.IPProto = p.protocol
-	rule.Sport = netlink.NewRulePortRange(p.backend.Port(), p.backend.Port())
+	if p.backend.Port() != 0 {
+		rule.Sport = netlink.NewRulePortRange(p.backend.Port(), p.backend.Port())
+	}
 	return rule
 }
 

@@ -6,6 +6,7 @@
 // dead shows.
 //
 //	Target ─▶ connect (from Local, if given) ─▶ tls (if given) ─▶ answer ─▶ Result{Phases, Err}
+//	          echo, or a datagram, again and again until something comes back ─▶ Result
 package probe
 
 import (
@@ -16,6 +17,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -59,7 +61,7 @@ type Result struct {
 
 // Phase is a step of a probe and how long it took.
 type Phase struct {
-	Name string // connect, tls, answer
+	Name string // connect, tls, answer, echo
 	Took time.Duration
 }
 
@@ -147,28 +149,36 @@ func (r *run) connect(ctx context.Context) net.Conn {
 
 // control prepares the socket to come from Local. The port is chosen when it connects, so that one address can
 // have as many connections to each backend as there are ports: IP_BIND_ADDRESS_NO_PORT, ip(7).
-func (t *Target) control(_, _ string, raw syscall.RawConn) error {
+func (t *Target) control(network, _ string, raw syscall.RawConn) error {
 	if !t.Local.IsValid() {
 		return nil
 	}
+	var failed error
+	err := raw.Control(func(fd uintptr) {
+		if !strings.HasPrefix(network, "ip") { // raw sockets have no ports
+			failed = set(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, "IP_BIND_ADDRESS_NO_PORT")
+		}
+		if failed == nil {
+			failed = t.comeFrom(int(fd))
+		}
+	})
+	return errors.Join(err, failed)
+}
+
+// comeFrom lets a socket be bound to Local, which need not be on an interface.
+func (t *Target) comeFrom(fd int) error {
 	level, freebind, transparent := unix.IPPROTO_IP, unix.IP_FREEBIND, unix.IP_TRANSPARENT
 	if ip.FamilyOf(t.Local) == ip.V6 {
 		level, freebind, transparent = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, unix.IPV6_TRANSPARENT
 	}
-	var failed error
-	err := raw.Control(func(fd uintptr) {
-		set := func(level, option int, name string) {
-			if failed == nil {
-				failed = os.NewSyscallError("setsockopt "+name, unix.SetsockoptInt(int(fd), level, option, 1))
-			}
-		}
-		set(unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, "IP_BIND_ADDRESS_NO_PORT")
-		set(level, freebind, "IP_FREEBIND")
-		if t.Transparent {
-			set(level, transparent, "IP_TRANSPARENT")
-		}
-	})
-	return errors.Join(err, failed)
+	if err := set(fd, level, freebind, "IP_FREEBIND"); err != nil || !t.Transparent {
+		return err
+	}
+	return set(fd, level, transparent, "IP_TRANSPARENT")
+}
+
+func set(fd, level, option int, name string) error {
+	return os.NewSyscallError("setsockopt "+name, unix.SetsockoptInt(fd, level, option, 1))
 }
 
 // phaseError says which phase failed.

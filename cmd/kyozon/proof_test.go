@@ -56,18 +56,7 @@ func TestWayBack(t *testing.T) {
 	serveTeller(t, l.Host("server"), "10.0.1.11:80")
 	serveTeller(t, l.Host("server"), "[fd00:1::11]:80")
 	e := l.Host("edge")
-	if err := e.WriteFile("/run/site.yaml", []byte(oneSite)); err != nil {
-		t.Fatal(err)
-	}
-	run := kyozonOn(e, "run", "/run/site.yaml")
-	run.Stderr = t.Output()
-	if err := run.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		run.Process.Kill()
-		run.Wait()
-	})
+	runSite(t, e, oneSite)
 
 	steps := []struct {
 		crossing ip.Crossing
@@ -81,7 +70,7 @@ func TestWayBack(t *testing.T) {
 		{ip.Crossing{Client: ip.V4, Backend: ip.V4}, "0.0.0.0/0", "10.0.1.1", "198.51.100.1:4004", "198.51.100.4/32"},
 		{ip.Crossing{Client: ip.V6, Backend: ip.V6}, "::/0", "fd00:1::1", "[2001:db8:200:6::1]:4006", "2001:db8:200:6::4/128"},
 	}
-	awaitStates(t, e, func(name string, s edge.ServiceStatus) bool {
+	awaitStates(t, e, 4, func(name string, s edge.ServiceStatus) bool {
 		return s.State == "shut" && strings.Contains(s.Reason, " answers to the edge, but not to ")
 	})
 	for i, step := range steps {
@@ -95,7 +84,7 @@ func TestWayBack(t *testing.T) {
 		for _, done := range steps[:i+1] {
 			open[fmt.Sprintf("from%dto%d", done.crossing.Client, done.crossing.Backend)] = true
 		}
-		awaitStates(t, e, func(name string, s edge.ServiceStatus) bool { return (s.State == "open") == open[name] })
+		awaitStates(t, e, 4, func(name string, s edge.ServiceStatus) bool { return (s.State == "open") == open[name] })
 		for _, done := range steps[:i+1] {
 			a, err := saw(t, l.Host("client"), done.at)
 			if err != nil || !netip.MustParsePrefix(done.want).Contains(a) {
@@ -138,8 +127,25 @@ func kyozonOn(h *lab.Host, args ...string) *lab.Cmd {
 	return c
 }
 
-// awaitStates waits until the status of every service is as is says.
-func awaitStates(t *testing.T, e *lab.Host, is func(name string, s edge.ServiceStatus) bool) {
+// runSite runs kyozon on a host until the test ends.
+func runSite(t *testing.T, h *lab.Host, site string) {
+	t.Helper()
+	if err := h.WriteFile("/run/site.yaml", []byte(site)); err != nil {
+		t.Fatal(err)
+	}
+	run := kyozonOn(h, "run", "/run/site.yaml")
+	run.Stderr = t.Output()
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		run.Process.Kill()
+		run.Wait()
+	})
+}
+
+// awaitStates waits until there are so many services and the status of each is as is says.
+func awaitStates(t *testing.T, e *lab.Host, services int, is func(name string, s edge.ServiceStatus) bool) {
 	t.Helper()
 	look := time.NewTicker(100 * time.Millisecond)
 	defer look.Stop()
@@ -150,12 +156,12 @@ func awaitStates(t *testing.T, e *lab.Host, is func(name string, s edge.ServiceS
 			out = []byte(err.Error())
 			continue
 		}
-		var services []edge.ServiceStatus
-		if err := json.Unmarshal(out, &services); err != nil {
+		var rows []edge.ServiceStatus
+		if err := json.Unmarshal(out, &rows); err != nil {
 			t.Fatal(err)
 		}
-		all := len(services) == 4
-		for _, s := range services {
+		all := len(rows) == services
+		for _, s := range rows {
 			all = all && is(s.Service, s)
 		}
 		if all {
