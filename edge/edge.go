@@ -315,7 +315,6 @@ func (e *Edge) drain() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	g := e.generation.Load()
-	e.options.Log.Info("draining", "flows", e.active(), "deadline", g.config.Drain.String())
 	for _, d := range e.doors {
 		d.shut()
 	}
@@ -325,6 +324,7 @@ func (e *Edge) drain() {
 			s.Drain(true)
 		}
 	}
+	e.options.Log.Info("draining", "flows", e.active(), "deadline", g.config.Drain.String())
 	e.await(g.config.Drain, func() bool { return e.active() == 0 })
 	e.cut(func(*backend.Flow) bool { return true })
 }
