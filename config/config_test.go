@@ -5,7 +5,9 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -89,6 +91,34 @@ func TestFormat(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestErrorJSON holds that mistakes look the same in the process that is told of them.
+func TestErrorJSON(t *testing.T) {
+	t.Parallel()
+	_, err := Parse("site.yaml", []byte("site: 共存\nlisen: x\nservices: {a: {}}\n"), protocols(), Options{})
+	sent := Errors(err)
+	data, err := json.Marshal(sent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []*Error
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) < 2 || len(Errors(fmt.Errorf("refused: %w", Join(got)))) != len(sent) {
+		t.Errorf("sent %d mistakes, got %v", len(sent), Join(got))
+	}
+	show := func(all []*Error) string {
+		var b strings.Builder
+		for _, e := range all {
+			e.Format(&b, true)
+		}
+		return b.String()
+	}
+	if diff := cmp.Diff(show(sent), show(got)); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -5,6 +5,7 @@ package config
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,30 @@ func (e *Error) Error() string {
 
 // Unwrap returns what is wrong.
 func (e *Error) Unwrap() error { return e.Err }
+
+// errorJSON is an Error on its way from one process to another.
+type errorJSON struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Text    string `json:"text"`
+	Message string `json:"message"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (e *Error) MarshalJSON() ([]byte, error) {
+	return json.Marshal(errorJSON{e.File, e.Line, e.Column, e.Text, e.Err.Error()})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Of what was wrong there are only the words left.
+func (e *Error) UnmarshalJSON(data []byte) error {
+	var j errorJSON
+	if err := json.Unmarshal(data, &j); err != nil {
+		return err
+	}
+	*e = Error{File: j.File, Line: j.Line, Column: j.Column, Text: j.Text, Err: errors.New(j.Message)}
+	return nil
+}
 
 // The colours of a terminal (ECMA-48 SGR).
 const (
@@ -92,6 +117,15 @@ func Errors(err error) []*Error {
 	return nil
 }
 
+// Join returns an error that consists of mistakes, as Load does; nil if there are none.
+func Join(mistakes []*Error) error {
+	errs := make([]error, len(mistakes))
+	for i, e := range mistakes {
+		errs[i] = e
+	}
+	return errors.Join(errs...)
+}
+
 // report collects what is wrong with one file, so that all of it is told at once.
 type report struct {
 	file     string
@@ -130,11 +164,7 @@ func (r *report) at(n *node, err error) *Error {
 func (r *report) err() error {
 	slices.SortStableFunc(r.mistakes, inOrder)
 	slices.SortStableFunc(r.warnings, inOrder)
-	errs := make([]error, len(r.mistakes))
-	for i, e := range r.mistakes {
-		errs[i] = e
-	}
-	return errors.Join(errs...)
+	return Join(r.mistakes)
 }
 
 // inOrder compares the places of a and b in their file.

@@ -15,13 +15,26 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/kyozon/kyozon/config"
 )
 
 // Commands are what the control socket can ask of the process around the edge.
 type Commands struct {
-	Reload  func() (string, error) // returns what it has done, in words
-	Upgrade func() (string, error)
+	Reload  func() (Done, error)
+	Upgrade func() (Done, error)
 	Stop    func()
+}
+
+// Done is what was done.
+type Done struct {
+	Text     string          `json:"text"`
+	Warnings []*config.Error `json:"warnings,omitempty"` // of the site file
+}
+
+// Refused is the answer to what was not done because of the site file. Any other error is answered in words.
+type Refused struct {
+	Mistakes []*config.Error `json:"mistakes"`
 }
 
 // maxFlowsShown bounds how many flows one answer lists.
@@ -92,26 +105,31 @@ func (e *Edge) controlHandler(do Commands) http.Handler {
 		answer(w, records, err)
 	})
 	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, _ *http.Request) {
-		text, err := do.Reload()
-		answer(w, text, err)
+		done, err := do.Reload()
+		answer(w, done, err)
 	})
 	mux.HandleFunc("POST /upgrade", func(w http.ResponseWriter, _ *http.Request) {
-		text, err := do.Upgrade()
-		answer(w, text, err)
+		done, err := do.Upgrade()
+		answer(w, done, err)
 	})
 	mux.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, "draining", nil)
+		answer(w, Done{Text: "draining"}, nil)
 		do.Stop()
 	})
 	return mux
 }
 
-// answer writes v as JSON, or the error as text.
+// answer writes v as JSON; or mistakes in the site file as JSON, with their lines; or another error as text.
 func answer(w http.ResponseWriter, v any, err error) {
-	if err != nil {
+	mistakes := config.Errors(err)
+	if err != nil && len(mistakes) == 0 {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		v = Refused{mistakes}
+	}
 	json.NewEncoder(w).Encode(v) // an error means that the asker has gone
 }

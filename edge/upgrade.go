@@ -5,6 +5,7 @@ package edge
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kyozon/kyozon/config"
 )
 
 // How one process replaces another. The old one starts the new binary, hands it the listening sockets, and talks to
@@ -29,6 +32,9 @@ const (
 	UpgradeEnv = "KYOZON_UPGRADE_FDS"
 
 	upgradePatience = 60 * time.Second
+
+	// mistakesWord is what comes before the mistakes in the site file, as JSON, for which the new one gives up.
+	mistakesWord = "mistakes "
 )
 
 // errUpgrade means that the new process did not get as far as serving.
@@ -125,7 +131,14 @@ func expect(talk *os.File, words *bufio.Reader, want string) error {
 	if err != nil {
 		return fmt.Errorf("%w: waited for %q: %v", errUpgrade, want, err)
 	}
-	if got = strings.TrimSpace(got); got != want {
+	got = strings.TrimSpace(got)
+	if text, is := strings.CutPrefix(got, mistakesWord); is {
+		var mistakes []*config.Error
+		if err := json.Unmarshal([]byte(text), &mistakes); err == nil && len(mistakes) > 0 {
+			return fmt.Errorf("%w: %w", errUpgrade, config.Join(mistakes))
+		}
+	}
+	if got != want {
 		return fmt.Errorf("%w: %s", errUpgrade, got)
 	}
 	return nil
@@ -205,6 +218,12 @@ func (s *Successor) Serving() error {
 
 // Fail says why this process cannot replace the old one.
 func (s *Successor) Fail(cause error) {
-	s.talk.WriteString(strings.ReplaceAll(cause.Error(), "\n", "; ") + "\n") // the old one may be gone
+	word := strings.ReplaceAll(cause.Error(), "\n", "; ")
+	if mistakes := config.Errors(cause); len(mistakes) > 0 {
+		if text, err := json.Marshal(mistakes); err == nil {
+			word = mistakesWord + string(text)
+		}
+	}
+	s.talk.WriteString(word + "\n") // the old one may be gone
 	s.talk.Close()
 }

@@ -19,6 +19,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kyozon/kyozon/config"
+	"github.com/kyozon/kyozon/edge"
 )
 
 // controlFlag adds the flag that says where the control socket of a running kyozon is.
@@ -36,7 +39,8 @@ func (e *env) defaultControl() string {
 	return "/run/kyozon/control.sock"
 }
 
-// ask sends one question to the running kyozon and decodes its answer into v.
+// ask sends one question to the running kyozon and decodes its answer into v. Mistakes in the site file come as they
+// do from config.Load.
 func ask(ctx context.Context, control, method, what string, v any) error {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -61,8 +65,12 @@ func ask(ctx context.Context, control, method, what string, v any) error {
 	if err != nil {
 		return fmt.Errorf("ask the running kyozon: %w", err)
 	}
-	if answer.StatusCode != http.StatusOK {
-		return errors.New(strings.TrimSpace(string(body)))
+	if answer.StatusCode == http.StatusOK {
+		return json.Unmarshal(body, v)
 	}
-	return json.Unmarshal(body, v)
+	var refused edge.Refused
+	if json.Unmarshal(body, &refused) == nil && len(refused.Mistakes) > 0 {
+		return config.Join(refused.Mistakes)
+	}
+	return errors.New(strings.TrimSpace(string(body)))
 }

@@ -157,8 +157,9 @@ func (w *world) status() (s edge.Status) {
 
 // do asks for something that changes what runs.
 func (w *world) do(what string) (text string, err error) {
-	err = ask(w.t.Context(), w.control, "POST", "/"+what, &text)
-	return text, err
+	var done edge.Done
+	err = ask(w.t.Context(), w.control, "POST", "/"+what, &done)
+	return done.Text, err
 }
 
 // ledger asks who somebody is.

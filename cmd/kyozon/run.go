@@ -86,7 +86,7 @@ func (e *env) serveAs(ctx context.Context, s site, successor *edge.Successor) er
 	if err != nil {
 		return err
 	}
-	e.warn(cfg)
+	e.warn(cfg.Warnings)
 	var flows edge.Flows
 	if successor != nil {
 		if flows, err = successor.Built(); err != nil {
@@ -288,7 +288,7 @@ func (p *process) commands() edge.Commands {
 }
 
 // reload reads the file again and puts it in service. On error what runs is untouched.
-func (p *process) reload() (string, error) {
+func (p *process) reload() (edge.Done, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.notify.Reloading()
@@ -296,34 +296,36 @@ func (p *process) reload() (string, error) {
 	cfg, err := config.Load(p.site.file, protocols())
 	if err != nil {
 		p.edge.ReloadFailed(err)
-		return "", err
+		return edge.Done{}, err
 	}
-	p.env.warn(cfg)
+	p.env.warn(cfg.Warnings)
+	done := edge.Done{Text: "nothing has changed", Warnings: cfg.Warnings}
 	switch err := p.edge.Reload(cfg); {
 	case errors.Is(err, edge.ErrNoChange):
-		return "nothing has changed", nil
+		return done, nil
 	case err != nil:
-		return "", err
+		return edge.Done{}, err
 	}
-	return "generation " + strconv.Itoa(p.edge.Status().Generation) + " is in service", nil
+	done.Text = "generation " + strconv.Itoa(p.edge.Status().Generation) + " is in service"
+	return done, nil
 }
 
 // upgrade has the binary at our path take over, and then drains.
-func (p *process) upgrade() (string, error) {
+func (p *process) upgrade() (edge.Done, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	binary, err := filepath.Abs(os.Args[0])
 	if err != nil || filepath.Base(os.Args[0]) == os.Args[0] {
 		if binary, err = os.Executable(); err != nil {
-			return "", err
+			return edge.Done{}, err
 		}
 	}
 	pid, err := p.edge.Upgrade(binary)
 	if err != nil {
-		return "", err
+		return edge.Done{}, err
 	}
 	p.replaced.Store(true)
 	p.notify.MainPID(pid)
 	time.AfterFunc(100*time.Millisecond, p.stop) // after the answer has been sent
-	return fmt.Sprintf("process %d serves; this one, %d, drains", pid, os.Getpid()), nil
+	return edge.Done{Text: fmt.Sprintf("process %d serves; this one, %d, drains", pid, os.Getpid())}, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra/doc"
 
 	"github.com/kyozon/kyozon/config"
+	"github.com/kyozon/kyozon/edge"
 	"github.com/kyozon/kyozon/lab"
 )
 
@@ -23,7 +24,7 @@ func (e *env) checkCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			e.warn(cfg)
+			e.warn(cfg.Warnings)
 			_, err = fmt.Fprintf(e.stdout, "%s: fine, %d services\n", args[0], len(cfg.Services))
 			return err
 		},
@@ -31,8 +32,8 @@ func (e *env) checkCommand() *cobra.Command {
 }
 
 // warn prints what is allowed but may not be meant.
-func (e *env) warn(cfg *config.Config) {
-	for _, w := range cfg.Warnings {
+func (e *env) warn(warnings []*config.Error) {
+	for _, w := range warnings {
 		fmt.Fprint(e.stderr, "warning: ")
 		w.Format(e.stderr, e.colour)
 	}
@@ -44,11 +45,12 @@ func (e *env) verb(use, short, long string) *cobra.Command {
 	c := &cobra.Command{
 		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			var text string
-			if err := ask(c.Context(), control, "POST", "/"+use, &text); err != nil {
+			var done edge.Done
+			if err := ask(c.Context(), control, "POST", "/"+use, &done); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintln(e.stdout, text)
+			e.warn(done.Warnings)
+			_, err := fmt.Fprintln(e.stdout, done.Text)
 			return err
 		},
 	}
