@@ -4,22 +4,15 @@
 package backend
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-)
 
-// The mistakes of the files that a ClientTLS names, beside those of reading them.
-var (
-	errNoCA  = errors.New("holds no certificate in PEM form")
-	errAfter = errors.New("is no PEM after the last certificate")
+	"github.com/kyozon/kyozon/certs"
 )
 
 // Credentials are what the files of a ClientTLS held when they were read. They are immutable.
@@ -56,9 +49,11 @@ func (t *ClientTLS) Read() (*Credentials, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c.config.RootCAs, err = authorities(data); err != nil {
+		all, err := certs.ParseAuthorities(data)
+		if err != nil {
 			return nil, fmt.Errorf("read tls.ca: %s: %w", t.CA, err)
 		}
+		c.config.RootCAs = certs.Pool(all)
 	}
 	if t.Certificate != "" {
 		certificate, err := read("certificate", t.Certificate)
@@ -85,35 +80,6 @@ func (o *PoolOptions) credentials() *Credentials {
 		return &Credentials{config: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}}
 	}
 	return o.TLS
-}
-
-// authorities reads the certificates of those who may sign. Other than the standard library it passes over none that
-// cannot be read.
-func authorities(data []byte) (*x509.CertPool, error) {
-	all, found := x509.NewCertPool(), false
-	for {
-		block, rest := pem.Decode(data)
-		if block == nil {
-			break
-		}
-		data = rest
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		all.AddCert(certificate)
-		found = true
-	}
-	switch {
-	case !found:
-		return nil, errNoCA
-	case bytes.Contains(data, []byte("-----BEGIN")):
-		return nil, errAfter // cut off in the middle
-	}
-	return all, nil
 }
 
 // to returns how TLS is spoken to a server. Sessions are its own: to others they would mean nothing.

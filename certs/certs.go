@@ -10,9 +10,14 @@
 //	  │            │  └─ Slots, which package acme fills
 //	  └─ looked at by Run, which swaps the whole table when a pair has changed
 //
+//	its Config ─┐
+//	Clients ────┼─▶ Terms ──Config──▶ *tls.Config for one handshake
+//	Tickets ────┘
+//
 //	bytes of a client ──ParseHello──▶ Hello (SNI, ALPN, versions) ──▶ choose a backend, pass the bytes on
 //
-// RFC 8446 (TLS 1.3), RFC 5246 (TLS 1.2), RFC 6066 §3 (server name), RFC 7301 (ALPN), RFC 9525 (wildcards).
+// RFC 8446 (TLS 1.3), RFC 5246 (TLS 1.2), RFC 6066 §3 (server name), RFC 7301 (ALPN), RFC 9525 (wildcards),
+// RFC 5280 (revocation lists).
 package certs
 
 import (
