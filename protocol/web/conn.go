@@ -198,7 +198,7 @@ func statusOf(err error) int {
 func (h *conn) reach() bool {
 	x := h.exchange
 	x.site = x.table.site(x.request.Host())
-	if x.site == nil || x.site.passThrough {
+	if x.site == nil || x.site.passThrough || !h.tls.fits(x.site) {
 		h.refuse(421, metrics.ClientFault) // RFC 9110 §15.5.20
 		return false
 	}
@@ -271,7 +271,7 @@ func (h *conn) forward(p []byte) int {
 		f.Host = h.dialledHost()
 	}
 	if x.flow.Pool.Spec.Handover == backend.HandoverHeader {
-		f.Origin = h.forwardingFields()
+		f.Origin, f.Certificates = h.forwardingFields(), h.tls.fieldsFor(x.site)
 	}
 	out := http1.AppendRequest(h.scratch(), &x.request, f)
 	x.toServer = x.request.Body()

@@ -48,6 +48,9 @@ type TLS struct {
 	// Certificates from an ACME server for all `hosts`. With `certificate` and `key` these are shown until then.
 	ACME *ACME `yaml:"acme"`
 
+	// Certificates that clients come with. With `handover: header` the servers are told in `Client-Cert` (RFC 9440).
+	ClientCertificates *ClientCertificates `yaml:"client-certificates"`
+
 	// The lowest version of TLS: `1.2`, which is the default, or `1.3`.
 	Minimum Version `yaml:"minimum"`
 
@@ -87,6 +90,44 @@ type Update struct {
 
 	// How long secondary servers need to have an update.
 	Settle time.Duration `yaml:"settle" range:"0s..10m"`
+}
+
+// ClientCertificates says which certificates of clients are taken.
+type ClientCertificates struct {
+	// The CAs that sign them, PEM. A changed file is taken without a reload.
+	CA service.Path `yaml:"ca,required"`
+
+	// What the CAs have revoked: their lists, PEM. A changed file is taken without a reload.
+	CRL service.Path `yaml:"crl"`
+
+	// `required`, which is the default: who has none is refused. `optional`: who has none comes without. One that is
+	// not good is refused in any case.
+	Verify Verify `yaml:"verify"`
+
+	// Tell the servers also of the certificates between the client's and the CA's, in `Client-Cert-Chain`.
+	Chain bool `yaml:"chain"`
+}
+
+// Verify says whether clients must have a certificate. The zero value is that they must.
+type Verify bool
+
+// The words for it.
+const (
+	VerifyRequired Verify = false
+	VerifyOptional Verify = true
+)
+
+// UnmarshalText reads "required" or "optional".
+func (v *Verify) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "required":
+		*v = VerifyRequired
+	case "optional":
+		*v = VerifyOptional
+	default:
+		return errVerify
+	}
+	return nil
 }
 
 // Challenge is http-01, tls-alpn-01 or dns-01.
@@ -158,11 +199,13 @@ func defaults() *Options {
 // The mistakes that Check finds.
 var (
 	errHeader    = errors.New("handover: header cannot be with TLS passed through: the edge does not see the requests; use proxy-v1 or proxy-v2")
-	errPassBoth  = errors.New("pass-through: the servers have the certificates; leave certificate, key and acme out")
+	errPassBoth  = errors.New("pass-through: the servers have the certificates; leave certificate, key, acme and client-certificates out")
 	errPair      = errors.New("certificate and key belong together: give both")
 	errNoCert    = errors.New("tls needs certificate and key, acme, or pass-through: true")
 	errChallenge = errors.New("not a challenge; write http-01, tls-alpn-01 or dns-01")
 	errVersion   = errors.New(`not a version of TLS; write "1.2" or "1.3"`)
+	errVerify    = errors.New("not a way to verify clients; write required or optional")
+	errUntold    = errors.New("the servers of this pool are not told of certificates of clients; only handover: header can")
 	errACMEHosts = errors.New("acme needs hosts: the certificates are for them")
 	errWildcard  = errors.New("a certificate for a wildcard needs challenge: dns-01")
 	errNoUpdate  = errors.New("challenge: dns-01 needs dns: the server that takes the records")
@@ -187,7 +230,7 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 	}
 	t := o.TLS
 	switch {
-	case t.PassThrough && (t.Certificate != "" || t.Key != "" || len(t.Also) > 0 || t.ACME != nil):
+	case t.PassThrough && (t.Certificate != "" || t.Key != "" || len(t.Also) > 0 || t.ACME != nil || t.ClientCertificates != nil):
 		at(errPassBoth, "tls", "pass-through")
 	case !t.PassThrough && t.Certificate == "" && t.Key == "" && t.ACME == nil:
 		at(errNoCert, "tls")
@@ -197,15 +240,21 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 	if t.ACME != nil {
 		errs = append(errs, o.checkACME(s)...)
 	}
-	if !t.PassThrough {
-		return errs
-	}
-	if len(o.Hosts) == 0 {
+	if t.PassThrough && len(o.Hosts) == 0 {
 		at(errPassHost, "tls", "pass-through")
 	}
+	return append(errs, t.checkPools(s)...)
+}
+
+// checkPools says which pools cannot be with the section tls, or are told less than it may seem.
+func (t *TLS) checkPools(s *service.Service) (errs []error) {
 	for name, p := range s.Pools {
-		if p.Handover == backend.HandoverHeader {
-			errs = append(errs, &service.Error{Path: []string{"pools", name, "handover"}, Err: errHeader})
+		path := []string{"pools", name, "handover"}
+		switch header := p.Handover == backend.HandoverHeader; {
+		case t.PassThrough && header:
+			errs = append(errs, &service.Error{Path: path, Err: errHeader})
+		case !t.PassThrough && t.ClientCertificates != nil && !header:
+			errs = append(errs, &service.Error{Path: path, Err: errUntold, Warning: true})
 		}
 	}
 	return errs

@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -57,6 +56,7 @@ type table struct {
 	wild     map[string]*site // by what follows "*."
 	fallback *site            // takes what no other does; may be nil
 	tls      *tls.Config      // nil if the front speaks plain HTTP
+	terms    *certs.Terms     // for clients that name nobody's host; nil if no TLS is ended here
 	limits   http1.Limits     // of requests
 	answers  http1.Limits     // of responses: servers are the operator's own
 	timeouts Timeouts
@@ -72,7 +72,10 @@ type site struct {
 	idle        time.Duration
 	passThrough bool
 	response    time.Duration
-	minimum     uint16 // version of TLS; 0 means 1.2
+	minimum     uint16         // version of TLS; 0 means 1.2
+	clients     *certs.Clients // who may come with a certificate; nil asks for none
+	chain       bool           // servers are told of the chain of a client's certificate
+	terms       *certs.Terms   // nil if TLS is not ended here
 }
 
 // build makes the tables of all services.
@@ -80,9 +83,13 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	kept := service.Keep(env, "fronts", func() *fronts {
 		return &fronts{byAddr: make(map[listen.Addr]*front), scratch: make([]scratch, env.Loops.Len()), log: env.AccessLog}
 	})
-	b := &builder{env: env, evidence: &kept.evidence, tables: make(map[listen.Addr]*table),
+	b := &builder{env: env, evidence: &kept.evidence, tables: make(map[listen.Addr]*table), clients: make(map[string]*certs.Clients),
 		pairs: make(map[listen.Addr][]certs.Pair), orders: make(map[listen.Addr][]acme.Order)}
+	b.tickets = service.Keep(env, "tickets", certs.NewTickets)
 	for _, s := range services {
+		if err := b.openClients(s); err != nil {
+			return service.Server{}, fmt.Errorf("service %s: %w", s.Name, err)
+		}
 		for _, l := range s.Listen {
 			if err := b.add(s, l); err != nil {
 				return service.Server{}, fmt.Errorf("service %s: %w", s.Name, err)
@@ -116,7 +123,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	server.Run = func(ctx context.Context) {
 		var wg sync.WaitGroup
 		wg.Go(func() { b.acme.Run(ctx, slices.Concat(slices.Collect(maps.Values(b.orders))...)) })
-		watch(ctx, stores, env.Log)
+		b.watch(ctx, stores)
 		wg.Wait()
 	}
 	server.Certificates = func() (all []certs.Info) {
@@ -136,6 +143,8 @@ type builder struct {
 	pairs    map[listen.Addr][]certs.Pair
 	orders   map[listen.Addr][]acme.Order
 	acme     *acme.Client
+	clients  map[string]*certs.Clients // by service
+	tickets  *certs.Tickets
 }
 
 // add puts a service into the table of one of its listens.
@@ -148,7 +157,8 @@ func (b *builder) add(s *service.Service, l service.Listen) error {
 		b.tables[l.Addr] = t
 	}
 	st := &site{name: s.Name, literals: b.evidence.of(s.Name),
-		route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()}), idle: s.Timeouts.Idle, response: o.Timeouts.Response}
+		route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()}), idle: s.Timeouts.Idle, response: o.Timeouts.Response,
+		clients: b.clients[s.Name]}
 	if !o.plain(l.AddrPort.Port()) {
 		if t.tls == nil {
 			t.tls = new(tls.Config)
@@ -158,20 +168,10 @@ func (b *builder) add(s *service.Service, l service.Listen) error {
 			b.pairs[l.Addr] = append(b.pairs[l.Addr], o.TLS.pairs()...)
 			b.orders[l.Addr] = append(b.orders[l.Addr], o.orders()...)
 			st.minimum = uint16(o.TLS.Minimum)
+			st.chain = o.TLS.ClientCertificates != nil && o.TLS.ClientCertificates.Chain
 		}
 	}
 	return t.add(st, o.Hosts)
-}
-
-func (t *TLS) pairs() []certs.Pair {
-	var all []certs.Pair
-	if t.Certificate != "" {
-		all = append(all, certs.Pair{Certificate: string(t.Certificate), Key: string(t.Key)})
-	}
-	for _, p := range t.Also {
-		all = append(all, certs.Pair{Certificate: string(p.Certificate), Key: string(p.Key)})
-	}
-	return all
 }
 
 // errHostTaken means that a request could belong to two services.
@@ -197,6 +197,21 @@ func (t *table) add(s *site, hosts []string) error {
 	return nil
 }
 
+// each calls f for each service.
+func (t *table) each(f func(*site)) {
+	if t.fallback != nil {
+		f(t.fallback)
+	}
+	for _, sites := range [2]map[string]*site{t.hosts, t.wild} {
+		for _, s := range sites {
+			f(s)
+		}
+	}
+}
+
+// named returns the service that a TLS client asks for; nil if there is none.
+func (t *table) named(server string) *site { return t.site([]byte(strings.ToLower(server))) }
+
 // site returns the service of a host, which is in lower case; nil if there is none.
 func (t *table) site(host []byte) *site {
 	if s := t.hosts[string(host)]; s != nil {
@@ -216,72 +231,12 @@ func (t *table) site(host []byte) *site {
 	return t.fallback
 }
 
-// openCertificates loads the certificates of each address that ends TLS.
-func (b *builder) openCertificates() (stores []*certs.Store, err error) {
-	for a, pairs := range b.pairs {
-		slots, err := b.acme.Slots(b.orders[a])
-		if err != nil {
-			return nil, fmt.Errorf("%v: %w", a, err)
-		}
-		store, err := certs.Open(pairs, slots...)
-		if err != nil {
-			return nil, fmt.Errorf("%v: %w", a, err)
-		}
-		for _, i := range store.Infos() {
-			if text := i.Warning(time.Now()); text != "" && !i.End.IsZero() {
-				b.env.Log.Warn("certificate needs attention", "certificate", i.Source, "err", text)
-			}
-		}
-		b.tables[a].tls = b.configure(b.tables[a], store)
-		stores = append(stores, store)
-	}
-	return stores, nil
-}
-
-// configure returns what an address shakes hands with: an ACME server that wants a name proved gets the proof, and a
-// service with a lowest version of its own has that.
-func (b *builder) configure(t *table, store *certs.Store) *tls.Config {
-	config := store.Config("http/1.1")
-	modern := config.Clone()
-	modern.MinVersion = tls.VersionTLS13
-	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if proof := b.acme.TLSConfig(hello); proof != nil {
-			return proof, nil
-		}
-		if s := t.site([]byte(strings.ToLower(hello.ServerName))); s != nil && s.minimum == tls.VersionTLS13 {
-			return modern, nil
-		}
-		return nil, nil
-	}
-	return config
-}
-
 // start puts the tables into service.
 func (f *fronts) start(tables map[listen.Addr]*table, fresh map[listen.Addr]*front) {
 	for a, t := range tables {
 		fresh[a].current.Store(t)
 	}
 	f.byAddr = fresh
-}
-
-// watch takes changed certificate files until ctx is done.
-func watch(ctx context.Context, stores []*certs.Store, log *slog.Logger) {
-	done := make(chan struct{})
-	for _, s := range stores {
-		go func() {
-			s.Run(ctx, certificatesEvery, func(p certs.Pair, err error) {
-				if err != nil {
-					log.Error("changed certificate not taken", "certificate", p.Certificate, "err", err)
-					return
-				}
-				log.Info("changed certificate taken", "certificate", p.Certificate)
-			})
-			done <- struct{}{}
-		}()
-	}
-	for range stores {
-		<-done
-	}
 }
 
 // drain ends what waits for nothing: the connections between two requests whose front has no successor, and, of the

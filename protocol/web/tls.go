@@ -5,12 +5,14 @@ package web
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
 	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/protocol/web/http1"
 	"github.com/kyozon/kyozon/relay"
 )
 
@@ -54,7 +56,7 @@ func (h *hello) Data(c *relay.Conn, p []byte) int {
 			c.Close()
 			return
 		}
-		h.front.serve(c, &secured{tls: s.Version})
+		h.front.serve(c, h.table.secured(s))
 	})
 	return 0
 }
@@ -66,8 +68,79 @@ func (h *hello) Event(c *relay.Conn, _ relay.Event) { c.Abort() }
 func (h *hello) Closed(*relay.Conn, error) {}
 
 // secured is what the TLS handshake of a client's connection has settled. Nil stands for a connection in clear.
+//
+// A handshake is for one name, but requests may name another of the same address. What that one asks of a handshake may
+// be more: then the request is told that it has come to the wrong place, and the client begins a connection for it.
 type secured struct {
-	tls uint16 // version
+	tls       uint16                // version
+	asked     *certs.Admission      // by whom the client was asked for a certificate; nil if it was not
+	verified  [][]*x509.Certificate // its chains; none if the client has shown none
+	admission *certs.Admission      // by whom the client was let in last
+	chain     []*x509.Certificate   // by which it was, from its own certificate to an authority
+	fields    []byte                // that tell of it, rendered for the service that let it in
+}
+
+// secured returns what a handshake has settled.
+func (t *table) secured(s tls.ConnectionState) *secured {
+	c := &secured{tls: s.Version}
+	if st := t.named(s.ServerName); st != nil && st.clients != nil {
+		c.asked, c.verified = st.clients.Admission(), s.VerifiedChains
+	}
+	return c
+}
+
+// fits says whether a service may be asked for on the connection.
+func (s *secured) fits(st *site) bool {
+	switch {
+	case s == nil:
+		return st.clients == nil || !st.clients.Admission().Required()
+	case s.tls < st.minimum:
+		return false
+	case st.clients == nil:
+		return true
+	}
+	a := st.clients.Admission()
+	return a == s.admission || s.admit(a)
+}
+
+// admit lets a client in where a says who may come, if it may. It was verified in the handshake; what must be true
+// also of another service, and after each reload, is that its certificate comes from one of the authorities and is not
+// revoked.
+func (s *secured) admit(a *certs.Admission) bool {
+	switch {
+	case s.asked == nil:
+		return false
+	case len(s.verified) == 0:
+		if !a.Follows(s.asked) {
+			return false
+		}
+	default:
+		chain := a.Chain(s.verified)
+		if chain == nil {
+			return false
+		}
+		s.chain, s.fields = chain, nil
+	}
+	s.admission = a
+	return true
+}
+
+// fieldsFor returns the lines that tell a backend of a service which certificate the client has shown; none if it has
+// shown none, or the service asks for none.
+func (s *secured) fieldsFor(st *site) []byte {
+	if s == nil || st.clients == nil || len(s.chain) == 0 {
+		return nil
+	}
+	if s.fields == nil {
+		var between [][]byte
+		for _, c := range s.chain[1:max(1, len(s.chain)-1)] { // the authority may be left out: RFC 8446 §4.4.2
+			if st.chain {
+				between = append(between, c.Raw)
+			}
+		}
+		s.fields = http1.AppendCertificates(nil, s.chain[0].Raw, between...)
+	}
+	return s.fields
 }
 
 // version returns that of TLS; 0 means none.

@@ -6,6 +6,7 @@ package http1
 // Hot path: no allocation per packet.
 
 import (
+	"encoding/base64"
 	"net/netip"
 	"strconv"
 )
@@ -43,11 +44,35 @@ func AppendOrigin(dst []byte, o Origin) []byte {
 	return append(dst, proto...) // the host of the request comes after it
 }
 
+// AppendCertificates renders what a backend is told of a client's certificate, which comes first, and of those that lead
+// from it to an authority, all in DER. Keep it for Forward.Certificates. RFC 9440 §2.
+func AppendCertificates(dst []byte, certificate []byte, chain ...[]byte) []byte {
+	dst = append(dst, "Client-Cert: "...)
+	dst = appendBytes(dst, certificate)
+	for i, c := range chain {
+		if i == 0 {
+			dst = append(dst, "\r\nClient-Cert-Chain: "...)
+		} else {
+			dst = append(dst, ", "...)
+		}
+		dst = appendBytes(dst, c)
+	}
+	return append(dst, "\r\n"...)
+}
+
+// appendBytes writes a byte sequence. RFC 8941 §3.3.5.
+func appendBytes(dst, p []byte) []byte {
+	dst = append(dst, ':')
+	dst = base64.StdEncoding.AppendEncode(dst, p)
+	return append(dst, ':')
+}
+
 // Forward is how a request goes on to a backend.
 type Forward struct {
-	Origin []byte // from AppendOrigin; empty if the backend is not told
-	Host   []byte // Host for an HTTP/1.0 request that has none
-	Close  bool   // ask the backend to close the connection after the response
+	Origin       []byte // from AppendOrigin; empty if the backend is not told
+	Certificates []byte // from AppendCertificates; told together with Origin only
+	Host         []byte // Host for an HTTP/1.0 request that has none
+	Close        bool   // ask the backend to close the connection after the response
 }
 
 // What does not go on in each direction; what of it is still needed is written anew.
@@ -84,6 +109,7 @@ func AppendRequest(dst []byte, r *Request, f Forward) []byte {
 	}
 	dst = r.appendConnection(dst, f.Close)
 	if len(f.Origin) > 0 {
+		dst = append(dst, f.Certificates...)
 		dst = append(dst, f.Origin...)
 		if len(host) > 0 {
 			dst = append(dst, `;host="`...)

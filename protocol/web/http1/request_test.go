@@ -176,6 +176,17 @@ func told() Forward {
 	return Forward{Origin: AppendOrigin(nil, Origin{Client: netip.MustParseAddr("2001:db8::1"), Port: 443, TLS: true})}
 }
 
+// shown is told, with certificates.
+func shown(certificate string, chain ...string) Forward {
+	f := told()
+	var der [][]byte
+	for _, c := range chain {
+		der = append(der, []byte(c))
+	}
+	f.Certificates = AppendCertificates(nil, []byte(certificate), der...)
+	return f
+}
+
 const toldFields = "X-Forwarded-For: 2001:db8::1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\n" +
 	"Forwarded: for=\"[2001:db8::1]\";proto=https;host=\"a\"\r\nX-Forwarded-Host: a\r\n"
 
@@ -200,6 +211,12 @@ func TestRequest(t *testing.T) {
 		{"hop by hop, RFC 9110 §7.6.1", "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, x-a,, X-B\r\nX-A: 1\r\nKeep-Alive: 5\r\n" +
 			"C: 3\r\nx-b: 2\r\nProxy-Connection: x\r\nProxy-Authorization: x\r\nProxy: x\r\nHTTP2-Settings: x\r\nX-AB: 4\r\n\r\n", Forward{},
 			"GET / HTTP/1.1\r\nHost: a\r\nC: 3\r\nX-AB: 4\r\n\r\n", Exchange{Get, 1, true, false}},
+		{"certificate, RFC 9440 §2.2", "GET / HTTP/1.1\r\nHost: a\r\nclient-cert: :aGU=:\r\nClient-Cert-Chain: :aGU=:\r\nA: 1\r\n\r\n", shown("he"),
+			"GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nClient-Cert: :aGU=:\r\n" + toldFields + "\r\n", Exchange{Get, 1, true, false}},
+		{"chain, RFC 9440 §2.3", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", shown("he", "who", "signed"),
+			"GET / HTTP/1.1\r\nHost: a\r\nClient-Cert: :aGU=:\r\nClient-Cert-Chain: :d2hv:, :c2lnbmVk:\r\n" + toldFields + "\r\n", Exchange{Get, 1, true, false}},
+		{"certificate that nobody is told of", "GET / HTTP/1.1\r\nHost: a\r\nClient-Cert: :aGU=:\r\n\r\n", Forward{Certificates: shown("he").Certificates},
+			"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Exchange{Get, 1, true, false}},
 		{"Early-Data stays, RFC 8470 §5.1", "GET / HTTP/1.1\r\nHost: a\r\nEarly-Data: 1\r\n\r\n", Forward{},
 			"GET / HTTP/1.1\r\nHost: a\r\nEarly-Data: 1\r\n\r\n", Exchange{Get, 1, true, false}},
 		{"Connection names our fields", "GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Forwarded-For, close\r\n\r\n", told(),
