@@ -4,7 +4,8 @@
 // Package admin shows the running edge: a status page, its JSON twins, metrics, health and profiles over HTTP,
 // and the same tables as text for the command line. It reads and never changes anything.
 //
-//	            ┌─ / ─▶ newPage ─▶ page.html         /status.json /services.json /backends.json /flows.json
+//	            ┌─ / ─▶ newPage ─▶ page.html         /status.json /services.json /backends.json
+//	            │                                    /certificates.json /flows.json
 //	edge.Status ┼─ /metrics ─▶ collector, metrics.Collector
 //	            ├─ /readyz
 //	            └─ WriteStatus, WriteServices … ─▶ terminal
@@ -71,6 +72,7 @@ func Handler(s Source, registry *metrics.Registry, o Options) http.Handler {
 	mux.HandleFunc("GET /status.json", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, h.status()) })
 	mux.HandleFunc("GET /services.json", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, h.status().Services) })
 	mux.HandleFunc("GET /backends.json", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, h.status().Backends) })
+	mux.HandleFunc("GET /certificates.json", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, h.status().Certificates) })
 	mux.HandleFunc("GET /flows.json", h.serveFlows)
 
 	mux.Handle("GET /metrics", metricsHandler(s, registry, o))
@@ -101,6 +103,9 @@ func (h *handler) status() edge.Status {
 	}
 	if st.Backends == nil {
 		st.Backends = []edge.BackendStatus{}
+	}
+	if st.Certificates == nil {
+		st.Certificates = []edge.CertificateStatus{}
 	}
 	if st.Findings == nil {
 		st.Findings = []edge.FindingStatus{}

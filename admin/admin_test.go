@@ -72,6 +72,7 @@ func TestEndpoints(t *testing.T) {
 		{"/status.json", 200, "application/json", `"generation": 7`},
 		{"/services.json", 200, "application/json", `"client-family": "ipv6"`},
 		{"/backends.json", 200, "application/json", `"address": "[fd00:1::22]:80"`},
+		{"/certificates.json", 200, "application/json", `"state": "ending"`},
 		{"/flows.json", 200, "application/json", `"source": "100.64.1.17:51234"`},
 		{"/flows.json?limit=0", 400, "text/plain; charset=utf-8", "want a number from 1 to 10000"},
 		{"/flows.json?limit=10001", 400, "text/plain; charset=utf-8", "want a number from 1 to 10000"},
@@ -142,6 +143,7 @@ func TestTwins(t *testing.T) {
 	check("/status.json", new(edge.Status), &st)
 	check("/services.json", new([]edge.ServiceStatus), &st.Services)
 	check("/backends.json", new([]edge.BackendStatus), &st.Backends)
+	check("/certificates.json", new([]edge.CertificateStatus), &st.Certificates)
 	check("/flows.json", new([]edge.FlowStatus), &flows)
 	two := flows[:2]
 	check("/flows.json?limit=2", new([]edge.FlowStatus), &two)
@@ -151,7 +153,7 @@ func TestTwins(t *testing.T) {
 func TestTwinsOfNothing(t *testing.T) {
 	t.Parallel()
 	h := Handler(newFake(edge.Status{}, nil), new(metrics.Registry), Options{})
-	for _, path := range []string{"/services.json", "/backends.json", "/flows.json"} {
+	for _, path := range []string{"/services.json", "/backends.json", "/certificates.json", "/flows.json"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
 		if got := w.Body.String(); got != "[]\n" {

@@ -6,6 +6,7 @@ package admin
 import (
 	"runtime"
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -23,6 +24,7 @@ type collector struct {
 	ledgerSize, ledgerShared, ledgerOK                 *prometheus.Desc
 	refused                                            *prometheus.Desc
 	logLines, logDropped, logOK, literals              *prometheus.Desc
+	certEnd, certOK                                    *prometheus.Desc
 }
 
 func newCollector(s Source, version string) *collector {
@@ -54,6 +56,10 @@ func newCollector(s Source, version string) *collector {
 		logLines:   desc("kyozon_access_log_lines_total", "Lines of the access log that were written."),
 		logDropped: desc("kyozon_access_log_dropped_total", "Lines of the access log that were not written."),
 		logOK:      desc("kyozon_access_log_ok", "1 if the access log can be written, or is off."),
+		certEnd: desc("kyozon_certificate_expiry_timestamp_seconds", "When the certificate expires; without a value if there is none yet.",
+			"certificate", "host"),
+		certOK: desc("kyozon_certificate_ok", "1 if the certificate is valid, not near its end, and nothing hinders its renewal.",
+			"certificate", "host"),
 		literals: desc("kyozon_ipv4_literals_total", "IPv4 addresses in responses, where IPv6 clients cannot reach them.",
 			"service", "pool", "field"),
 	}
@@ -63,7 +69,8 @@ func newCollector(s Source, version string) *collector {
 func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.build.Desc(), c.ready, c.serviceOpen, c.backendUp, c.backendFlows,
 		c.generation, c.draining, c.reloadOK, c.reloadTime, c.ledger, c.ledgerSize, c.ledgerShared, c.ledgerOK,
-		c.logLines, c.logDropped, c.logOK, c.literals, c.refused} {
+		c.logLines, c.logDropped, c.logOK, c.literals, c.refused,
+		c.certEnd, c.certOK} {
 		to <- d
 	}
 }
@@ -103,6 +110,13 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	total(c.logLines, float64(st.AccessLog.Lines))
 	total(c.logDropped, float64(st.AccessLog.Dropped))
 	put(c.logOK, one(st.AccessLog.Err == ""))
+	for _, s := range st.Certificates {
+		host := strings.Join(s.Names, " ")
+		put(c.certOK, one(s.Reason == ""), s.Source, host)
+		if !s.End.IsZero() {
+			put(c.certEnd, float64(s.End.Unix()), s.Source, host)
+		}
+	}
 	for f, n := range byField(st.Findings) {
 		total(c.literals, float64(n), f.service, f.pool, f.field)
 	}

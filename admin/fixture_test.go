@@ -83,6 +83,18 @@ func statusAt(now time.Time) edge.Status {
 			},
 		},
 		AccessLog: edge.AccessLogStatus{To: "/var/log/kyozon/access.log", Lines: 103_576_246, Dropped: 12, Err: "no space left on device"},
+		Certificates: []edge.CertificateStatus{
+			{Source: "/etc/kyozon/shop.pem", Names: []string{"shop.example.jp", "www.shop.example.jp"}, Algorithm: "ECDSA", Issuer: "CN=Example CA,O=Example",
+				Begin: before(20 * 24 * time.Hour), End: before(-70*24*time.Hour - 5*time.Hour), State: "valid"},
+			{Source: "/etc/kyozon/shop-rsa.pem", Names: []string{"shop.example.jp"}, Algorithm: "RSA", Issuer: "CN=Example CA,O=Example",
+				Begin: before(85 * 24 * time.Hour), End: before(-5 * 24 * time.Hour), State: "ending", Reason: "key does not match the certificate"},
+			{Source: "/etc/kyozon/mail.pem", Names: []string{"mx6.example.jp"}, Algorithm: "Ed25519", Issuer: "CN=Example CA,O=Example",
+				Begin: before(92 * 24 * time.Hour), End: before(2 * 24 * time.Hour), State: "expired", Reason: "expired on 2026-03-12T15:09:26Z"},
+			{Source: "https://acme-v02.api.letsencrypt.org/directory", Names: []string{"*.shop.example.jp"}, State: "missing",
+				Reason: "HTTP 429 urn:ietf:params:acme:error:rateLimited - <too many> failed authorizations"},
+			{Source: "https://acme-v02.api.letsencrypt.org/directory", Names: []string{"new.example.jp"}, Algorithm: "ECDSA", Issuer: "CN=E7,O=Let's Encrypt,C=US",
+				Begin: before(61 * 24 * time.Hour), End: before(-29 * 24 * time.Hour), State: "valid", Reason: "order: no route to host"},
+		},
 		Findings: []edge.FindingStatus{
 			{Service: "shop", Pool: "existing", Field: "Location", Address: "10.0.1.11", Backend: true, Count: 1203, Example: "http://10.0.1.11/login"},
 			{Service: "shop", Pool: "existing", Field: "Location", Address: "203.0.113.80", Count: 7, Example: "http://203.0.113.80/<old>"},
@@ -118,6 +130,7 @@ func wellAt(now time.Time) edge.Status {
 	st := statusAt(now)
 	st.Ready, st.ReloadErr, st.Draining = true, "", 0
 	st.AccessLog.Err, st.Findings = "", nil
+	st.Certificates = st.Certificates[:1]
 	for i := range st.Services {
 		st.Services[i].State, st.Services[i].Reason, st.Services[i].Up = "open", "", st.Services[i].Backends
 	}
@@ -141,6 +154,12 @@ func longAt(now time.Time) edge.Status {
 			s.Crossings[j].Opened += 1_000_000_000_000
 			s.Crossings[j].Rate += 1_000_000
 		}
+	}
+	for i := range st.Certificates {
+		c := &st.Certificates[i]
+		c.Names = append(c.Names, "a-name-that-is-as-long-as-a-label-may-be-in-dns-which-is-63-long.example.jp")
+		c.Issuer = "CN=A Certification Authority With A Long Name,OU=" + strings.Repeat("Department Of Names ", 3) + ",O=Example"
+		c.Source = "/etc/kyozon/" + strings.Repeat("a-folder-without-a-blank/", 8) + "shop.pem"
 	}
 	for i := range st.Backends {
 		b := &st.Backends[i]

@@ -107,6 +107,17 @@ func ago(now, then time.Time) string {
 	return age(now, then) + " ago"
 }
 
+// until is age as an answer to "until when".
+func until(now, then time.Time) string {
+	switch {
+	case then.IsZero():
+		return "never"
+	case then.Before(now):
+		return ago(now, then)
+	}
+	return "in " + age(then, now)
+}
+
 // familyName writes "ipv6" as people do.
 func familyName(f string) string { return strings.Replace(f, "ipv", "IPv", 1) }
 

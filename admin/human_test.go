@@ -66,6 +66,11 @@ func TestAge(t *testing.T) {
 	if got := age(now(), time.Time{}); got != "never" {
 		t.Errorf("age of nothing = %q, want never", got)
 	}
+	for then, want := range map[time.Time]string{{}: "never", now().Add(-time.Hour): "1 h 0 min ago", now().Add(50 * time.Hour): "in 2 d 2 h"} {
+		if got := until(now(), then); got != want {
+			t.Errorf("until %v = %q, want %q", then, got, want)
+		}
+	}
 	if got := ago(now(), now().Add(-time.Minute)); got != "1 min ago" {
 		t.Errorf("ago = %q", got)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/kyozon/kyozon/ip"
 )
 
-// States of a service and of a backend, as edge.Status writes them.
+// States of a service, of a backend and of a certificate, as edge.Status writes them.
 const (
 	stateOpen      = "open"
 	stateDegraded  = "degraded"
@@ -25,6 +25,8 @@ const (
 	stateSlowStart = "slow-start"
 	stateDraining  = "draining"
 	stateEjected   = "ejected"
+	stateValid     = "valid"
+	stateEnding    = "ending"
 )
 
 // takesFlows says whether a backend in this state gets new flows.
@@ -33,12 +35,20 @@ func takesFlows(state string) bool { return state == stateUp || state == stateSl
 // tone says how a state is to be taken. The page adds a shape and a colour to the word, the terminal a colour.
 func tone(state string) string {
 	switch state {
-	case stateOpen, stateUp:
+	case stateOpen, stateUp, stateValid:
 		return "good"
-	case stateDegraded, stateSlowStart, stateDraining, stateEjected:
+	case stateDegraded, stateSlowStart, stateDraining, stateEjected, stateEnding:
 		return "warn"
 	}
 	return "bad"
+}
+
+// certificateTone is tone for a certificate: one that is well but will not be followed by another is not.
+func certificateTone(c edge.CertificateStatus) string {
+	if t := tone(c.State); t != "good" || c.Reason == "" {
+		return t
+	}
+	return "warn"
 }
 
 // page is what page.html shows: an edge.Status and what follows from it.
@@ -46,7 +56,7 @@ type page struct {
 	edge.Status
 	Now       time.Time
 	NotReady  []string
-	Trouble   int // services × family that are not open, and backends that are down
+	Trouble   int // services × family that are not open, backends that are down, certificates that no client takes
 	Crossings []crossing
 	Groups    []group
 	Flows     []edge.FlowStatus
@@ -144,6 +154,11 @@ func newPage(st edge.Status, flows []edge.FlowStatus, now time.Time) page {
 			p.Trouble++
 		}
 	}
+	for _, c := range st.Certificates {
+		if tone(c.State) == "bad" {
+			p.Trouble++
+		}
+	}
 	return p
 }
 
@@ -198,17 +213,19 @@ func (p page) Tone() string {
 // parsePage returns the template of the page. It panics if the embedded file is wrong: a test fails first.
 func parsePage() *template.Template {
 	return template.Must(template.New("page.html").Funcs(template.FuncMap{
-		"count":       count,
-		"size":        size,
-		"rate":        rate,
-		"age":         age,
-		"ago":         ago,
-		"tone":        tone,
-		"family":      familyName,
-		"percent":     percent,
-		"thousandths": thousandths,
-		"int64":       func(n int) int64 { return int64(n) },
-		"digit":       func(f ip.Family) string { return string(rune('0' + f)) },
-		"datetime":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"count":           count,
+		"size":            size,
+		"rate":            rate,
+		"age":             age,
+		"ago":             ago,
+		"until":           until,
+		"tone":            tone,
+		"certificateTone": certificateTone,
+		"family":          familyName,
+		"percent":         percent,
+		"thousandths":     thousandths,
+		"int64":           func(n int) int64 { return int64(n) },
+		"digit":           func(f ip.Family) string { return string(rune('0' + f)) },
+		"datetime":        func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	}).ParseFS(assets, "assets/page.html"))
 }

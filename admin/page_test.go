@@ -228,6 +228,26 @@ func TestBackendsEqualTheirTwin(t *testing.T) {
 	}
 }
 
+func TestCertificatesEqualTheirTwin(t *testing.T) {
+	t.Parallel()
+	table, twin := rows(t, render(t, fixedStatus(), nil), "certificates"), decode[[]edge.CertificateStatus](t, newFake(fixedStatus(), nil), "/certificates.json")
+	if len(table) != len(twin) {
+		t.Fatalf("%d rows, the twin has %d", len(table), len(twin))
+	}
+	for i, want := range twin {
+		expires := ""
+		if !want.End.IsZero() {
+			expires = until(now(), want.End)
+		}
+		for label, text := range map[string]string{"": strings.Join(want.Names, ", "), "State": want.State, "Expires": expires,
+			"Key": want.Algorithm, "Issuer": want.Issuer, "From": want.Source, "Reason": want.Reason} {
+			if table[i].cells[label] != text {
+				t.Errorf("%s: %s is %q, want %q", want.Names, label, table[i].cells[label], text)
+			}
+		}
+	}
+}
+
 func TestFlowsEqualTheirTwin(t *testing.T) {
 	t.Parallel()
 	table, twin := rows(t, render(t, fixedStatus(), fixedFlows()), "flows"), decode[[]edge.FlowStatus](t, newFake(fixedStatus(), fixedFlows()), "/flows.json")
@@ -256,6 +276,8 @@ func TestHeadline(t *testing.T) {
 	limping := wellStatus()
 	limping.Backends[0].State = "down"
 	limping.Services[0].State = "degraded"
+	late := wellStatus()
+	late.Certificates = fixedStatus().Certificates
 	tests := []struct {
 		status edge.Status
 		text   string
@@ -265,6 +287,7 @@ func TestHeadline(t *testing.T) {
 		{wellStatus(), "ready", "good"},
 		{refused, "ready", "warn"},
 		{limping, "ready, 2 in trouble", "warn"},
+		{late, "ready, 2 in trouble", "warn"},
 	}
 	for _, test := range tests {
 		p := newPage(test.status, nil, now())

@@ -47,6 +47,11 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 			t.row(plain(""), cell{"lines cannot be written: " + l.Err, "bad", false})
 		}
 	}
+	for _, c := range st.Certificates {
+		if c.Reason != "" {
+			t.row(plain("certificate"), cell{certificate(c, t.now), certificateTone(c), false})
+		}
+	}
 	for i, f := range st.Findings {
 		if i == maxFindings {
 			line("", "and %d more: see `kyozon status --json`", len(st.Findings)-i)
@@ -67,6 +72,18 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 		}
 	}
 	return t.write(w)
+}
+
+// certificate says which certificate needs attention, and why.
+func certificate(c edge.CertificateStatus, now time.Time) string {
+	why := c.Reason
+	switch {
+	case c.End.IsZero() && !strings.HasPrefix(why, "there is none"):
+		why = "there is none yet: " + why
+	case !c.End.IsZero() && c.End.After(now) && !strings.HasPrefix(why, "expires"):
+		why = "expires " + until(now, c.End) + ", and no newer one is taken: " + why
+	}
+	return fmt.Sprintf("%s (%s): %s", strings.Join(c.Names, ", "), c.Source, why)
 }
 
 // maxFindings is how many findings a terminal shows.
