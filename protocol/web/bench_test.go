@@ -34,8 +34,8 @@ func simple(c *net.TCPConn) {
 
 const simpleRequest = "GET /index.html HTTP/1.1\r\nHost: shop.example.jp\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
 
-// asker asks over one connection. The answer ends with the read that brings as many bytes as the first one had.
-type asker struct {
+// pinger asks over one connection. The answer ends with the read that brings as many bytes as the first one had.
+type pinger struct {
 	t       testing.TB
 	c       io.ReadWriter
 	request []byte
@@ -43,8 +43,8 @@ type asker struct {
 	size    int
 }
 
-func newAsker(t testing.TB, c io.ReadWriter) *asker {
-	a := &asker{t: t, c: c, request: []byte(simpleRequest)}
+func newAsker(t testing.TB, c io.ReadWriter) *pinger {
+	a := &pinger{t: t, c: c, request: []byte(simpleRequest)}
 	a.c.Write(a.request)
 	for a.size < 1024 { // the head, too, is in it
 		n, err := c.Read(a.in[:])
@@ -56,7 +56,7 @@ func newAsker(t testing.TB, c io.ReadWriter) *asker {
 	return a
 }
 
-func (a *asker) ask() {
+func (a *pinger) ask() {
 	if _, err := a.c.Write(a.request); err != nil {
 		a.t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func (a *asker) ask() {
 }
 
 // benched is the ways in which a request can come and go.
-func benched(t testing.TB, b *bench, x ip.Crossing) map[string]*asker {
+func benched(t testing.TB, b *bench, x ip.Crossing) map[string]*pinger {
 	cert, client := certificate(t, t.TempDir(), "shop.example.jp")
 	client.ServerName = "shop.example.jp"
 	at := make(map[string]listen.Addr)
@@ -77,7 +77,7 @@ func benched(t testing.TB, b *bench, x ip.Crossing) map[string]*asker {
 			b.service(kind+"-tls", at[kind+"-tls"], spec, withTLS(cert, "shop.example.jp")))
 	}
 	b.serve(services...)
-	all := make(map[string]*asker)
+	all := make(map[string]*pinger)
 	for name, a := range at {
 		c := connect(t, a.AddrPort)
 		c.SetDeadline(time.Time{})

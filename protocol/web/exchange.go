@@ -6,221 +6,403 @@ package web
 // Hot path: no allocation per packet.
 
 import (
+	"sync"
+	"time"
+
 	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/protocol/web/http1"
 	"github.com/kyozon/kyozon/relay"
 )
 
+// lingerTime is how long a connection that is closed early waits for what the client is still sending.
+const lingerTime = 2 * time.Second
+
 // maxInterim is how many interim responses one request may get. RFC 9110 §15.2 sets no limit; a flood of them would
 // keep an exchange alive for ever.
 const maxInterim = 64
 
-// serverSide is a conn as the handler of its backend's connection.
-type serverSide conn
+// exchange is one request and its response, between an asker and an answerer, neither of whom knows which version of
+// HTTP the other speaks. What passes between them are heads as package http1 has parsed them, and pieces of bodies.
+//
+//	asker ── ask(head) ─▶ site, limits, backend ─▶ reach ──▶ answerer
+//	      ── upload(piece, end) ────────────────────────────▶ send
+//	 send ◀───────────────────────────── download(piece, end) ──
+//	 done ◀─────────────────────────────────────────── finish ──
+//	 fail ◀── refuse, fault, cut ── from anywhere
+//
+// It is pooled. Who is called by it, or calls it with what can end it, must not use it any more when it is over.
+type exchange struct {
+	peer     *peer
+	asker    asker
+	answerer answerer // nil until a backend has been reached
+	table    *table
+	site     *site
+	flow     *backend.Flow
 
-// Data implements relay.Handler for the backend.
-func (s *serverSide) Data(c *relay.Conn, p []byte) int {
-	h := (*conn)(s)
-	x := h.exchange
-	if x == nil || x.flow == nil || x.flow.Conn != c { // a held connection: nobody has asked
-		h.lost(c)
-		return len(p)
-	}
-	if !x.heard {
-		x.heard = true
-		x.record.heard()
-	}
-	n, out := 0, h.scratch()
-	for !x.answered {
-		k, err := x.response.Parse(p[n:], x.x, &x.table.answers)
-		switch {
-		case err != nil || x.interim > maxInterim:
-			h.drop(metrics.ServerFault)
-			h.answerError(502)
-			return len(p)
-		case k == 0:
-			if h.write(out); h.client.Full() {
-				c.Pause()
-			}
-			return n
-		}
-		n += k
-		if x.response.Status == 101 {
-			h.tunnel(out, p[n:])
-			return len(p)
-		}
-		if x.answered = !x.response.Interim(); !x.answered {
-			x.interim++
-		}
-		x.last = x.table.ending.Load() || h.ended || !x.toServer.Done()
-		out = http1.AppendResponse(out, &x.response, x.x, x.last)
-	}
-	if n > 0 {
-		x.toClient = x.response.Body(x.x)
-		x.record.answered(x.response.Status)
-		x.site.literals.look(&x.response, x.flow.Pool, x.request.Host())
-	}
-	return n + h.respond(out, p[n:])
+	request  http1.Request
+	asked    http1.Exchange
+	response http1.Response
+	toServer http1.Body // the request's, if it comes over HTTP/1.1
+	toClient http1.Body // the response's, likewise
+
+	// Trailers that go on behind a body that has not kept its framing, as lines.
+	trailersToServer, trailersToClient []byte
+
+	framed   bool // both sides speak HTTP/1.1: bodies keep their framing on the way
+	complete bool // the request has come whole
+	reused   bool // the backend's connection has carried another exchange
+	sent     bool // the request's head has been sent
+	heard    bool // the backend has said something
+	headed   bool // the response's head has come
+	answered bool // and has been sent
+	last     bool // and has told the client that its connection closes
+	over     bool
+	pins     int8 // how many there are who will still look at it: see unpin
+
+	interim uint8  // interim responses so far
+	unsent  int    // what the client had not taken when the deadline last passed
+	saved   []byte // the request's head, while the request may have to be sent later, or once more
+	counts  metrics.Counts
+	timer   relay.Timer
+	record  record
+
+	// Methods as values, which are made once because to make them allocates.
+	onDialed func(*backend.Flow, error)
+	onCounts func() metrics.Counts
+	onCut    func(metrics.Reason)
 }
 
-// respond sends the client what is in out and then what of p belongs to the response's body.
-func (h *conn) respond(out, p []byte) int {
-	x := h.exchange
-	n, sent, err := copyBody(&x.toClient, h.client, out, p)
-	x.counts.ToClient += uint64(sent)
+// asker is the client's side of an exchange.
+type asker interface {
+	// interim sends the response, which is an interim one.
+	interim()
+
+	// send sends a piece of the response's body, before the first one the head, after the last one, if end, the
+	// trailers. It takes all of p.
+	send(p []byte, end bool)
+
+	// full says that the client takes no more at the moment; unsent returns how much it has not taken.
+	full() bool
+	unsent() int
+
+	// resume asks for more of the request.
+	resume()
+
+	// done ends the exchange, whose response has been sent to its end. The backend is no longer part of it.
+	done()
+
+	// fail ends the exchange with an answer of our own, or, if another has begun, so that the client sees that it is not
+	// whole. The backend is no longer part of it.
+	fail(status int)
+}
+
+// answerer is the backend's side of an exchange.
+type answerer interface {
+	// send sends a piece of the request's body, before the first one the head, after the last one, if end, the
+	// trailers. It takes all of p.
+	send(p []byte, end bool)
+
+	// full says that the backend takes no more at the moment.
+	full() bool
+
+	// resume asks for more of the response.
+	resume()
+
+	// settle gives up the backend after the response. surplus says that it has sent more than that.
+	settle(surplus bool)
+
+	// drop cuts the backend off.
+	drop()
+}
+
+// exchanges keeps unused ones. An idle connection has none.
+type exchanges struct{ pool sync.Pool }
+
+// get returns an exchange for a request that begins to come.
+func (e *exchanges) get(p *peer, a asker) *exchange {
+	x, ok := e.pool.Get().(*exchange)
+	if !ok {
+		x = new(exchange)
+		x.timer.Func = x.timeout
+		x.onDialed, x.onCut, x.onCounts = x.dialed, x.cut, func() metrics.Counts { return x.counts }
+	}
+	x.peer, x.asker, x.table = p, a, p.front.current.Load()
+	x.record.begin(p.front.all.log, p.conn.Loop(), p.conn.Remote(), p.tls.version())
+	return x
+}
+
+// put keeps x. Nothing of a client may be left in it: a head that never came whole would begin the next client's.
+func (e *exchanges) put(x *exchange) {
+	x.request.Reset()
+	x.response.Reset()
+	x.peer, x.asker, x.answerer, x.table, x.site, x.flow = nil, nil, nil, nil, nil, nil
+	x.asked = http1.Exchange{}
+	x.counts = metrics.Counts{}
+	x.framed, x.complete, x.reused, x.sent, x.heard, x.headed, x.answered, x.last, x.over = false, false, false, false, false, false, false, false, false
+	x.interim, x.unsent = 0, 0
+	x.saved, x.trailersToServer, x.trailersToClient = x.saved[:0], x.trailersToServer[:0], x.trailersToClient[:0]
+
+	e.pool.Put(x)
+}
+
+// free ends the exchange. Its backend has been given up.
+func (x *exchange) free() {
+	x.over = true
+	x.deadline(0)
+	x.record.end(x.counts)
+	if x.pins == 0 {
+		x.peer.front.all.exchanges.put(x)
+	}
+}
+
+// unpin says that one of those who pinned x has done so. It returns false if x is over.
+func (x *exchange) unpin() bool {
+	x.pins--
+	if !x.over {
+		return true
+	}
+	if x.pins == 0 {
+		x.peer.front.all.exchanges.put(x)
+	}
+	return false
+}
+
+// deadline gives the exchange the time d to get on; 0 means for ever.
+func (x *exchange) deadline(d time.Duration) {
+	if d == 0 {
+		x.peer.conn.Loop().StopTimer(&x.timer)
+		return
+	}
+	x.peer.conn.Loop().SetTimer(&x.timer, d)
+}
+
+// ask gets a backend for the request, which has been parsed from head: at once, or later, when the asker is told to
+// resume. It returns false if the exchange is over.
+func (x *exchange) ask(head []byte) bool {
+	x.site = x.table.site(x.request.Host())
+	if x.site == nil || x.site.passThrough || !x.peer.tls.fits(x.site) {
+		x.refuse(421, metrics.ClientFault) // RFC 9110 §15.5.20
+		return false
+	}
+	x.record.routed(x.site.name)
+	if !x.site.route.Admit(limit.Requests, x.peer.conn.Remote().Addr(), x.peer.conn.Loop().Now()) {
+		x.record.failed(metrics.Limited)
+		x.asker.fail(429)
+		return false
+	}
+	x.pins++
+	if f := x.peer.take(x.site.route); f != nil {
+		x.reach(f, true)
+	} else {
+		x.dial(true)
+	}
+	if x.answerer == nil || x.reused && x.request.Verb.Idempotent() && x.complete { // RFC 9110 §9.2.2
+		x.saved = append(x.saved[:0], head...)
+	}
+	return x.unpin()
+}
+
+func (x *exchange) dial(reuse bool) {
+	x.pins++
+	x.site.route.Dial(x.peer.conn.Loop(), x.peer.client(), reuse, x.onDialed)
+}
+
+// dialed is called when a backend has been reached, or none can be.
+func (x *exchange) dialed(f *backend.Flow, err error) {
 	switch {
+	case !x.unpin():
+		if err == nil {
+			f.Requests = true
+			f.Conn.Abort()
+			f.End(metrics.Counts{}, metrics.ClientReset)
+		}
+		return
 	case err != nil:
-		h.drop(metrics.ServerFault)
-		h.answerError(502) // the head has gone out: the client is cut off, and so sees that the response is not whole
-		return len(p)
-	case x.toClient.Done():
-		h.finish(len(p) > n)
-		return len(p)
+		x.record.failed(backend.Reason(err))
+		x.asker.fail(statusOfDial(err))
+		return
 	}
-	x.flow.Conn.SetTimeout(x.site.idle)
-	if h.client.Full() {
-		x.unsent = 0
-		x.flow.Conn.Pause()
+	x.reach(f, f.Reused)
+	if len(x.saved) == 0 { // who asks still has the head
+		return
 	}
-	return n
+	x.request.Parse(x.saved, &x.table.limits) // as it was parsed before
+	x.saved = x.saved[:0]
+	x.upload(nil, x.complete)
+	x.asker.resume()
 }
 
-func (h *conn) write(out []byte) {
-	if len(out) > 0 {
-		h.client.Write(out)
-		h.exchange.counts.ToClient += uint64(len(out))
+func statusOfDial(err error) int {
+	switch backend.Reason(err) {
+	case metrics.Denied:
+		return 403
+	case metrics.ConnectTimeout:
+		return 504
+	case metrics.ConnectFailed:
+		return 502
+	}
+	return 503
+}
+
+// reach begins to use a backend.
+func (x *exchange) reach(f *backend.Flow, reused bool) {
+	x.flow, x.reused, f.Requests = f, reused, true
+	x.record.reached(f, reused)
+	f.Counts, f.Cut = x.onCounts, x.onCut
+	x.answerer = (*server1)(x)
+	f.Conn.SetHandler((*server1)(x))
+	_, x.framed = x.asker.(*client1)
+	x.toServer = x.request.Body()
+	if !x.framed {
+		x.toServer.Unframe(&x.trailersToServer)
 	}
 }
 
-// finish ends an exchange whose response has been sent whole. Bytes beyond the response make the backend's connection
-// useless.
-func (h *conn) finish(surplus bool) {
-	x := h.exchange
-	f := x.flow
-	f.Metrics().Request()
-	sent := x.toServer.Done()
-	persists := sent && !x.last && x.response.Persists(x.x) && !x.table.ending.Load() && !h.ended
+// upload sends more of the request.
+func (x *exchange) upload(p []byte, end bool) {
+	x.complete = end
+	x.answerer.send(p, end)
 	switch {
-	case surplus || !sent || !x.response.KeepAlive || f.Conn.HasEnded():
-		f.Conn.Close()
-		f.End(x.counts, metrics.Fine)
-	case f.Pool.Shared():
-		f.Keep(x.counts)
-	case persists && h.serves(f):
-		f.Metrics().Add(x.counts)
-		f.Conn.SetTimeout(0)
-		h.held = f
+	case !end || x.headed:
+		x.deadline(x.site.idle)
 	default:
-		f.Conn.Close()
-		f.End(x.counts, metrics.Fine)
-	}
-	keepAlive := x.table.timeouts.KeepAlive
-	h.finishExchange()
-	switch {
-	case persists:
-		h.phase = idle
-		h.client.SetTimeout(keepAlive)
-		h.resume()
-	case sent && !h.paused:
-		h.phase = over
-		h.client.Close()
-	default: // the client has sent more than we have read
-		h.phase = over
-		h.client.Linger(lingerTime)
+		x.deadline(x.site.response)
 	}
 }
 
-// serves says whether the front would choose f's route also for another request.
-func (h *conn) serves(f *backend.Flow) bool {
-	t := h.front.current.Load()
-	return t == h.exchange.table || t.has(f.Route())
+// download sends more of the response.
+func (x *exchange) download(p []byte, end bool) {
+	x.unsent = 0
+	x.deadline(x.site.idle)
+	x.asker.send(p, end)
 }
 
-// tunnel hands both connections over, because the backend has switched to another protocol. RFC 9110 §7.8.
-func (h *conn) tunnel(out, rest []byte) {
-	x := h.exchange
-	f := x.flow
-	out = append(http1.AppendResponse(out, &x.response, x.x, false), rest...)
-	h.write(out)
-	f.Metrics().Request()
-	f.Metrics().Add(x.counts)
-	x.record.answered(101)
-	f.Requests = false // from here on it is a flow, and has a line of its own
-	idle := x.site.idle
-	h.finishExchange()
-	h.phase = over
-	h.paused = false
-	p := relay.Splice(h.client, f.Conn, idle, f.End)
-	f.Counts, f.Cut = p.Counts, p.Cut
+// finish ends an exchange whose response has come, and been given to the asker, to its end. Whatever more the backend has
+// sent is surplus.
+func (x *exchange) finish(surplus bool) {
+	x.flow.Metrics().Request()
+	x.answerer.settle(surplus)
+	x.answerer, x.flow = nil, nil
+	x.asker.done()
 }
 
-// Event implements relay.Handler for the backend.
-func (s *serverSide) Event(c *relay.Conn, e relay.Event) {
-	h := (*conn)(s)
-	x := h.exchange
+// serves says whether the front would choose the flow's route also for another request.
+func (x *exchange) serves() bool {
+	t := x.peer.front.current.Load()
+	return t == x.table || t.has(x.flow.Route())
+}
+
+// refuse answers the client's fault.
+func (x *exchange) refuse(status int, r metrics.Reason) {
+	x.record.failed(r)
+	if x.flow != nil {
+		x.drop(r)
+	} else if x.site != nil {
+		x.site.route.Count(r)
+	} else if s := x.table.fallback; s != nil {
+		s.route.Count(r)
+	}
+	x.asker.fail(status)
+}
+
+// fault answers the backend's fault.
+func (x *exchange) fault(status int, r metrics.Reason) {
+	x.drop(r)
+	x.asker.fail(status)
+}
+
+// drop cuts the backend's side of the exchange.
+func (x *exchange) drop(r metrics.Reason) {
+	x.record.failed(r)
+	x.answerer.drop()
+	x.flow.End(x.counts, r)
+	x.answerer, x.flow = nil, nil
+}
+
+// abandon ends the exchange because the client has gone.
+func (x *exchange) abandon(r metrics.Reason) {
+	x.record.failed(r)
+	if x.flow != nil {
+		x.drop(r)
+	}
+	x.free()
+}
+
+// cut ends the flow because the drain deadline has passed.
+func (x *exchange) cut(r metrics.Reason) { x.fault(503, r) }
+
+// broken is called when the backend is gone before the response has come to its end. A connection that had been kept may
+// have been closed by the backend before the request came; then the request is sent once more, if that is allowed.
+func (x *exchange) broken() {
+	if x.heard || len(x.saved) == 0 {
+		x.fault(502, metrics.ServerReset)
+		return
+	}
+	x.drop(metrics.Fine)
+	x.deadline(0)
+	x.counts, x.reused, x.sent = metrics.Counts{}, false, false
+	x.record.again()
+	x.dial(false)
+}
+
+// timeout is called when nothing has got on for the time that was given.
+func (x *exchange) timeout() {
 	switch {
-	case e == relay.Drained:
-		h.resume()
-	case x == nil || x.flow == nil || x.flow.Conn != c:
-		h.lost(c)
-	case e == relay.Timeout && h.client.Full():
-		h.stalled()
-	case e == relay.Timeout:
-		h.drop(metrics.ServerTimeout)
-		h.answerError(504)
-	case x.answered && x.toClient.End() == nil:
-		h.finish(true)
+	case x.asker.full():
+		x.stalled()
+	case x.answerer.full(): // the client waits for the backend to take what it has sent
+		x.fault(504, metrics.ServerTimeout)
+	case !x.complete:
+		x.refuse(408, metrics.ClientTimeout)
 	default:
-		h.broken(metrics.ServerReset)
+		x.fault(504, metrics.ServerTimeout)
 	}
 }
 
 // stalled gives the client up if it has taken nothing of the response since the last time, rather than little.
-func (h *conn) stalled() {
-	x := h.exchange
-	left := h.client.Unsent()
-	if left == x.unsent {
-		h.abandon(metrics.ClientTimeout)
+func (x *exchange) stalled() {
+	left := x.asker.unsent()
+	if left != x.unsent {
+		x.unsent = left
+		x.deadline(x.site.idle)
 		return
 	}
-	x.unsent = left
-	x.flow.Conn.SetTimeout(x.site.idle)
+	if x.flow != nil {
+		x.drop(metrics.ClientTimeout)
+	}
+	x.record.failed(metrics.ClientTimeout)
+	x.asker.fail(408)
 }
 
-// Closed implements relay.Handler for the backend.
-func (s *serverSide) Closed(c *relay.Conn, _ error) {
-	h := (*conn)(s)
-	if x := h.exchange; x == nil || x.flow == nil || x.flow.Conn != c {
-		h.lost(c)
-		return
+// gather collects what of p goes on of a body in one piece: a part of p, or, where more has to be put together, what it
+// has appended to space. It returns how much of p that is. If some is left, more of it may go on in another piece.
+func gather(b *http1.Body, p, space []byte) (n int, data []byte, err error) {
+	const line = 18 // the longest piece that is not of p
+	for n < len(p) && !b.Done() {
+		if len(data) > 0 {
+			if len(data)+len(p)-n+line > cap(space) {
+				break
+			}
+			if len(space) == 0 { // before Next makes another line of ours
+				space = append(space, data...)
+			}
+		}
+		k, forward, err := b.Next(p[n:])
+		if err != nil {
+			return n, data, err
+		}
+		if len(data) > 0 {
+			space = append(space, forward...)
+			data = space
+		} else {
+			data = forward
+		}
+		if k == 0 {
+			break
+		}
+		n += k
 	}
-	h.broken(metrics.ServerReset)
-}
-
-// broken is called when the backend's connection has ended before the response has. A connection that had been kept may
-// have been closed by the backend before the request came; then the request is sent once more, if that is allowed.
-func (h *conn) broken(r metrics.Reason) {
-	x := h.exchange
-	if x.heard || len(x.saved) == 0 {
-		h.drop(r)
-		h.answerError(502)
-		return
-	}
-	h.drop(metrics.Fine)
-	x.counts, x.reused = metrics.Counts{}, false
-	x.record.again()
-	h.phase = dialling
-	x.site.route.Dial(h.client.Loop(), client(h.client), false, h.onDialed)
-}
-
-// lost is called when something happens on a connection that no exchange uses: it is of no use any more.
-func (h *conn) lost(c *relay.Conn) {
-	if h.held != nil && h.held.Conn == c {
-		f := h.held
-		h.held = nil
-		h.release(f)
-		return
-	}
-	c.Close()
+	return n, data, nil
 }

@@ -12,7 +12,7 @@ import (
 
 // proves answers the request if it is an ACME server's for http-01, and ends the connection; such a server asks once.
 // What only looks like one goes to the service as any other request. RFC 8555 §8.3.
-func (h *conn) proves() bool {
+func (h *client1) proves() bool {
 	x := h.exchange
 	if x.table.acme == nil || !bytes.HasPrefix(x.request.Target, []byte(acme.Path)) {
 		return false
@@ -24,11 +24,11 @@ func (h *conn) proves() bool {
 	out := append(h.scratch(), "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nConnection: close\r\nContent-Length: "...)
 	out = strconv.AppendInt(out, int64(len(body)), 10)
 	out = append(out, "\r\n\r\n"...)
-	h.client.Write(append(out, body...))
+	h.conn.Write(append(out, body...))
 	x.record.answered(200)
-	h.letGo()
 	h.finishExchange()
+	h.letGo()
 	h.phase = over
-	h.client.Linger(lingerTime)
+	h.conn.Linger(lingerTime)
 	return true
 }

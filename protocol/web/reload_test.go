@@ -106,7 +106,7 @@ func clients(ls *relay.Loops) int {
 	all := make([]int, ls.Len())
 	ls.Do(func(l *relay.Loop) {
 		l.Each(func(c *relay.Conn) {
-			if h, ok := c.Handler().(*conn); ok && h.client == c {
+			if _, ok := c.Handler().(*client1); ok {
 				all[l.ID()]++
 			}
 		})

@@ -40,8 +40,9 @@ type fronts struct {
 
 // scratch is where a loop renders what it writes.
 type scratch struct {
-	out [48 << 10]byte
-	_   [64]byte
+	out      [48 << 10]byte
+	gathered [32 << 10]byte
+	_        [64]byte
 }
 
 // front is one address that clients come to.
@@ -248,14 +249,24 @@ func drain(loops *relay.Loops, tables map[listen.Addr]*table, last bool) {
 	}
 	loops.Do(func(l *relay.Loop) {
 		l.Each(func(c *relay.Conn) {
-			if h, ok := c.Handler().(*conn); ok && h.client == c {
+			if h, ok := c.Handler().(*client1); ok {
 				h.drain(mine, last)
 			}
 		})
 	})
 }
 
-// client describes who has connected.
-func client(c *relay.Conn) backend.Client {
-	return backend.Client{Addr: c.Remote(), Dialled: c.Local()}
+// has says whether a route is one of the table's.
+func (t *table) has(r *backend.Route) bool {
+	if t.fallback != nil && t.fallback.route == r {
+		return true
+	}
+	for _, sites := range [2]map[string]*site{t.hosts, t.wild} {
+		for _, s := range sites {
+			if s.route == r {
+				return true
+			}
+		}
+	}
+	return false
 }

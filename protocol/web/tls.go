@@ -20,7 +20,7 @@ import (
 func (f *front) accept(c *relay.Conn) {
 	t := f.current.Load()
 	if t.tls == nil {
-		f.serve(c, nil)
+		f.serve1(c, nil)
 		return
 	}
 	c.SetHandler(&hello{front: f, table: t})
@@ -56,7 +56,7 @@ func (h *hello) Data(c *relay.Conn, p []byte) int {
 			c.Close()
 			return
 		}
-		h.front.serve(c, h.table.secured(s))
+		h.front.serve1(c, h.table.secured(s))
 	})
 	return 0
 }
@@ -163,10 +163,10 @@ func (s *site) pass(c *relay.Conn) {
 	c.SetHandler(handshaking{})
 	c.SetTimeout(0)
 	c.Pause()
-	s.route.Dial(c.Loop(), client(c), false, func(f *backend.Flow, err error) {
+	s.route.Dial(c.Loop(), clientOf(c), false, func(f *backend.Flow, err error) {
 		switch {
 		case err != nil:
-			s.route.Refused(c.Loop(), client(c), err)
+			s.route.Refused(c.Loop(), clientOf(c), err)
 			c.Abort()
 		case c.IsClosed():
 			f.Conn.Abort()

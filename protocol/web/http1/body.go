@@ -18,7 +18,8 @@ import (
 // piece, over as many chunks as have come.
 type Body struct {
 	framing  Framing
-	unframed bool // chunks go on as their data alone
+	unframed bool    // chunks go on as their data alone
+	trailers *[]byte // where those go that may go on, if not behind the last chunk
 	place
 	line [18]byte // a chunk-size line of ours
 }
@@ -149,11 +150,31 @@ func (b *Body) piece(p []byte) (n int, f fate, err *Error) {
 		n, f, err = b.size(p)
 	case chunkTrailer:
 		n, f, err = b.trailer(p)
+		if b.trailers != nil && f == pass && b.state == chunkTrailer {
+			*b.trailers = append(*b.trailers, p[:n]...)
+		}
 	}
 	if b.unframed {
 		f = drop
 	}
 	return n, f, err
+}
+
+// Unframe has chunks go on as their data alone, for who frames it in a way of his own. Trailers that may go on are
+// appended to *trailers as lines like "Name: value\r\n", if that is not nil; they are as long as a body's may be, 4 KiB.
+func (b *Body) Unframe(trailers *[]byte) { b.unframed, b.trailers = true, trailers }
+
+// AppendChunkSize begins a chunk of n bytes, more than none. Behind them goes CRLF. RFC 9112 §7.1.
+func AppendChunkSize(dst []byte, n int) []byte {
+	dst = strconv.AppendUint(dst, uint64(n), 16)
+	return append(dst, "\r\n"...)
+}
+
+// AppendLastChunk writes the end of a chunked body with trailers, which are lines like "Name: value\r\n".
+func AppendLastChunk(dst, trailers []byte) []byte {
+	dst = append(dst, "0\r\n"...)
+	dst = append(dst, trailers...)
+	return append(dst, "\r\n"...)
 }
 
 // lineEnd reads the CRLF after the data of a chunk.

@@ -141,6 +141,9 @@ func (r *Response) Persists(x Exchange) bool {
 // knows no transfer codings.
 func (r *Response) unframed(x Exchange) bool { return x.Minor == 0 && r.Framing == Chunked }
 
+// Chunks says whether the body goes in chunks to the client that asked x.
+func (r *Response) Chunks(x Exchange) bool { return r.Framing == Chunked && !r.unframed(x) }
+
 // Body returns what follows the head.
 func (r *Response) Body(x Exchange) Body {
 	b := newBody(r.Framing, r.Length)
