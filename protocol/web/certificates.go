@@ -68,7 +68,7 @@ func (b *builder) openClients(s *service.Service) error {
 // configure returns what an address shakes hands with: an ACME server that wants a name proved gets the proof, and who
 // asks for a service has its lowest version, its question for a certificate, and its session tickets.
 func (b *builder) configure(t *table, store *certs.Store) *tls.Config {
-	base := store.Config("http/1.1")
+	base := store.Config("h2", "http/1.1")
 	t.terms = &certs.Terms{Base: base, Tickets: b.tickets}
 	t.each(func(s *site) {
 		if s.passThrough {

@@ -6,10 +6,12 @@ package web
 // Hot path: no allocation per packet.
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/protocol/web/http1"
+	"github.com/kyozon/kyozon/protocol/web/http2"
 	"github.com/kyozon/kyozon/relay"
 )
 
@@ -32,12 +34,39 @@ type client1 struct {
 	exchange *exchange // nil while idle
 }
 
-// serve1 begins to read requests of HTTP/1.1.
-func (f *front) serve1(c *relay.Conn, tls *secured) {
-	h := &client1{peer: peer{front: f, conn: c, tls: tls}}
-	c.SetHandler(h)
+// serve1 returns who reads requests of HTTP/1.1.
+func (f *front) serve1(c *relay.Conn, tls *secured) *client1 {
 	c.SetTimeout(f.current.Load().timeouts.KeepAlive)
+	return &client1{peer: peer{front: f, conn: c, tls: tls}}
 }
+
+// greet waits for the first bytes of a client in clear, which may know that we speak HTTP/2 (RFC 9113 §3.3).
+func (f *front) greet(c *relay.Conn) { c.SetHandler((*greeting)(f.serve1(c, nil))) }
+
+// greeting is a client1 that has not said anything yet.
+type greeting client1
+
+// Data implements relay.Handler.
+func (g *greeting) Data(c *relay.Conn, p []byte) int {
+	h := (*client1)(g)
+	switch {
+	case !bytes.HasPrefix(p, []byte(http2.Preface[:min(len(p), len(http2.Preface))])):
+		c.SetHandler(h)
+		return h.Data(c, p)
+	case len(p) < len(http2.Preface):
+		c.SetTimeout(h.front.current.Load().timeouts.Request)
+		return 0
+	}
+	return h.front.serve2(c, nil).Data(c, p)
+}
+
+// Event implements relay.Handler.
+func (g *greeting) Event(c *relay.Conn, e relay.Event) { (*client1)(g).Event(c, e) }
+
+// Closed implements relay.Handler.
+func (g *greeting) Closed(c *relay.Conn, err error) { (*client1)(g).Closed(c, err) }
+
+func (g *greeting) drain(mine map[*table]bool, last bool) { (*client1)(g).drain(mine, last) }
 
 // Data implements relay.Handler.
 func (h *client1) Data(_ *relay.Conn, p []byte) (n int) {
@@ -91,7 +120,7 @@ func (h *client1) resume() {
 
 // begin begins an exchange.
 func (h *client1) begin() {
-	h.exchange = h.front.all.exchanges.get(&h.peer, h)
+	h.exchange = newExchange(&h.peer, h)
 	h.phase = head
 	h.conn.SetTimeout(h.exchange.table.timeouts.Request)
 }

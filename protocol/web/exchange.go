@@ -6,7 +6,6 @@ package web
 // Hot path: no allocation per packet.
 
 import (
-	"sync"
 	"time"
 
 	"github.com/kyozon/kyozon/backend"
@@ -61,12 +60,13 @@ type exchange struct {
 	over     bool
 	pins     int8 // how many there are who will still look at it: see unpin
 
-	interim uint8  // interim responses so far
-	unsent  int    // what the client had not taken when the deadline last passed
-	saved   []byte // the request's head, while the request may have to be sent later, or once more
-	counts  metrics.Counts
-	timer   relay.Timer
-	record  record
+	interims   uint8  // interim responses so far
+	lastUnsent int    // what the client had not taken when the deadline last passed
+	saved      []byte // the request's head, while the request may have to be sent later, or once more
+	counts     metrics.Counts
+	timer      relay.Timer
+	record     record
+	stream2
 
 	// Methods as values, which are made once because to make them allocates.
 	onDialed func(*backend.Flow, error)
@@ -117,34 +117,48 @@ type answerer interface {
 	drop()
 }
 
-// exchanges keeps unused ones. An idle connection has none.
-type exchanges struct{ pool sync.Pool }
+// exchanges is the unused ones of a loop. An idle connection has none.
+type exchanges struct{ unused []*exchange }
 
-// get returns an exchange for a request that begins to come.
-func (e *exchanges) get(p *peer, a asker) *exchange {
-	x, ok := e.pool.Get().(*exchange)
-	if !ok {
-		x = new(exchange)
-		x.timer.Func = x.timeout
-		x.onDialed, x.onCut, x.onCounts = x.dialed, x.cut, func() metrics.Counts { return x.counts }
-	}
+// maxUnused bounds them: each has some 8 KB.
+const maxUnused = 128
+
+// newExchange returns an exchange for a request that begins to come.
+func newExchange(p *peer, a asker) *exchange {
+	x := p.local().exchanges.get()
 	x.peer, x.asker, x.table = p, a, p.front.current.Load()
 	x.record.begin(p.front.all.log, p.conn.Loop(), p.conn.Remote(), p.tls.version())
 	return x
 }
 
+func (e *exchanges) get() *exchange {
+	if n := len(e.unused); n > 0 {
+		x := e.unused[n-1]
+		e.unused = e.unused[:n-1]
+		return x
+	}
+	x := new(exchange)
+	x.timer.Func = x.timeout
+	x.onDialed, x.onCut, x.onCounts = x.dialed, x.cut, func() metrics.Counts { return x.counts }
+	return x
+}
+
 // put keeps x. Nothing of a client may be left in it: a head that never came whole would begin the next client's.
 func (e *exchanges) put(x *exchange) {
+	if len(e.unused) == maxUnused {
+		return
+	}
 	x.request.Reset()
 	x.response.Reset()
 	x.peer, x.asker, x.answerer, x.table, x.site, x.flow = nil, nil, nil, nil, nil, nil
 	x.asked = http1.Exchange{}
 	x.counts = metrics.Counts{}
 	x.framed, x.complete, x.reused, x.sent, x.heard, x.headed, x.answered, x.last, x.over = false, false, false, false, false, false, false, false, false
-	x.interim, x.unsent = 0, 0
+	x.interims, x.lastUnsent = 0, 0
 	x.saved, x.trailersToServer, x.trailersToClient = x.saved[:0], x.trailersToServer[:0], x.trailersToClient[:0]
 
-	e.pool.Put(x)
+	x.stream2.reset()
+	e.unused = append(e.unused, x)
 }
 
 // free ends the exchange. Its backend has been given up.
@@ -153,7 +167,7 @@ func (x *exchange) free() {
 	x.deadline(0)
 	x.record.end(x.counts)
 	if x.pins == 0 {
-		x.peer.front.all.exchanges.put(x)
+		x.peer.local().exchanges.put(x)
 	}
 }
 
@@ -164,7 +178,7 @@ func (x *exchange) unpin() bool {
 		return true
 	}
 	if x.pins == 0 {
-		x.peer.front.all.exchanges.put(x)
+		x.peer.local().exchanges.put(x)
 	}
 	return false
 }
@@ -274,7 +288,7 @@ func (x *exchange) upload(p []byte, end bool) {
 
 // download sends more of the response.
 func (x *exchange) download(p []byte, end bool) {
-	x.unsent = 0
+	x.lastUnsent = 0
 	x.deadline(x.site.idle)
 	x.asker.send(p, end)
 }
@@ -364,8 +378,8 @@ func (x *exchange) timeout() {
 // stalled gives the client up if it has taken nothing of the response since the last time, rather than little.
 func (x *exchange) stalled() {
 	left := x.asker.unsent()
-	if left != x.unsent {
-		x.unsent = left
+	if left != x.lastUnsent {
+		x.lastUnsent = left
 		x.deadline(x.site.idle)
 		return
 	}

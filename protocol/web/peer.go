@@ -39,10 +39,13 @@ func clientOf(c *relay.Conn) backend.Client {
 	return backend.Client{Addr: c.Remote(), Dialled: c.Local()}
 }
 
-// scratch is where what is sent is rendered, and space where pieces of it are gathered before. Both are the loop's, and
-// free again when it has been written.
-func (p *peer) scratch() []byte { return p.front.all.scratch[p.conn.Loop().ID()].out[:0] }
-func (p *peer) space() []byte   { return p.front.all.scratch[p.conn.Loop().ID()].gathered[:0] }
+// local returns what the connections of the peer's loop have in common.
+func (p *peer) local() *local { return &p.front.all.locals[p.conn.Loop().ID()] }
+
+// scratch is where what is sent is rendered, and space where pieces of it are gathered before. Both are free again when
+// it has been written.
+func (p *peer) scratch() []byte { return p.local().out[:0] }
+func (p *peer) space() []byte   { return p.local().gathered[:0] }
 
 // dialled is what a client that named no host gets for one: RFC 9112 §3.2 wants one in every request.
 func (p *peer) dialled() []byte { return p.conn.Local().AppendTo(nil) }

@@ -22,6 +22,7 @@ import (
 	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/protocol/web/http1"
+	"github.com/kyozon/kyozon/protocol/web/http2"
 	"github.com/kyozon/kyozon/relay"
 	"github.com/kyozon/kyozon/service"
 )
@@ -29,20 +30,29 @@ import (
 // certificatesEvery is how often certificate files are looked at.
 const certificatesEvery = 5 * time.Second
 
-// fronts is what outlives the generations: the fronts by address, and the loops' scratch space.
+// fronts is what outlives the generations: the fronts by address, and what the connections of each loop share.
 type fronts struct {
-	byAddr    map[listen.Addr]*front
-	scratch   []scratch
-	exchanges exchanges
-	evidence  evidence
-	log       *accesslog.Log
+	byAddr   map[listen.Addr]*front
+	locals   []local
+	evidence evidence
+	log      *accesslog.Log
 }
 
-// scratch is where a loop renders what it writes.
-type scratch struct {
-	out      [48 << 10]byte
-	gathered [32 << 10]byte
-	_        [64]byte
+// local is what the connections of one loop have in common. Only that loop uses it.
+type local struct {
+	exchanges exchanges
+	http2     *http2.Shared
+	out       [48 << 10]byte
+	gathered  [32 << 10]byte
+	_         [64]byte
+}
+
+func newFronts(loops int, log *accesslog.Log) *fronts {
+	f := &fronts{byAddr: make(map[listen.Addr]*front), locals: make([]local, loops), log: log}
+	for i := range f.locals {
+		f.locals[i].http2 = http2.NewShared()
+	}
+	return f
 }
 
 // front is one address that clients come to.
@@ -81,9 +91,7 @@ type site struct {
 
 // build makes the tables of all services.
 func build(services []*service.Service, env service.Env) (service.Server, error) {
-	kept := service.Keep(env, "fronts", func() *fronts {
-		return &fronts{byAddr: make(map[listen.Addr]*front), scratch: make([]scratch, env.Loops.Len()), log: env.AccessLog}
-	})
+	kept := service.Keep(env, "fronts", func() *fronts { return newFronts(env.Loops.Len(), env.AccessLog) })
 	b := &builder{env: env, evidence: &kept.evidence, tables: make(map[listen.Addr]*table), clients: make(map[string]*certs.Clients),
 		pairs: make(map[listen.Addr][]certs.Pair), orders: make(map[listen.Addr][]acme.Order)}
 	b.tickets = service.Keep(env, "tickets", certs.NewTickets)
@@ -249,7 +257,7 @@ func drain(loops *relay.Loops, tables map[listen.Addr]*table, last bool) {
 	}
 	loops.Do(func(l *relay.Loop) {
 		l.Each(func(c *relay.Conn) {
-			if h, ok := c.Handler().(*client1); ok {
+			if h, ok := c.Handler().(interface{ drain(map[*table]bool, bool) }); ok {
 				h.drain(mine, last)
 			}
 		})

@@ -49,7 +49,7 @@ func (s *server1) readHead(p []byte) (n int) {
 	for !x.headed {
 		k, err := x.response.Parse(p[n:], x.asked, &x.table.answers)
 		switch {
-		case err != nil || x.interim > maxInterim:
+		case err != nil || x.interims > maxInterim:
 			x.fault(502, metrics.ServerFault)
 			return n
 		case k == 0:
@@ -57,7 +57,7 @@ func (s *server1) readHead(p []byte) (n int) {
 		}
 		n += k
 		if x.response.Interim() {
-			x.interim++
+			x.interims++
 			x.asker.interim()
 			continue
 		}

@@ -20,7 +20,7 @@ import (
 func (f *front) accept(c *relay.Conn) {
 	t := f.current.Load()
 	if t.tls == nil {
-		f.serve1(c, nil)
+		f.greet(c)
 		return
 	}
 	c.SetHandler(&hello{front: f, table: t})
@@ -56,7 +56,11 @@ func (h *hello) Data(c *relay.Conn, p []byte) int {
 			c.Close()
 			return
 		}
-		h.front.serve1(c, h.table.secured(s))
+		if s.NegotiatedProtocol == "h2" {
+			h.front.serve2(c, h.table.secured(s))
+			return
+		}
+		c.SetHandler(h.front.serve1(c, h.table.secured(s)))
 	})
 	return 0
 }

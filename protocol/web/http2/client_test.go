@@ -63,7 +63,7 @@ func TestAppendRequest(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := NewClient(NewShared(), &Limits{})
-			if !strings.HasPrefix(string(c.out), preface) {
+			if !strings.HasPrefix(string(c.out), Preface) {
 				t.Fatalf("the first bytes are %q", c.out)
 			}
 			s, _ := c.Open()

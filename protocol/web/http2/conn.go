@@ -90,16 +90,16 @@ const (
 // NewServer returns the end that a client has connected to. Its SETTINGS are owed at once: see AppendOutput.
 func NewServer(shared *Shared, l *Limits) *Conn {
 	c := newConn(shared, l)
-	c.greets = len(preface)
+	c.greets = len(Preface)
 	c.greet()
 	return c
 }
 
-// NewClient returns the end that has connected to a server. Its preface and SETTINGS are owed at once.
+// NewClient returns the end that has connected to a server. Its Preface and SETTINGS are owed at once.
 func NewClient(shared *Shared, l *Limits) *Conn {
 	c := newConn(shared, l)
 	c.client, c.nextOwn = true, 1
-	c.out = append(c.out, preface...)
+	c.out = append(c.out, Preface...)
 	c.greet()
 	return c
 }
@@ -226,7 +226,7 @@ func (c *Conn) end(s *Stream) {
 	case !s.peerEnded:
 		return
 	}
-	c.resets.earn(1)
+	c.resets.earn(1, 0)
 	c.release(s, !s.peerEnded)
 	c.free(s)
 }

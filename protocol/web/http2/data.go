@@ -81,7 +81,7 @@ func (c *Conn) takeData(f *frame, size int) (ok bool, err *Error) {
 	}
 	switch {
 	case size >= worthwhile:
-		c.idle.earn(idlePerFrame)
+		c.idle.earn(dataEarns(size), idleCredit)
 	case size == 0 && !f.has(flagEnd):
 		return true, c.spend(1)
 	}

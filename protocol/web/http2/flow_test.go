@@ -101,7 +101,7 @@ func TestTurns(t *testing.T) {
 		want string
 	}{
 		{func(p *peer) {
-			p.WriteString(preface)
+			p.WriteString(Preface)
 			p.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 50000})
 			for id := range uint32(4) {
 				p.request(2*id+1, "GET", true)

@@ -7,8 +7,8 @@ package http2
 
 import "encoding/binary"
 
-// preface is what a client sends first. RFC 9113 §3.4.
-const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+// Preface is what a client sends first. RFC 9113 §3.4.
+const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 const (
 	headerSize = 9

@@ -125,7 +125,7 @@ func (c *Conn) readRequest(id uint32, block []byte, h Handler) *Error {
 	if broken != nil {
 		return c.refuse(s, broken, h)
 	}
-	c.idle.earn(idlePerFrame)
+	c.idle.earn(idlePerFrame, idleCredit)
 	h.Opened(s, m.text, c.head.end)
 	return nil
 }
@@ -161,7 +161,7 @@ func (c *Conn) readResponse(s *Stream, block []byte) *Error {
 		return c.spend(1)
 	}
 	s.answered, s.peerEnded, s.want = true, end, m.length
-	c.idle.earn(idlePerFrame)
+	c.idle.earn(idlePerFrame, idleCredit)
 	id := s.ID
 	s.tellAnswered(m.text, end)
 	if end {
@@ -208,7 +208,7 @@ func (c *Conn) peerEnd(s *Stream, trailers []byte) {
 // endIfDone closes the stream id, which was s, if it is still there and both halves are over.
 func (c *Conn) endIfDone(s *Stream, id uint32) {
 	if c.find(id) == s && s.ended {
-		c.resets.earn(1)
+		c.resets.earn(1, 0)
 		c.release(s, false)
 		c.free(s)
 	}

@@ -66,7 +66,7 @@ func (c *Conn) step(p []byte, h Handler) (n int, err *Error) {
 
 func (c *Conn) readPreface(p []byte) (n int, err *Error) {
 	n = min(len(p), c.greets)
-	if string(p[:n]) != preface[len(preface)-c.greets:][:n] {
+	if string(p[:n]) != Preface[len(Preface)-c.greets:][:n] {
 		return 0, errPreface
 	}
 	c.greets -= n

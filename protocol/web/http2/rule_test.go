@@ -188,8 +188,8 @@ func TestRules(t *testing.T) {
 		conn   *Error // all is lost
 	}{
 		{"3.5/2 preface", func(p *peer) { p.Reset(); p.WriteString("INVALID CONNECTION PREFACE\r\n\r\n") }, nil, errPreface},
-		{"3.5 first frame", func(p *peer) { p.Reset(); p.WriteString(preface); p.WritePing(false, [8]byte{}) }, nil, errFirst},
-		{"3.5 first is an ack", func(p *peer) { p.Reset(); p.WriteString(preface); p.WriteSettingsAck() }, nil, errFirst},
+		{"3.5 first frame", func(p *peer) { p.Reset(); p.WriteString(Preface); p.WritePing(false, [8]byte{}) }, nil, errFirst},
+		{"3.5 first is an ack", func(p *peer) { p.Reset(); p.WriteString(Preface); p.WriteSettingsAck() }, nil, errFirst},
 		{"4.1/1 unknown type", raw(0, 0, 8, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), nil, nil},
 		{"4.1/2 undefined flag", raw(0, 0, 8, 6, 0xfe, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), nil, nil},
 		{"4.1/3 reserved bit", raw(0, 0, 8, 6, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), nil, nil},

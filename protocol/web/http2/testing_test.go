@@ -101,7 +101,7 @@ func newPeer() *peer {
 // newClientPeer has sent its preface.
 func newClientPeer() *peer {
 	p := newPeer()
-	p.WriteString(preface)
+	p.WriteString(Preface)
 	p.WriteSettings()
 	return p
 }
@@ -128,7 +128,7 @@ func (p *peer) request(id uint32, method string, end bool, pairs ...string) {
 // frames lists what c owes, in words.
 func frames(t testing.TB, out []byte) (list []string) {
 	t.Helper()
-	fr := xhttp2.NewFramer(nil, bytes.NewReader(bytes.TrimPrefix(out, []byte(preface))))
+	fr := xhttp2.NewFramer(nil, bytes.NewReader(bytes.TrimPrefix(out, []byte(Preface))))
 	fr.ReadMetaHeaders = hpack.NewDecoder(tableSize, nil)
 	for {
 		f, err := fr.ReadFrame()

@@ -189,7 +189,7 @@ func (c *Conn) AppendData(dst []byte, s *Stream, p []byte, end bool) (out []byte
 		s.window -= int64(k)
 		c.turn -= int64(k)
 		if k >= worthwhile || last {
-			c.idle.earn(idlePerFrame)
+			c.idle.earn(dataEarns(k), idleCredit)
 		}
 	}
 	switch {
