@@ -106,7 +106,7 @@ func clients(ls *relay.Loops) int {
 	all := make([]int, ls.Len())
 	ls.Do(func(l *relay.Loop) {
 		l.Each(func(c *relay.Conn) {
-			if _, ok := c.Handler().(*client1); ok {
+			if _, ok := c.Handler().(interface{ drain(map[*table]bool, bool) }); ok {
 				all[l.ID()]++
 			}
 		})
