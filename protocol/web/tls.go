@@ -132,7 +132,10 @@ func (s *secured) admit(a *certs.Admission) bool {
 // fieldsFor returns the lines that tell a backend of a service which certificate the client has shown; none if it has
 // shown none, or the service asks for none.
 func (s *secured) fieldsFor(st *site) []byte {
-	if s == nil || st.clients == nil || len(s.chain) == 0 {
+	if s == nil || st.clients == nil {
+		return nil
+	}
+	if a := st.clients.Admission(); a != s.admission && !s.admit(a) || len(s.chain) == 0 { // another request may have come between
 		return nil
 	}
 	if s.fields == nil {
