@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -28,7 +29,7 @@ func (c *checker) check() {
 		c.service(&c.file.Services.entries[i].value)
 	}
 	c.loops()
-	c.sharedLimits()
+	c.shared()
 	c.ledger()
 	c.admin()
 }
@@ -97,6 +98,9 @@ func (c *checker) globalIPv4() {
 func (c *checker) networks(f *serviceFile) {
 	if everyone := f.ProxyFrom.everyone(); everyone != nil {
 		c.fail(everyone, "anyone could claim any address in a PROXY header; list the networks of your load balancers")
+	}
+	if n := f.ProxyFrom.node; n != nil && f.kind != nil && f.kind.Transport == listen.UDP {
+		c.fail(n.name(), "%s goes over UDP, where no PROXY header comes; remove it", f.kind.Name)
 	}
 	for _, family := range []ip.Family{ip.V4, ip.V6} {
 		if f.Listen.node == nil || f.Listen.node.bad || !f.listensTo(family) {

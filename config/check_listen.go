@@ -33,7 +33,7 @@ func (c *checker) claims() []claim {
 				continue
 			}
 			all = append(all, claim{
-				service: e.name, kind: e.value.kind.Name, shares: e.value.kind.Share,
+				service: e.name, kind: e.value.kind.Name, shares: e.value.kind.Share != nil,
 				addr:     listen.Addr{Transport: e.value.kind.Transport, AddrPort: p.addr.value},
 				node:     p.addr.node,
 				wildcard: p.addr.value.Addr().IsUnspecified(),

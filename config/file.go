@@ -117,7 +117,7 @@ type serviceFile struct {
 	Deny networks `yaml:"deny"`
 
 	// The networks whose connections begin with a PROXY protocol header, which is believed: the load balancers in
-	// front. Connections from elsewhere are taken as they are.
+	// front. Connections from elsewhere are taken as they are. Services that share a listen must have the same.
 	ProxyFrom networks `yaml:"proxy-from"`
 
 	Limits *limitsFile `yaml:"limits"`
@@ -133,7 +133,8 @@ type serviceFile struct {
 }
 
 // What the clients of one prefix may have: of the /64 of an IPv6 client, of an IPv4 address. Who wants more is refused.
-// Wider prefixes have budgets too, which their clients share. What is not written is not limited.
+// Wider prefixes have budgets too, which their clients share. What is not written is not limited. Services that share a
+// listen must have the same `connections`, `open` and `wider`.
 type limitsFile struct {
 	// Requests, where the protocol has several in a connection.
 	Requests *rateFile `yaml:"requests"`

@@ -22,7 +22,7 @@ func protocols() []service.Protocol {
 	return []service.Protocol{
 		{Name: "tcp", Transport: listen.TCP, Handovers: proxy, Counts: []limit.Kind{limit.Connections, limit.Open}, Options: func() service.Options { return new(plainOptions) }},
 		{Name: "udp", Transport: listen.UDP, Options: func() service.Options { return new(plainOptions) }},
-		{Name: "web", Transport: listen.TCP, Share: true, Handovers: append(proxy, backend.HandoverHeader),
+		{Name: "web", Transport: listen.TCP, Share: share, Handovers: append(proxy, backend.HandoverHeader),
 			Counts: []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open}, Options: func() service.Options { return &webOptions{Header: 16 << 10, Retries: 1} }},
 		{Name: "mail", Transport: listen.TCP, Listens: []string{"smtp", "submission", "imaps"},
 			Handovers: []backend.Handover{backend.HandoverXclient, backend.HandoverID, backend.HandoverAuto},
@@ -109,6 +109,14 @@ func (o *webOptions) Check(s *service.Service) []error {
 		errs = append(errs, errors.New("no place is known"))
 	}
 	return errs
+}
+
+// share wants services at one address to have headers of one size.
+func share(first, second *service.Service, at service.Listen) []error {
+	if first.Options.(*webOptions).Header == second.Options.(*webOptions).Header {
+		return nil
+	}
+	return []error{&service.Error{Path: []string{"web", "header"}, Err: fmt.Errorf("not that of %q at %v", first.Name, at.AddrPort)}}
 }
 
 type mailOptions struct {

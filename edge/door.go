@@ -36,7 +36,7 @@ type guard struct {
 }
 
 // newGuard returns the guard of a door at which s listens. Where several services do, they have the same limits of
-// connections, and those of one count.
+// connections, and those of one count; and they believe the same networks.
 func newGuard(h service.Handler, s *service.Service, route *backend.Route) *guard {
 	limits := route.Limits
 	return &guard{handler: h, proxy: s.Proxy, route: route,

@@ -67,11 +67,14 @@ type Protocol struct {
 	Doc       string             // one line, for `kyozon protocols`
 	Transport listen.Transport   // what its listens are
 	Listens   []string           // the names its listens may have; none means that they have no names
-	Share     bool               // several services may have the same listen
 	Handovers []backend.Handover // those it can do, beside none
 	Counts    []limit.Kind       // what it can limit: connections and open at its doors, others with Route.Admit
 	Options   func() Options     // new options holding the defaults; the file is decoded over them
 	Build     func(services []*Service, env Env) (Server, error)
+
+	// Share, if set, lets several services have the same listen. It says what is wrong with two that have, each mistake
+	// an *Error at a place of the second.
+	Share func(first, second *Service, at Listen) []error
 }
 
 // Options is a protocol's section of a service.

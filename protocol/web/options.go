@@ -29,10 +29,11 @@ type Options struct {
 	// TLS at this service's addresses, all but port 80 and `plain-ports`.
 	TLS *TLS `yaml:"tls"`
 
-	// The deadlines of a client, beside those of every service.
+	// The deadlines of a client, beside those of every service. Services at one address must have the same `request` and
+	// `keep-alive`.
 	Timeouts Timeouts `yaml:"timeouts"`
 
-	// What a client may send.
+	// What a client may send. Services at one address must have the same.
 	Limits Limits `yaml:"limits"`
 }
 
