@@ -25,6 +25,21 @@ func (c *checker) pools(f *serviceFile) {
 		}
 		c.source(f, name, p, ip.Crossing{Client: ip.V6, Backend: ip.V4})
 		c.source(f, name, p, ip.Crossing{Client: ip.V4, Backend: ip.V6})
+		c.inFront(f, name, p, ip.V4)
+		c.inFront(f, name, p, ip.V6)
+	}
+}
+
+// inFront warns of what comes with clients' own addresses: answers are told from other packets of a server by its port
+// alone. On loopback every address is local, and nothing is taken from anybody.
+func (c *checker) inFront(f *serviceFile, name string, p *poolFile, family ip.Family) {
+	server := slices.IndexFunc(p.Servers, func(s serverFile) bool {
+		a := s.Address.value
+		return a.IsValid() && ip.FamilyOf(a.Addr()) == family && !a.Addr().IsLoopback()
+	})
+	if server >= 0 && f.sends(family, name) {
+		c.warn(p.Source.node, "%s clients keep their own addresses, so this machine takes all that %s sends from that port for the edge's; "+
+			"who reaches it through this machine past the edge gets no answer", family, p.Servers[server].Address.value)
 	}
 }
 

@@ -186,7 +186,8 @@ type poolFile struct {
 
 	// The address that a server sees as its peer. `edge`: one of this machine. `client`: the client's own where the
 	// families are the same, else its stand-in or its embedding from the ledger; the servers then need a route back
-	// to this machine for it.
+	// to this machine for it. A client's own address means that this machine stands in front: whatever the server sends from
+	// its port is taken for the edge's.
 	Source located[source] `yaml:"source"`
 
 	// How the protocol tells the server who the client is. Which of them a protocol can do is in its own documentation.
