@@ -200,6 +200,7 @@ func defaults() *Options {
 // The mistakes that Check finds.
 var (
 	errHeader    = errors.New("handover: header cannot be with TLS passed through: the edge does not see the requests; use proxy-v1 or proxy-v2")
+	errPassTLS   = errors.New("tls of a pool cannot be with TLS passed through: it would be TLS in TLS; the servers end the client's own")
 	errPassBoth  = errors.New("pass-through: the servers have the certificates; leave certificate, key, acme and client-certificates out")
 	errPair      = errors.New("certificate and key belong together: give both")
 	errNoCert    = errors.New("tls needs certificate and key, acme, or pass-through: true")
@@ -250,12 +251,18 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 // checkPools says which pools cannot be with the section tls, or are told less than it may seem.
 func (t *TLS) checkPools(s *service.Service) (errs []error) {
 	for name, p := range s.Pools {
-		path := []string{"pools", name, "handover"}
-		switch header := p.Handover == backend.HandoverHeader; {
-		case t.PassThrough && header:
-			errs = append(errs, &service.Error{Path: path, Err: errHeader})
-		case !t.PassThrough && t.ClientCertificates != nil && !header:
-			errs = append(errs, &service.Error{Path: path, Err: errUntold, Warning: true})
+		at := func(err error, key string, warning bool) {
+			errs = append(errs, &service.Error{Path: []string{"pools", name, key}, Err: err, Warning: warning})
+		}
+		header := p.Handover == backend.HandoverHeader
+		if t.PassThrough && header {
+			at(errHeader, "handover", false)
+		}
+		if t.PassThrough && p.TLS != nil {
+			at(errPassTLS, "tls", false)
+		}
+		if !t.PassThrough && t.ClientCertificates != nil && !header {
+			at(errUntold, "handover", true)
 		}
 	}
 	return errs
