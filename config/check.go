@@ -5,6 +5,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -44,8 +45,24 @@ func (c *checker) service(f *serviceFile) {
 	if f.kind == nil || f.node.bad {
 		return
 	}
+	c.plane(f)
 	for _, err := range f.service.Options.Check(f.service) {
 		c.optionsError(f.node, err)
+	}
+}
+
+// plane checks that the kernel plane can carry a service that must be carried there.
+func (c *checker) plane(f *serviceFile) {
+	switch n := f.Plane.node; {
+	case n == nil || n.bad || service.Plane(f.Plane.value) == service.PlaneUser:
+	case !f.kind.Kernel:
+		c.fail(n, "%s reads what it carries, which only the user plane does; remove this", f.kind.Name)
+	case service.Plane(f.Plane.value) == service.PlaneKernel:
+		for _, err := range f.service.NotInKernel() {
+			at, _ := errors.AsType[*service.Error](err)
+			at.Err = fmt.Errorf("%w; remove this, or write plane: auto", at.Err)
+			c.optionsError(f.node, at)
+		}
 	}
 }
 

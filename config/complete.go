@@ -31,6 +31,7 @@ func (d *decoder) complete(f *siteFile) *Config {
 		Log:   Log{Access: string(f.Log.Access.value)},
 		Drain: f.Drain.value,
 	}
+	c.Kernel = f.Kernel.kernel()
 	for _, a := range f.Addresses.GlobalIPv4 {
 		c.Addresses.GlobalIPv4 = append(c.Addresses.GlobalIPv4, a.value)
 	}
@@ -55,6 +56,7 @@ func (d *decoder) service(name string, f *serviceFile) *service.Service {
 		Pools:    make(map[string]backend.Spec),
 		Health:   f.Health.health(),
 		Timeouts: backend.Timeouts{Connect: f.Timeouts.Connect.value, Idle: f.Timeouts.Idle.value},
+		Plane:    service.Plane(f.Plane.value),
 	}
 	f.service = s
 	if f.Hosting != nil {
@@ -166,6 +168,14 @@ func (f *networks) set() ip.Prefixes {
 		prefixes = append(prefixes, p.value)
 	}
 	return ip.NewPrefixes(prefixes...)
+}
+
+func (f *kernelFile) kernel() Kernel {
+	k := Kernel{Flows: f.Flows.value, Pending: f.Pending.value}
+	for _, name := range f.Interfaces {
+		k.Interfaces = append(k.Interfaces, name.value)
+	}
+	return k
 }
 
 func (f *healthFile) health() backend.Health {

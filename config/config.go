@@ -40,6 +40,7 @@ type Config struct {
 	State     State
 	Admin     Admin
 	Log       Log
+	Kernel    Kernel
 	Drain     time.Duration // how long running flows may outlive a reload
 	Demo      bool          // read with Options.Demo
 
@@ -77,6 +78,12 @@ type Admin struct {
 // Log says what is written down.
 type Log struct {
 	Access string // the access log: a file, absolute; accesslog.Stderr; or "" for none
+}
+
+// Kernel says how large the kernel plane is and where.
+type Kernel struct {
+	Interfaces     []string // none means those that the services need
+	Flows, Pending int      // at once: established, and those of which only one side has spoken
 }
 
 // Options change how a file is read. The zero value is right for a real site.

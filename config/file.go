@@ -33,6 +33,8 @@ type siteFile struct {
 
 	Log logFile `yaml:"log"`
 
+	Kernel kernelFile `yaml:"kernel"`
+
 	// How long running flows may go on after a reload or a stop before they are cut.
 	Drain located[time.Duration] `yaml:"drain" range:"1s.."`
 }
@@ -94,6 +96,23 @@ type logFile struct {
 	Access accessLog `yaml:"access"`
 }
 
+// The kernel plane, which carries services of tcp and udp unless they say `plane: user`. It needs Linux 5.15,
+// CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, a BPF file system at /sys/fs/bpf, and forwarding of both families switched on at
+// its interfaces.
+type kernelFile struct {
+	// The interfaces by which clients and servers are reached. Where nothing is written: those of the default routes, of
+	// the listens, and of the ways to the servers.
+	Interfaces []located[string] `yaml:"interfaces"`
+
+	// How many established flows there may be at once. When there are as many, the others are carried in the process.
+	Flows located[int] `yaml:"flows" range:"1000..10000000"`
+
+	// How many flows there may be of which only one side has spoken. The oldest of them give way to new ones.
+	Pending located[int] `yaml:"pending" range:"1000..10000000"`
+}
+
+func (f *kernelFile) setDefaults() { f.Flows.value, f.Pending.value = 262_144, 65_536 }
+
 // One thing clients reach, and the servers behind it. Beside the keys below it has a section that bears the name of
 // its protocol and holds what only that protocol understands.
 type serviceFile struct {
@@ -125,6 +144,11 @@ type serviceFile struct {
 	Health healthFile `yaml:"health"`
 
 	Timeouts timeoutsFile `yaml:"timeouts"`
+
+	// Where the packets of a tcp or udp service are carried. `kernel`: in the kernel, between the interfaces, without a
+	// copy; what cannot be done there is then a mistake. `user`: in this process. `auto`: in the kernel if that can be;
+	// `kyozon services` says why not. The kernel plane goes before the packet filter of this machine.
+	Plane located[plane] `yaml:"plane"`
 
 	node    *node
 	kind    *service.Protocol // nil if unknown

@@ -82,6 +82,7 @@ func view(t *testing.T, c *Config) []byte {
 	}
 	data, err := json.MarshalIndent(object{
 		"Site": c.Site, "Addresses": c.Addresses, "Services": services, "State": c.State, "Admin": c.Admin, "Log": c.Log,
+		"Kernel": c.Kernel,
 		"Drain": c.Drain.String(), "Demo": c.Demo,
 	}, "", "  ")
 	if err != nil {
@@ -114,6 +115,9 @@ func viewService(s *service.Service) object {
 		"Name": s.Name, "Protocol": s.Protocol, "Hosting": s.Hosting, "Listen": listens, "Pools": pools, "Routes": routes,
 		"Allow": networksOf(s.Allow), "Deny": networksOf(s.Deny), "Proxy": networksOf(s.Proxy),
 		"Health": fmt.Sprintf("%+v", s.Health), "Timeouts": fmt.Sprintf("%+v", s.Timeouts), "Options": s.Options,
+	}
+	if s.Plane != service.PlaneAuto {
+		o["Plane"] = s.Plane.String()
 	}
 	if !s.Limits.IsZero() {
 		o["Limits"] = fmt.Sprintf("%+v", s.Limits)

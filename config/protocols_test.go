@@ -20,8 +20,8 @@ import (
 func protocols() []service.Protocol {
 	proxy := []backend.Handover{backend.HandoverProxyV1, backend.HandoverProxyV2}
 	return []service.Protocol{
-		{Name: "tcp", Transport: listen.TCP, Handovers: proxy, Counts: []limit.Kind{limit.Connections, limit.Open}, Options: func() service.Options { return new(plainOptions) }},
-		{Name: "udp", Transport: listen.UDP, Options: func() service.Options { return new(plainOptions) }},
+		{Name: "tcp", Transport: listen.TCP, Kernel: true, Handovers: proxy, Counts: []limit.Kind{limit.Connections, limit.Open}, Options: func() service.Options { return new(plainOptions) }},
+		{Name: "udp", Transport: listen.UDP, Kernel: true, Options: func() service.Options { return new(plainOptions) }},
 		{Name: "web", Transport: listen.TCP, Share: share, Handovers: append(proxy, backend.HandoverHeader),
 			Counts: []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open}, Options: func() service.Options { return &webOptions{Header: 16 << 10, Retries: 1} }},
 		{Name: "mail", Transport: listen.TCP, Listens: []string{"smtp", "submission", "imaps"},

@@ -26,7 +26,7 @@ type (
 	addrPort = netip.AddrPort
 )
 
-// The words of the file, each the index of a constant of package backend.
+// The words of the file, each the index of a constant of package backend or service.
 type (
 	source   uint8
 	handover uint8
@@ -34,6 +34,7 @@ type (
 	pick     uint8
 	verify   uint8
 	hosting  uint8
+	plane    uint8
 )
 
 // The words of verify.
@@ -50,6 +51,7 @@ func (carry) words() []string   { return []string{"client", "stand-in"} }
 func (pick) words() []string    { return []string{"round-robin", "fewest-flows", "hash"} }
 func (verify) words() []string  { return []string{"full", "none"} }
 func (hosting) words() []string { return []string{"shared", "vps", "dedicated", "housing"} }
+func (plane) words() []string   { return []string{"auto", "kernel", "user"} }
 
 // shape reads a service: its protocol comes first, for it says which section the service may have.
 func (f *serviceFile) shape(d *decoder, n *node) {

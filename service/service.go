@@ -46,6 +46,7 @@ type Service struct {
 	Routes   map[Door]backend.RouteSpec
 	Health   backend.Health
 	Timeouts backend.Timeouts
+	Plane    Plane
 	Options  Options
 }
 
@@ -68,6 +69,7 @@ type Protocol struct {
 	Transport listen.Transport   // what its listens are
 	Listens   []string           // the names its listens may have; none means that they have no names
 	Handovers []backend.Handover // those it can do, beside none
+	Kernel    bool               // the kernel plane can carry its services: nothing in them needs to be read
 	Counts    []limit.Kind       // what it can limit: connections and open at its doors, others with Route.Admit
 	Options   func() Options     // new options holding the defaults; the file is decoded over them
 	Build     func(services []*Service, env Env) (Server, error)
