@@ -5,6 +5,7 @@ package kernel
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -29,6 +31,7 @@ type applied struct {
 	sources  map[uint32][]netip.Addr         // of backends by number
 	rings    map[uint32]string               // ring by number, to what fills it; "" is unknown
 	access   map[forwardAccessKey]uint32     // as in the map access
+	idle     map[uint32]time.Duration        // of services by number; those that say so
 }
 
 // backendKey is what makes a backend another one. Its sources and whether it is up may change.
@@ -74,6 +77,10 @@ func (p *Plane) add(next *wanted, s *Service) error {
 	if err != nil {
 		return err
 	}
+	delete(p.applied.idle, id)
+	if s.Idle > 0 {
+		p.applied.idle[id] = s.Idle
+	}
 	for key, value := range accessList(id, s.Allow, s.Deny) {
 		if was, ok := p.applied.access[key]; !ok || was != value {
 			if err := p.objects.Access.Put(key, value); err != nil {
@@ -85,8 +92,8 @@ func (p *Plane) add(next *wanted, s *Service) error {
 	}
 	for _, f := range s.Fronts {
 		key := forwardFront{Address: f.AddrPort.Addr().As16(), Port: port(f.AddrPort.Port()), Protocol: protocolOf(f.Transport)}
-		value := forwardService{Id: id, Flags: flags(s)}
-		if value.Ring, err = p.ring(key, f.Backends, next.up); err != nil {
+		value := forwardService{Id: id, Flags: flags(s, &f)}
+		if value.Ring, err = p.ring(key, &f, next.up); err != nil {
 			return err
 		}
 		next.fronts[key] = value
@@ -101,9 +108,9 @@ func (p *Plane) add(next *wanted, s *Service) error {
 	return nil
 }
 
-func flags(s *Service) (f forwardServiceFlags) {
+func flags(s *Service, front *Front) (f forwardServiceFlags) {
 	for flag, set := range map[forwardServiceFlags]bool{
-		forwardServiceFlagsSTICKY: s.Sticky, forwardServiceFlagsALLOW_LISTED: len(s.Allow) > 0,
+		forwardServiceFlagsSTICKY: front.Sticky, forwardServiceFlagsALLOW_LISTED: len(s.Allow) > 0,
 		forwardServiceFlagsSPREAD: s.Spread, forwardServiceFlagsCLEAR_CLASS: s.ClearClass,
 	} {
 		if set {
@@ -174,8 +181,8 @@ func free(taken []uint32, limit uint32) (uint32, bool) {
 }
 
 // ring puts in the backends of a front and fills its ring, and returns the ring's number.
-func (p *Plane) ring(front forwardFront, backends []Backend, up map[uint32]bool) (uint32, error) {
-	number := p.applied.fronts[front].Ring
+func (p *Plane) ring(key forwardFront, front *Front, up map[uint32]bool) (uint32, error) {
+	number := p.applied.fronts[key].Ring
 	if number == 0 {
 		n, ok := free(slices.Collect(maps.Keys(p.applied.rings)), p.objects.Rings.MaxEntries())
 		if !ok {
@@ -185,46 +192,71 @@ func (p *Plane) ring(front forwardFront, backends []Backend, up map[uint32]bool)
 		p.applied.rings[number] = ""
 	}
 	var seats []seat
-	for _, b := range backends {
+	numbers := make([]uint32, len(front.Backends))
+	for i, b := range front.Backends {
 		n, err := p.backend(b)
 		if err != nil {
 			return 0, err
 		}
+		numbers[i] = n
 		if b.Weight > 0 {
 			up[n] = true
 			seats = append(seats, seat{number: n, key: b.key().id(), weight: b.Weight})
 		}
 	}
-	return number, p.fill(number, seats)
+	if front.Slots != nil {
+		return number, p.fillSlots(number, front.Slots, numbers)
+	}
+	return number, p.fillSeats(number, seats)
 }
 
-// fill puts a new table in place of a ring, unless it would be the same.
-func (p *Plane) fill(number uint32, seats []seat) error {
+// fillSeats fills a ring by the weights of backends.
+func (p *Plane) fillSeats(number uint32, seats []seat) error {
 	var text strings.Builder
 	text.WriteByte('.') // even an empty ring is known
 	for _, s := range slices.SortedFunc(slices.Values(seats), func(a, b seat) int { return cmp.Compare(a.number, b.number) }) {
 		fmt.Fprintf(&text, "%d*%d ", s.number, s.weight)
 	}
-	if p.applied.rings[number] == text.String() {
+	return p.fill(number, text.String(), func(slots []uint32) { maglev(seats, slots) })
+}
+
+// fillSlots fills a ring as it is given.
+func (p *Plane) fillSlots(number uint32, chosen []int32, numbers []uint32) error {
+	slots := make([]uint32, RingSize)
+	sum := sha256.New()
+	for i, b := range chosen {
+		if b >= 0 {
+			slots[i] = numbers[b]
+		}
+		var word [4]byte
+		binary.LittleEndian.PutUint32(word[:], slots[i])
+		sum.Write(word[:])
+	}
+	return p.fill(number, string(sum.Sum(nil)), func(to []uint32) { copy(to, slots) })
+}
+
+// fill puts a new table in place of a ring, unless what describes it is the same.
+func (p *Plane) fill(number uint32, text string, write func([]uint32)) error {
+	if p.applied.rings[number] == text {
 		return nil
 	}
-	table, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: ringSize})
+	table, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: RingSize})
 	if err != nil {
 		return fmt.Errorf("make ring: %w", err)
 	}
 	defer table.Close()
-	keys, slots := make([]uint32, ringSize), make([]uint32, ringSize)
+	keys, slots := make([]uint32, RingSize), make([]uint32, RingSize)
 	for i := range keys {
 		keys[i] = uint32(i)
 	}
-	maglev(seats, slots)
+	write(slots)
 	if _, err := table.BatchUpdate(keys, slots, nil); err != nil {
 		return fmt.Errorf("fill ring: %w", err)
 	}
 	if err := p.objects.Rings.Put(number, table); err != nil {
 		return fmt.Errorf("set ring: %w", err)
 	}
-	p.applied.rings[number] = text.String()
+	p.applied.rings[number] = text
 	return nil
 }
 

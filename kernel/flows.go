@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -25,6 +26,7 @@ type Flow struct {
 	Front     netip.AddrPort
 	Source    netip.AddrPort // as the backend sees it
 	Backend   netip.AddrPort
+	Age       time.Duration // since the first packet
 	Idle      time.Duration // since the last packet of either side
 	Closing   bool          // both sides have ended, or one has reset
 	ToServer  Traffic
@@ -45,15 +47,20 @@ func (p *Plane) Flows(yield func(Flow) bool) error {
 		if p.objects.Flows.Lookup(turned(path, t.Protocol), &back) != nil {
 			return // it has just ended
 		}
-		stopped = !yield(Flow{
-			Service: names[path.Service], Transport: transportOf(t.Protocol), Crossing: crossingOf(path),
-			Client: addrPort(t.Saddr, t.Sport), Front: addrPort(t.Daddr, t.Dport),
-			Source: addrPort(path.Saddr, path.Sport), Backend: addrPort(path.Daddr, path.Dport),
-			Idle: idle(now, max(path.Seen, back.Seen)), Closing: closing(path, &back),
-			ToServer: Traffic{path.Packets, path.Bytes}, ToClient: Traffic{back.Packets, back.Bytes},
-		})
+		stopped = !yield(flow(names[path.Service], now, t, path, &back))
 	})
 	return err
+}
+
+// flow describes a flow by its two paths.
+func flow(service string, now uint32, t *forwardTuple, path, back *forwardPath) Flow {
+	return Flow{
+		Service: service, Transport: transportOf(t.Protocol), Crossing: crossingOf(path),
+		Client: addrPort(t.Saddr, t.Sport), Front: addrPort(t.Daddr, t.Dport),
+		Source: addrPort(path.Saddr, path.Sport), Backend: addrPort(path.Daddr, path.Dport),
+		Age: idle(now, path.Began), Idle: idle(now, max(path.Seen, back.Seen)), Closing: closing(path, back),
+		ToServer: Traffic{path.Packets, path.Bytes}, ToClient: Traffic{back.Packets, back.Bytes},
+	}
 }
 
 func (p *Plane) serviceNames() map[uint32]string {
@@ -75,7 +82,7 @@ func idle(now, seen uint32) time.Duration {
 
 // closing says whether a flow of TCP has ended on both sides.
 func closing(path, back *forwardPath) bool {
-	const fin, rst = forwardStateFIN, forwardStateRST
+	const fin, rst = forwardStateFIN, forwardStateRST // UDP has neither
 	return (path.State|back.State)&rst != 0 || path.State&back.State&fin != 0
 }
 
@@ -138,44 +145,54 @@ func (p *Plane) Run(ctx context.Context) error {
 
 // Sweep removes the flows that have been idle for longer than the timeouts allow, and returns how many.
 func (p *Plane) Sweep() (int, error) {
-	now := second()
-	return p.end(func(t *forwardTuple, path, back *forwardPath) bool {
-		return idle(now, max(path.Seen, back.Seen)) >= p.timeout(t, path, back)
-	})
+	return p.end(func(f *Flow, own time.Duration) bool { return f.Idle >= p.timeout(own, f) })
 }
 
-func (p *Plane) timeout(t *forwardTuple, path, back *forwardPath) time.Duration {
+// timeout returns how long a flow may be idle, if own is what its service says, or 0.
+func (p *Plane) timeout(own time.Duration, f *Flow) time.Duration {
 	switch {
-	case t.Protocol == protocolUDP:
-		return p.options.Timeouts.UDP
-	case closing(path, back):
+	case f.Closing:
 		return p.options.Timeouts.Closing
+	case own > 0:
+		return own
+	case f.Transport == listen.UDP:
+		return p.options.Timeouts.UDP
 	}
 	return p.options.Timeouts.TCP
 }
 
-// Cut ends the flows to a backend: their packets go to the host's stack, which resets TCP. It returns how many.
-func (p *Plane) Cut(backend netip.AddrPort) (int, error) {
-	return p.end(func(_ *forwardTuple, path, _ *forwardPath) bool { return addrPort(path.Daddr, path.Dport) == backend })
+// Cut ends the flows that which names: their packets go to the host's stack, which resets TCP. It returns how many.
+func (p *Plane) Cut(which func(Flow) bool) (int, error) {
+	return p.end(func(f *Flow, _ time.Duration) bool { return which(*f) })
 }
 
-// end removes the flows that f chooses, both paths of each. A path whose other half is gone is removed when it is idle.
-func (p *Plane) end(f func(t *forwardTuple, path, back *forwardPath) bool) (int, error) {
+// end removes the flows that f chooses, both paths of each. A path whose other half is gone is removed when it is idle. f
+// is told after which time the flow's service wants it forgotten, or 0.
+func (p *Plane) end(f func(flow *Flow, own time.Duration) bool) (int, error) {
 	var gone []forwardTuple
-	n := 0
+	var ended []Flow
+	names, now := p.serviceNames(), second()
+	p.mu.Lock()
+	own := maps.Clone(p.applied.idle)
+	p.mu.Unlock()
 	err := p.each(func(t *forwardTuple, path *forwardPath) {
 		if path.Kind == forwardKindUSER {
 			return
 		}
 		var back forwardPath
 		other := turned(path, t.Protocol)
-		half := p.objects.Flows.Lookup(other, &back) != nil
-		switch {
-		case half && idle(second(), path.Seen) >= p.options.Timeouts.Closing:
-			gone = append(gone, *t)
-		case !half && path.Kind == forwardKindTO_SERVER && f(t, path, &back):
+		if p.objects.Flows.Lookup(other, &back) != nil {
+			if idle(now, path.Seen) >= p.options.Timeouts.Closing {
+				gone = append(gone, *t)
+			}
+			return
+		}
+		if path.Kind != forwardKindTO_SERVER {
+			return
+		}
+		if one := flow(names[path.Service], now, t, path, &back); f(&one, own[path.Service]) {
 			gone = append(gone, *t, other)
-			n++
+			ended = append(ended, one)
 		}
 	})
 	if err != nil {
@@ -183,8 +200,13 @@ func (p *Plane) end(f func(t *forwardTuple, path, back *forwardPath) bool) (int,
 	}
 	for _, t := range gone {
 		if err := p.objects.Flows.Delete(t); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return n, fmt.Errorf("end flow: %w", err)
+			return 0, fmt.Errorf("end flow: %w", err)
 		}
 	}
-	return n, nil
+	if p.options.Ended != nil {
+		for _, one := range ended {
+			p.options.Ended(one)
+		}
+	}
+	return len(ended), nil
 }

@@ -52,7 +52,8 @@ type forwardControl struct {
 	Heartbeat uint32
 	Floor     uint32
 	Errors4   [4]uint8
-	Pad       uint32
+	Local     uint16
+	Locals    uint16
 }
 
 type forwardCount struct {
@@ -112,6 +113,7 @@ type forwardPath struct {
 	Oif       uint32
 	Label     uint32
 	Answer    uint32
+	Began     uint32
 	Sport     uint16
 	Dport     uint16
 	Mtu       uint16
@@ -123,7 +125,7 @@ type forwardPath struct {
 	Crossing  uint8
 	State     forwardState
 	ClassMask uint8
-	Pad       [3]uint8
+	Pad       [7]uint8
 }
 
 type forwardReason uint32

@@ -10,9 +10,9 @@ import (
 	"github.com/kyozon/kyozon/ip"
 )
 
-// ringSize is the number of slots of a table: a prime, and a hundred times the backends for which shares are exact to
-// a percent.
-const ringSize = 65_537
+// RingSize is the number of slots of a table: a prime, and a hundred times the backends for which shares are exact to
+// a percent. The slot of a client is ip.Key modulo it.
+const RingSize = 65_537
 
 // seat is a backend that wants slots in a ring.
 type seat struct {

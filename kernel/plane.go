@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // DefaultPin is where an edge pins its maps and links.
@@ -43,9 +44,15 @@ type Options struct {
 	Floor    int        // smallest MTU of an IPv6 path, in bytes; 0 means 1280. RFC 7915 §4
 	Errors4  netip.Addr // source of errors from IPv6 routers, towards IPv4 backends; RFC 6791. Zero means the stand-in
 	Timeouts Timeouts
+
+	// Beside says that the process before has not ended: what it has reserved stays so.
+	Beside bool
+
+	// Ended, if set, is called for each flow that Run or Cut removes.
+	Ended func(Flow)
 }
 
-// Timeouts are how long a flow is kept after its last packet. Zero means the default.
+// Timeouts are how long a flow is kept after its last packet, where its service does not say so. Zero means the default.
 type Timeouts struct {
 	TCP     time.Duration // established; 2 h 4 min. RFC 5382 §5
 	Closing time.Duration // after FIN from both sides, or RST: as long as a backend's TIME_WAIT; 60 s
@@ -65,6 +72,7 @@ type Plane struct {
 	objects forwardObjects
 
 	mu       sync.Mutex
+	locals   ports                 // of the host's own sockets
 	applied  applied               // what the maps hold
 	attached map[string]attachment // by interface
 }
@@ -80,12 +88,16 @@ func Open(o Options) (*Plane, error) {
 		return nil, fmt.Errorf("read program: %w", err)
 	}
 	spec.Maps["flows"].MaxEntries = uint32(2 * o.Flows)
+	spec.Maps["flows"].Flags |= unix.BPF_F_NO_PREALLOC
 	spec.Maps["pending"].MaxEntries = uint32(2 * o.Pending)
 	spec.Maps["stand_ins"].MaxEntries = uint32(o.StandIns)
 	if err := spec.Variables["processors"].Set(uint32(ebpf.MustPossibleCPU())); err != nil {
 		return nil, fmt.Errorf("set processors: %w", err)
 	}
 	p := &Plane{options: o, attached: map[string]attachment{}}
+	if p.locals, err = localPorts(); err != nil {
+		return nil, err
+	}
 	maps := ebpf.MapOptions{}
 	if o.Pin != "" {
 		maps.PinPath = o.Pin

@@ -110,6 +110,24 @@ func (p *Plane) Lease(client netip.Addr, standIn netip.Addr) error {
 	return nil
 }
 
+// Leases calls yield for every stand-in that the plane knows, with the /64 whose it is.
+func (p *Plane) Leases(yield func(client netip.Prefix, standIn netip.Addr) bool) error {
+	var key forwardClient
+	var value forwardAddress
+	all := p.objects.StandIns.Iterate()
+	for all.Next(&key, &value) {
+		var a [16]byte
+		copy(a[:], key.Prefix[:])
+		if !yield(netip.PrefixFrom(netip.AddrFrom16(a), 64), netip.AddrFrom16(value.Bytes).Unmap()) {
+			return nil
+		}
+	}
+	if err := all.Err(); err != nil {
+		return fmt.Errorf("read stand-ins: %w", err)
+	}
+	return nil
+}
+
 // Forget takes a stand-in back: new flows of the /64 go to the user plane. Those that are there go on, so the ledger
 // must not lease it to another before Flows shows none.
 func (p *Plane) Forget(client netip.Addr) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/listen"
@@ -18,7 +19,7 @@ type Service struct {
 	Fronts []Front
 	Allow  []netip.Prefix // who may come in; empty means anyone
 	Deny   []netip.Prefix // who may not, even if allowed
-	Sticky bool           // all flows of a client prefix go to one backend
+	Idle   time.Duration  // after which a flow is forgotten; 0 means as Timeouts say
 	Spread bool           // other edges answer at these addresses too: carry ICMP errors about their flows. RFC 7690
 
 	// ClearClass says that the traffic class does not cross the families. RFC 7915 §4.1, §5.1
@@ -29,6 +30,11 @@ type Service struct {
 type Front struct {
 	listen.Addr
 	Backends []Backend
+	Sticky   bool // all flows of a client prefix go to one backend
+
+	// Slots says for each of the RingSize slots of the front's table which of Backends has it; a number less than 0 means
+	// that clients of that slot go to the user plane. Without Slots the backends have slots by their weight, by Maglev.
+	Slots []int32
 }
 
 // Backend is one server as the clients of a front see it. Shares between pools are part of the weight.
@@ -70,6 +76,9 @@ func check(services []Service) error {
 				wrong = append(wrong, fmt.Errorf("carry %s for %s: it is %s's already", f.Addr, s.Name, other))
 			}
 			fronts[f.Addr] = s.Name
+			if err := f.checkSlots(); err != nil {
+				wrong = append(wrong, fmt.Errorf("carry %s for %s: %w", f.Addr, s.Name, err))
+			}
 			for _, b := range f.Backends {
 				if err := b.check(f.Family()); err != nil {
 					wrong = append(wrong, fmt.Errorf("carry %s for %s: backend %s: %w", f.Addr, s.Name, b.Addr, err))
@@ -78,6 +87,18 @@ func check(services []Service) error {
 		}
 	}
 	return errors.Join(wrong...)
+}
+
+func (f Front) checkSlots() error {
+	if f.Slots != nil && len(f.Slots) != RingSize {
+		return fmt.Errorf("has %d slots, want %d", len(f.Slots), RingSize)
+	}
+	for _, b := range f.Slots {
+		if int(b) >= len(f.Backends) {
+			return fmt.Errorf("has a slot of backend %d, of %d", b, len(f.Backends))
+		}
+	}
+	return nil
 }
 
 func (b Backend) check(client ip.Family) error {

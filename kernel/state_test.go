@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/kyozon/kyozon/ip"
@@ -24,7 +25,7 @@ func TestMaglev(t *testing.T) {
 			seats = append(seats, seat{number: uint32(i + 1), key: ip.Mix(uint64(i)), weight: w})
 			total += w
 		}
-		ring := make([]uint32, ringSize)
+		ring := make([]uint32, RingSize)
 		maglev(seats, ring)
 		for i, w := range weights {
 			got := 0
@@ -33,21 +34,21 @@ func TestMaglev(t *testing.T) {
 					got++
 				}
 			}
-			if want := ringSize * w / total; got < want-want/50-1 || got > want+want/50+1 {
+			if want := RingSize * w / total; got < want-want/50-1 || got > want+want/50+1 {
 				t.Errorf("weights %v: seat %d has %d slots, want about %d", weights, i+1, got, want)
 			}
 		}
 		if len(seats) < 3 {
 			continue
 		}
-		without, moved := make([]uint32, ringSize), 0
+		without, moved := make([]uint32, RingSize), 0
 		maglev(seats[1:], without)
 		for i := range ring {
 			if ring[i] != 1 && ring[i] != without[i] {
 				moved++
 			}
 		}
-		if moved > ringSize*3/100 {
+		if moved > RingSize*3/100 {
 			t.Errorf("weights %v: %d other slots moved", weights, moved)
 		}
 	}
@@ -120,6 +121,64 @@ func TestPorts(t *testing.T) {
 	}
 }
 
+// TestEdgePorts: a flow from the edge's own address has a port that no socket of the host gets by itself; the client's, if it
+// is none of those.
+func TestEdgePorts(t *testing.T) {
+	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		r := newRig(t, Options{Flows: 100, Pending: 1000, StandIns: 10})
+		own := address(c.Backend, "10.1.0.1", "fd00:1::1")
+		r.must(r.Apply([]Service{{Name: "shop", Fronts: []Front{{Addr: listen.Addr{Transport: listen.UDP, AddrPort: frontOf(c.Client)},
+			Backends: []Backend{{Addr: serverOf(c.Backend), Weight: 1, Source: SourceEdge, Sources: []netip.Addr{own}}}}}}}))
+		low, high := r.locals.first, r.locals.first+r.locals.count-1
+		for i, port := range []uint16{1024, low - 1, low, low + 1, high - 1, high, high + 1, 65535} {
+			p := question(c, nil)
+			p.from = netip.AddrPortFrom(p.from.Addr(), port)
+			p.protocol = protocolUDP
+			got, ok := parseModel(r.forwards(p))
+			inside := port >= low && port <= high
+			if !ok || got.from.Addr() != own || (got.from.Port() == port) == inside || got.from.Port() >= low && got.from.Port() <= high || got.from.Port() < lowestPort {
+				t.Errorf("flow %d: port %d of the client became %v; the host has %d to %d", i, port, got.from, low, high)
+			}
+		}
+	})
+}
+
+// TestSlots: a front whose table is given has it: a client goes to the backend of his slot, or to the user plane.
+func TestSlots(t *testing.T) {
+	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		r := newRig(t, Options{Flows: 100, Pending: 1000, StandIns: 100})
+		other := netip.AddrPortFrom(serverOf(c.Backend).Addr(), serverPort+1)
+		f := Front{Addr: listen.Addr{Transport: listen.UDP, AddrPort: frontOf(c.Client)}, Sticky: true, Slots: make([]int32, RingSize)}
+		for _, a := range []netip.AddrPort{serverOf(c.Backend), other} {
+			f.Backends = append(f.Backends, Backend{Addr: a, Weight: 1, Source: SourceClient, Prefix: prefix96()})
+		}
+		for i := range f.Slots {
+			f.Slots[i] = int32(i%3) - 1
+		}
+		r.must(r.Apply([]Service{{Name: "shop", Fronts: []Front{f}}}))
+		for i := range 30 {
+			p := question(c, nil)
+			p.protocol = protocolUDP
+			p.from = netip.AddrPortFrom(address(c.Client, "10.6.0."+strconv.Itoa(10+i), "2001:db8:6:"+strconv.Itoa(i)+"::2"), 40000)
+			if c.Client == ip.V6 {
+				r.must(r.Lease(p.from.Addr(), netip.AddrFrom4([4]byte{100, 64, 1, byte(i)})))
+			}
+			r.neighbour(r.clients, p.from.Addr(), clientMAC())
+			verdict, out := r.from(true, p.bytes())
+			switch want := f.Slots[ip.Key(p.from.Addr())%RingSize]; {
+			case want < 0:
+				if verdict != actUnspec {
+					t.Errorf("client %v: verdict %d, want that it passes", p.from, int32(verdict))
+				}
+			default:
+				if got, ok := parseModel(out); !ok || got.to != f.Backends[want].Addr {
+					t.Errorf("client %v goes to %v, want %v; %s", p.from, got.to, f.Backends[want].Addr, r.reasons())
+				}
+			}
+		}
+	})
+}
+
 // TestAccess: the most precise prefix decides, and what is denied stays so.
 func TestAccess(t *testing.T) {
 	prefix := netip.MustParsePrefix
@@ -156,7 +215,7 @@ func TestApply(t *testing.T) {
 	if verdict, _ := r.from(true, other.bytes()); verdict != actUnspec {
 		t.Errorf("a new flow of a service that is gone: verdict %d", int32(verdict))
 	}
-	if n, err := r.Cut(serverOf(ip.V4)); n != 1 || err != nil {
+	if n, err := r.Cut(func(f Flow) bool { return f.Backend == serverOf(ip.V4) }); n != 1 || err != nil {
 		t.Errorf("cut %d flows, %v", n, err)
 	}
 	if verdict, _ := r.from(true, question(c, nil).bytes()); verdict != actUnspec {

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,7 @@ func (p *Plane) takeOver() error {
 	p.applied = applied{
 		names: map[string]uint32{}, fronts: map[forwardFront]forwardService{}, backends: map[backendKey]uint32{},
 		sources: map[uint32][]netip.Addr{}, rings: map[uint32]string{}, access: map[forwardAccessKey]uint32{},
+		idle: map[uint32]time.Duration{},
 	}
 	var name forwardName
 	for id := uint32(1); id < p.objects.Names.MaxEntries(); id++ {
@@ -48,8 +50,10 @@ func (p *Plane) takeOver() error {
 	if err := p.takeOverBackends(); err != nil {
 		return err
 	}
-	if err := p.forgetReserved(); err != nil {
-		return err
+	if !p.options.Beside {
+		if err := p.forgetReserved(); err != nil {
+			return err
+		}
 	}
 	return p.beat()
 }
@@ -74,7 +78,7 @@ func (p *Plane) takeOverBackends() error {
 
 // beat tells the program that the process lives, and what it must know of the options.
 func (p *Plane) beat() error {
-	c := forwardControl{Heartbeat: second(), Floor: uint32(p.options.Floor)}
+	c := forwardControl{Heartbeat: second(), Floor: uint32(p.options.Floor), Local: p.locals.first, Locals: p.locals.count}
 	if p.options.Errors4.Is4() {
 		c.Errors4 = p.options.Errors4.As4()
 	}

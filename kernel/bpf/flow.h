@@ -75,6 +75,7 @@ inline_always void mirror(const struct tuple *t, const struct tuple *back, const
 	to->backend = path->backend;
 	to->crossing = path->crossing;
 	to->seen = path->seen;
+	to->began = path->began;
 	to->label = path->label;
 	to->mss = path->mss;
 	to->class_mask = path->class_mask;
@@ -84,25 +85,31 @@ inline_always void mirror(const struct tuple *t, const struct tuple *back, const
 	differences(back, to);
 }
 
-/* choose_source decides which address the backend sees. It returns 0, or why the flow is not for this plane; own says that nobody
- * else has this address, so that any port of the client's is free. */
-inline_always int choose_source(struct packet *p, struct backend *b, struct path *path, __u64 key, int *own)
+/* owner says who else sends from the address that a backend sees. */
+enum owner {
+	STAND_IN, /* all clients of a /64: a port is the first's */
+	CLIENT,   /* nobody: any port of the client's is free */
+	EDGE,     /* all clients, and the host, whose sockets have ports of their own */
+};
+
+/* choose_source decides which address the backend sees. It returns 0, or why the flow is not for this plane. */
+inline_always int choose_source(struct packet *p, struct backend *b, struct path *path, __u64 key, int *owner)
 {
 	struct client client = {};
 	struct address *address;
 	__u32 i;
 
-	*own = 0;
+	*owner = STAND_IN;
 	if (b->source == SOURCE_CLIENT) {
 		if (p->family == b->family) {
 			memcpy(path->saddr, p->tuple.saddr, 16);
-			*own = 1;
+			*owner = CLIENT;
 			return 0;
 		}
 		if (p->family == 4) {
 			memcpy(path->saddr, b->prefix, 12);
 			memcpy(path->saddr + 12, p->tuple.saddr + 12, 4);
-			*own = 1;
+			*owner = CLIENT;
 			return 0;
 		}
 		memcpy(client.prefix, p->tuple.saddr, 8);
@@ -110,6 +117,7 @@ inline_always int choose_source(struct packet *p, struct backend *b, struct path
 		if (!address)
 			return PASSED_NO_STAND_IN;
 	} else {
+		*owner = EDGE;
 		if (!b->count)
 			return PASSED_NO_BACKEND;
 		i = path->backend * SOURCES + (__u32)(key % b->count);
@@ -164,23 +172,33 @@ PROGRAM int try_port(__u32 port)
 }
 
 /* take_port reserves the client's own port, or the next of the source's that is free. In order, so that one that was used
- * rests for as long as possible: the backend may have it in TIME_WAIT. RFC 6056 §3.3.1, RFC 9293 §3.6.1 */
-SUBPROGRAM int take_port(struct packet *p, struct scratch *s, int own)
+ * rests for as long as possible: the backend may have it in TIME_WAIT. An address of the edge's has two parts of ports: the
+ * host's sockets get theirs by themselves, and these are not among them. RFC 6056 §3.3.1, RFC 9293 §3.6.1 */
+SUBPROGRAM int take_port(struct packet *p, struct scratch *s, int owner)
 {
-	__u32 *cursor, at;
+	__u32 *cursor, at, local = 0, locals = 0, zero = 0, port = be16(p->tuple.sport);
+	struct control *c;
 
-	if (try_port(p->tuple.sport))
+	if (owner == EDGE) {
+		c = bpf_map_lookup_elem(&control, &zero);
+		local = c ? c->local : 0;
+		locals = c ? c->locals : 0;
+		if (locals > 60000)
+			return PASSED_NO_PORT;
+	}
+	if ((port < local || port >= local + locals) && try_port(p->tuple.sport))
 		return 0;
-	if (own)
+	if (owner == CLIENT)
 		return PASSED_NO_PORT;
 	at = mix(*(__u32 *)(s->forward.saddr + 12) | (__u64)s->forward.backend << 32) % CURSORS;
 	cursor = bpf_map_lookup_elem(&cursors, &at);
 	if (!cursor)
 		return PASSED_NO_PORT;
 	for (int i = 0; i < 64; i++) {
-		__u32 n = __sync_fetch_and_add(cursor, 1);
-
-		if (try_port(be16((__u16)(1024 + n % (65536 - 1024)))))
+		port = 1024 + __sync_fetch_and_add(cursor, 1) % (65536 - 1024 - locals);
+		if (locals && port >= local)
+			port += locals;
+		if (try_port(be16((__u16)port)))
 			return 0;
 	}
 	return PASSED_NO_PORT;
@@ -219,7 +237,7 @@ SUBPROGRAM int plan(struct __sk_buff *skb, struct packet *p, struct scratch *s, 
 	struct path *path;
 	struct backend *b;
 	__u32 number = 0;
-	int reason, own;
+	int reason, owner;
 
 	path = &s->forward;
 	memset(path, 0, sizeof *path);
@@ -237,12 +255,13 @@ SUBPROGRAM int plan(struct __sk_buff *skb, struct packet *p, struct scratch *s, 
 	path->kind = TO_SERVER;
 	path->state = PENDING;
 	path->seen = now();
+	path->began = path->seen;
 	path->class_mask = service->flags & CLEAR_CLASS ? 0 : 0xff;
 	path->label = flow_key(p) & 0xfffff;
 	memcpy(path->daddr, b->address, 16);
 	path->dport = b->port;
-	reason = choose_source(p, b, path, client_key(p), &own);
-	return reason ? -reason : own;
+	reason = choose_source(p, b, path, client_key(p), &owner);
+	return reason ? -reason : owner;
 }
 
 /* fits sets the largest segment that fits both ways: the smaller of the two MTUs, each without its family's headers. */
@@ -262,20 +281,20 @@ SUBPROGRAM enum reason create(struct __sk_buff *skb, struct packet *p, struct sc
 {
 	struct control *c;
 	__u32 zero = 0;
-	int own, reason;
+	int owner, reason;
 
 	if (p->tuple.protocol == IPPROTO_TCP && (p->transport.tcp.flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
 		return PASSED_MIDDLE;
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!c || now() - c->heartbeat > HEARTBEAT)
 		return PASSED_HEARTBEAT;
-	own = plan(skb, p, s, service);
-	if (own < 0) {
-		if (own == -PASSED_NO_STAND_IN) { /* it stays the user plane's, also when its SYN comes again */
+	owner = plan(skb, p, s, service);
+	if (owner < 0) {
+		if (owner == -PASSED_NO_STAND_IN) { /* it stays the user plane's, also when its SYN comes again */
 			s->forward.kind = USER;
 			bpf_map_update_elem(&pending, &p->tuple, &s->forward, BPF_ANY);
 		}
-		return -own;
+		return -owner;
 	}
 	set_port(p, s, p->tuple.sport);
 	/* The routes are looked up before the port is taken: a flow without a way is none. */
@@ -286,7 +305,7 @@ SUBPROGRAM enum reason create(struct __sk_buff *skb, struct packet *p, struct sc
 	if (reason)
 		return reason;
 	fits(p, s);
-	reason = take_port(p, s, own);
+	reason = take_port(p, s, owner);
 	if (reason)
 		return reason;
 	bpf_map_update_elem(&pending, &p->tuple, &s->forward, BPF_ANY);

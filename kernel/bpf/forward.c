@@ -107,7 +107,7 @@ inline_always struct path *plan_error(struct __sk_buff *skb, struct packet *p, s
 	struct front front = {};
 	struct service *service;
 	struct tuple error = p->tuple;
-	int own;
+	int owner;
 
 	memcpy(front.address, quoted->tuple.saddr, 16);
 	front.port = quoted->tuple.sport;
@@ -116,10 +116,10 @@ inline_always struct path *plan_error(struct __sk_buff *skb, struct packet *p, s
 	if (!service || !(service->flags & SPREAD))
 		return 0;
 	p->tuple = s->back;
-	own = plan(skb, p, s, service);
+	owner = plan(skb, p, s, service);
 	set_port(p, s, p->tuple.sport);
 	p->tuple = error;
-	if (own < 0)
+	if (owner < 0)
 		return 0;
 	s->planned = s->forward;
 	return &s->planned;

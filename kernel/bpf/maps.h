@@ -52,6 +52,7 @@ struct path {
 	__u32 oif;
 	__u32 label;  /* IPv6 flow label. RFC 6437 §3 */
 	__u32 answer; /* the acknowledgement with which a TCP client proves that it is there */
+	__u32 began;  /* second of the first packet */
 	__be16 sport;
 	__be16 dport;
 	__u16 mtu; /* of the route that leaves */
@@ -63,7 +64,7 @@ struct path {
 	__u8 crossing; /* as ip.Crossing.Index */
 	enum state state;
 	__u8 class_mask; /* of the traffic class that is copied */
-	__u8 pad[3];
+	__u8 pad[7];
 } ALIGNED;
 
 /* front is where clients come. */
@@ -149,7 +150,8 @@ struct control {
 	__u32 heartbeat; /* second of the monotonic clock in which the process last lived */
 	__u32 floor;     /* the smallest MTU of an IPv6 path. RFC 7915 §4 */
 	__u8 errors4[4]; /* the source of an ICMP error from an IPv6 router, to IPv4. RFC 6791 */
-	__u32 pad;
+	__u16 local;     /* the first port that the host's own sockets get by themselves */
+	__u16 locals;    /* how many there are */
 };
 
 enum {
