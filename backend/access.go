@@ -20,6 +20,7 @@ type Access struct {
 	Limits      *limit.Limits // see Admit; nil if there are none
 	Timeouts    Timeouts
 	StandIns    StandIns     // IPv6 client, IPv4 backend; nil if the site has no ledger
+	Ports       Ports        // nil if there is no other plane
 	Embed       netip.Prefix // IPv4 client, IPv6 backend: the /96 that his address is embedded in
 	Book        *Book
 	Registry    *metrics.Registry

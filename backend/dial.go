@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/probe"
@@ -55,6 +53,8 @@ type attempt struct {
 	pool    *Pool
 	backend *Backend
 	last    error // of the backend tried last
+	use     Use   // the port taken at the backend
+	ports   int   // tried there
 	done    func(*Flow, error)
 }
 
@@ -115,7 +115,7 @@ func (a *attempt) next() {
 		a.fail(a.last)
 		return
 	}
-	a.backend, a.pool = b, pool
+	a.backend, a.pool, a.ports = b, pool, 0
 	a.begin()
 }
 
@@ -138,13 +138,25 @@ func (a *attempt) connect(known netip.Addr) {
 	if source.IsValid() {
 		o.Source = netip.AddrPortFrom(source, 0)
 	}
+	if a.route.sharesPort(source, b) {
+		if a.use = a.route.takePort(source, b, a.client, &a.ports); !a.use.From.IsValid() {
+			a.failed(syscall.EADDRINUSE)
+			return
+		}
+		o.Source = a.use.From
+	}
 	began := a.loop.Now()
 	a.loop.Dial(o, func(c *relay.Conn, err error) {
+		if err != nil && a.use.From.IsValid() && inUse(err) {
+			a.giveBack()
+			a.connect(known)
+			return
+		}
 		if err != nil {
 			a.failed(err)
 			return
 		}
-		f := &Flow{Conn: c, Client: a.client, Source: source, Backend: b, Pool: a.pool, known: known, route: a.route, loop: a.loop}
+		f := &Flow{Conn: c, Client: a.client, Source: source, Backend: b, Pool: a.pool, known: known, route: a.route, loop: a.loop, use: a.use}
 		f.writeProxy()
 		a.shake(f, time.Duration(a.loop.Now()-began))
 	})
@@ -168,8 +180,14 @@ func (a *attempt) shake(f *Flow, took time.Duration) {
 	})
 }
 
+func (a *attempt) giveBack() {
+	a.route.give(a.use)
+	a.use = Use{}
+}
+
 // failed goes on to the next backend.
 func (a *attempt) failed(err error) {
+	a.giveBack()
 	if ours(err) {
 		a.backend.Released()
 	} else {
@@ -212,101 +230,6 @@ func dialError(b *Backend, err error) error {
 		kind = ErrTimeout
 	}
 	return fmt.Errorf("%w: %v: %v", kind, b.Addr, err)
-}
-
-// OpenPackets picks a backend for a client's packets and connects the flow to it, or refuses it. It is Dial for UDP;
-// since nothing answers a UDP connect, a backend that is not there shows only in its health.
-func (r *Route) OpenPackets(p *relay.PacketFlow, idle time.Duration) {
-	client := Client{Addr: p.Client, Dialled: p.Dialled}
-	if fd, server, ok := p.Inherited(); ok {
-		r.resumePackets(p, client, fd, server, idle)
-		return
-	}
-	if !r.Allows(client.Addr.Addr()) {
-		r.fault(ErrDenied)
-		p.Refuse()
-		return
-	}
-	var tried Tried
-	b, pool, err := r.Next(ip.Key(client.Addr.Addr()), p.Loop().Now(), &tried)
-	if err != nil {
-		r.fault(err)
-		p.Refuse()
-		return
-	}
-	r.know(pool, b, client, r.leaseUnproven, p.Loop(), func(known netip.Addr, err error) {
-		f := &Flow{Client: client, Source: pool.bindTo(known), Backend: b, Pool: pool, known: known, route: r, loop: p.Loop()}
-		switch {
-		case p.Ended(): // it has given way to others while the ledger was written
-			b.Released()
-			return
-		case err == nil:
-			err = r.connectPackets(p, f, idle)
-		}
-		if err != nil {
-			b.Released()
-			r.fault(err)
-			p.Refuse()
-		}
-	})
-}
-
-// resumePackets goes on with a flow that another process has carried. If the site no longer has its server, the flow
-// ends; the client's next packet gets another.
-func (r *Route) resumePackets(p *relay.PacketFlow, client Client, fd int, server netip.AddrPort, idle time.Duration) {
-	for _, pool := range r.Pools() {
-		for i := range pool.backends {
-			b := &pool.backends[i]
-			if b.Addr != server || !b.take() {
-				continue
-			}
-			source := relay.LocalAddr(fd).Addr()
-			f := &Flow{Client: client, Source: source, Backend: b, Pool: pool, known: pool.bindTo(source), route: r, loop: p.Loop()}
-			if r.attachPackets(p, f, fd, idle) != nil {
-				b.Released()
-				p.Refuse()
-			}
-			return
-		}
-	}
-	unix.Close(fd)
-	p.Refuse()
-}
-
-func (r *Route) connectPackets(p *relay.PacketFlow, f *Flow, idle time.Duration) error {
-	fd, err := packetSocket(f)
-	if err != nil {
-		return err
-	}
-	return r.attachPackets(p, f, fd, idle)
-}
-
-func (r *Route) attachPackets(p *relay.PacketFlow, f *Flow, fd int, idle time.Duration) error {
-	o := relay.ConnectOptions{Idle: idle, Done: f.End}
-	if f.Source.IsValid() && f.Client.Addr.Addr().Is6() && f.Source.Is4() {
-		o.Prove = func() { r.StandIns.Prove(f.Client.Addr.Addr()) }
-	}
-	f.Counts, f.Cut = p.Counts, p.Cut
-	f.begin()
-	if err := p.Connect(fd, f.Backend.Addr, o); err != nil {
-		f.cancel()
-		return err
-	}
-	return nil
-}
-
-// packetSocket makes a UDP socket that comes from the flow's source, from the client's own port if that is free:
-// servers of games and calls tell their peers by it.
-func packetSocket(f *Flow) (int, error) {
-	if !f.Source.IsValid() {
-		return relay.Socket(unix.SOCK_DGRAM, f.Backend.Addr, netip.AddrPort{}, false)
-	}
-	opaque := transparent(f.Client, f.Source)
-	fd, err := relay.Socket(unix.SOCK_DGRAM, f.Backend.Addr, netip.AddrPortFrom(f.Source, f.Client.Addr.Port()), opaque)
-	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
-		fd, err = relay.Socket(unix.SOCK_DGRAM, f.Backend.Addr, netip.AddrPortFrom(f.Source, 0), opaque)
-	}
-	return fd, err
 }
 
 // leaser is how a stand-in is asked for: for good, or as long as the client is unproven.

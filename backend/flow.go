@@ -32,13 +32,16 @@ type Flow struct {
 	Counts func() metrics.Counts
 	Cut    func(metrics.Reason)
 
+	use        Use        // the port it has taken at its backend
 	known      netip.Addr // whom the backend knows the client as; zero if it need not be found
 	route      *Route
 	loop       *relay.Loop
 	started    int64 // the loop's clock
 	wait       int64 // how long it took to get the flow, in nanoseconds
 	ended      bool
-	next, prev *Flow // among the flows of the loop
+	local      netip.AddrPort // of its socket, if it has no Conn and there is another plane
+	datagrams  bool           // its client's are kept from the other plane
+	next, prev *Flow          // among the flows of the loop
 }
 
 // Crossing returns the families of the flow's client and backend.
@@ -80,6 +83,15 @@ func (f *Flow) End(c metrics.Counts, r metrics.Reason) {
 	f.route.active.Add(-1)
 	f.Metrics().End(c, r)
 	f.Backend.Released()
+	f.giveBack()
+}
+
+// giveBack gives back what keeps the other plane away from the flow.
+func (f *Flow) giveBack() {
+	f.route.give(f.use)
+	if f.datagrams {
+		f.route.Ports.Give(Use{From: f.Client.Addr, To: f.Client.Dialled, Client: true})
+	}
 }
 
 // cancel takes back begin for a flow that did not come about.
@@ -88,6 +100,7 @@ func (f *Flow) cancel() {
 	f.route.Book.running.remove(f)
 	f.route.active.Add(-1)
 	f.Metrics().Cancel()
+	f.giveBack()
 }
 
 // Keep ends the flow like End and keeps its connection for another client's flow. The connection must have nothing

@@ -183,12 +183,13 @@ func (p *Pool) fewestFlows(q *picking) *Backend {
 func (p *Pool) hash(q *picking) *Backend {
 	var best *Backend
 	var highest float64
+	key := slotted(q.key)
 	for i := range p.backends {
 		b := &p.backends[i]
 		if !q.suits(b) {
 			continue
 		}
-		if s := draw(q.key, b.seed, float64(b.weight(q.now)), highest); s > highest {
+		if s := draw(key, b.seed, float64(b.weight(q.now)), highest); s > highest {
 			best, highest = b, s
 		}
 	}

@@ -69,6 +69,7 @@ func (r *Route) Choose(key uint64) *Pool {
 	if len(r.shares) == 1 {
 		return r.shares[0].pool
 	}
+	key = slotted(key)
 	var best *Pool
 	var highest float64
 	for i := range r.shares {

@@ -80,3 +80,15 @@ func (p Prefixes) Contains(a netip.Addr) bool { return p.table != nil && p.table
 
 // IsZero says whether the set is empty.
 func (p Prefixes) IsZero() bool { return p.table == nil }
+
+// All calls yield for each prefix, until it returns false.
+func (p Prefixes) All(yield func(netip.Prefix) bool) {
+	if p.table == nil {
+		return
+	}
+	for prefix := range p.table.All() {
+		if !yield(prefix) {
+			return
+		}
+	}
+}

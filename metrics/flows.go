@@ -64,6 +64,8 @@ type Flows struct {
 
 	_      [24]byte // the error counters have cache lines of their own
 	errors [reasons]atomic.Int64
+
+	kernel struct{ opened, active, toServer, toClient atomic.Int64 } // see SetKernel
 }
 
 // Begin counts a flow that has reached its backend. End it with End.
@@ -91,6 +93,15 @@ func (f *Flows) Add(c Counts) {
 	f.toClient.Add(int64(c.ToClient))
 }
 
+// SetKernel says what the kernel plane carries and has carried, all of it. Its bytes are those of packets, with their
+// headers.
+func (f *Flows) SetKernel(active, opened int64, c Counts) {
+	f.kernel.active.Store(active)
+	f.kernel.opened.Store(opened)
+	f.kernel.toServer.Store(int64(c.ToServer))
+	f.kernel.toClient.Store(int64(c.ToClient))
+}
+
 // Request counts one request of a protocol that has several in a flow.
 func (f *Flows) Request() { f.requests.Add(1) }
 
@@ -107,6 +118,7 @@ type Sample struct {
 	Crossing ip.Crossing
 
 	Opened, Active, Requests, ToServer, ToClient int64
+	Kernel                                       int64            // of Active
 	Errors                                       map[Reason]int64 // only those that are not zero
 }
 
@@ -149,6 +161,11 @@ func (r *Registry) Samples() []Sample {
 func (f *Flows) sample(service string, c ip.Crossing) Sample {
 	s := Sample{Service: service, Crossing: c, Opened: f.opened.Load(), Active: f.active.Load(),
 		Requests: f.requests.Load(), ToServer: f.toServer.Load(), ToClient: f.toClient.Load()}
+	s.Kernel = f.kernel.active.Load()
+	s.Active += s.Kernel
+	s.Opened += f.kernel.opened.Load()
+	s.ToServer += f.kernel.toServer.Load()
+	s.ToClient += f.kernel.toClient.Load()
 	for r := Denied; r < reasons; r++ {
 		if n := f.errors[r].Load(); n != 0 {
 			if s.Errors == nil {

@@ -26,7 +26,7 @@ func NewCollector(r *Registry) *Collector {
 		opened:   desc("kyozon_flows_opened_total", "Flows that have reached a backend."),
 		active:   desc("kyozon_flows_active", "Flows under way."),
 		requests: desc("kyozon_flow_requests_total", "Requests, of protocols that have several in a flow."),
-		bytes: desc("kyozon_flow_bytes_total", "Payload carried, by where it went: to the server or to the client.",
+		bytes: desc("kyozon_flow_bytes_total", "Bytes carried, by where they went: to the server or to the client. Payload; where the kernel plane carries, packets with their headers.",
 			"to"),
 		errors: desc("kyozon_flow_errors_total", "Flows that did not come about or ended early, by reason.", "reason"),
 	}

@@ -67,8 +67,11 @@ func Socket(kind int, remote, source netip.AddrPort, transparent bool) (fd int, 
 			return fd, os.NewSyscallError("setsockopt IP_TRANSPARENT", err)
 		}
 	}
-	if source.Port() == 0 {
+	switch {
+	case source.Port() == 0:
 		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	case kind == unix.SOCK_STREAM: // a port that is given may be that of other connections: connect sees to it that no two are the same
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	}
 	var sa unix.RawSockaddrAny
 	n := sockaddr(&sa, source)
