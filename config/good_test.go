@@ -83,7 +83,7 @@ func view(t *testing.T, c *Config) []byte {
 	data, err := json.MarshalIndent(object{
 		"Site": c.Site, "Addresses": c.Addresses, "Services": services, "State": c.State, "Admin": c.Admin, "Log": c.Log,
 		"Kernel": c.Kernel,
-		"Drain": c.Drain.String(), "Demo": c.Demo,
+		"Drain":  c.Drain.String(), "Demo": c.Demo,
 	}, "", "  ")
 	if err != nil {
 		t.Fatal(err)
@@ -167,14 +167,14 @@ func TestLineEnds(t *testing.T) {
 		t.Error(err)
 	}
 	got := mistakes(t, append(dos, "lisen: x\r\n"...))
-	want := []string{fmt.Sprintf(`%d:1: unknown key "lisen"; known here: addresses, admin, drain, log, services, site and state`,
+	want := []string{fmt.Sprintf(`%d:1: unknown key "lisen"; known here: addresses, admin, drain, kernel, log, services, site and state`,
 		bytes.Count(data, []byte("\n"))+1)}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// TestWordsAreConstants holds that the words of the file and the constants of package backend are in one order.
+// TestWordsAreConstants holds that the words of the file and the constants are in one order.
 func TestWordsAreConstants(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -196,6 +196,9 @@ func TestWordsAreConstants(t *testing.T) {
 		{pick(0).words(), "round-robin", int(backend.RoundRobin)},
 		{pick(0).words(), "fewest-flows", int(backend.FewestFlows)},
 		{pick(0).words(), "hash", int(backend.Hash)},
+		{plane(0).words(), "auto", int(service.PlaneAuto)},
+		{plane(0).words(), "kernel", int(service.PlaneKernel)},
+		{plane(0).words(), "user", int(service.PlaneUser)},
 	} {
 		if test.words[test.index] != test.word {
 			t.Errorf("%q is at the place of %q", test.word, test.words[test.index])
