@@ -23,7 +23,7 @@ import (
 type Commands struct {
 	Reload  func() (Done, error)
 	Upgrade func() (Done, error)
-	Stop    func()
+	Stop    func(detach bool) // detach: remove the kernel plane too
 }
 
 // Done is what was done.
@@ -112,9 +112,9 @@ func (e *Edge) controlHandler(do Commands) http.Handler {
 		done, err := do.Upgrade()
 		answer(w, done, err)
 	})
-	mux.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("POST /stop", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, Done{Text: "draining"}, nil)
-		do.Stop()
+		do.Stop(r.FormValue("detach") != "")
 	})
 	return mux
 }

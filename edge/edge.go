@@ -28,6 +28,7 @@ import (
 	"github.com/kyozon/kyozon/accesslog"
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/config"
+	"github.com/kyozon/kyozon/edge/plane"
 	"github.com/kyozon/kyozon/ledger"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/metrics"
@@ -69,11 +70,15 @@ type Edge struct {
 	book      *backend.Book
 	proofs    *proofs
 	routing   routing
+	plane     *plane.Plane
 	registry  metrics.Registry
 	accessLog *accesslog.Log
 	rates     rates
-	started   time.Time
-	kept      map[string]map[string]any // by protocol: what it keeps over reloads
+
+	kernelLines kernelLines
+
+	started time.Time
+	kept    map[string]map[string]any // by protocol: what it keeps over reloads
 
 	ctx  context.Context // done when everything must stop
 	stop context.CancelFunc
@@ -94,6 +99,7 @@ type Edge struct {
 	limited    atomic.Pointer[[]LimitedStatus] // the prefixes refused most in the last second
 	ready      atomic.Bool
 	closing    atomic.Bool
+	detach     atomic.Bool
 	replaced   bool // another process has taken our place
 }
 
@@ -119,6 +125,7 @@ func New(o Options) (*Edge, error) {
 	e.shut.Store(new(map[string]string))
 	e.keeper = backend.NewKeeper(backend.KeeperOptions{Changed: e.healthChanged})
 	e.accessLog = accesslog.New(accesslog.Options{Loops: o.Loops, Now: e.now, Log: o.Log})
+	e.plane = e.newPlane()
 	e.proofs = newProofs(o.Log, e.reopen)
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	return e, nil
@@ -133,6 +140,7 @@ func (e *Edge) Run(ctx context.Context, cfg *config.Config, started func()) erro
 	e.wg.Go(func() { e.loops.Run(e.ctx) })
 	e.wg.Go(func() { e.keeper.Run(e.ctx) })
 	e.wg.Go(func() { e.proofs.run(e.ctx) })
+	e.wg.Go(func() { e.plane.Run(e.ctx) })
 	e.wg.Go(func() { e.eachSecond(e.ctx) })
 	if err := e.Reload(cfg); err != nil {
 		return err
@@ -252,9 +260,12 @@ func (e *Edge) commitLocked(g, old *generation) error {
 	e.loaded.Store(time.Now().UnixNano())
 	e.ready.Store(true)
 	e.setShutLocked(g, shut)
+	e.applyPlaneLocked(g)
 	e.options.Flows.drop()
 	e.run(g)
-	if old != nil {
+	if old == nil {
+		e.retireKilled(g)
+	} else {
 		old.ended()
 		for _, s := range old.servers {
 			if s.Drain != nil {
@@ -289,6 +300,7 @@ func (e *Edge) openLedgerLocked(cfg *config.Config) error {
 	}
 	e.ledger, e.store, e.settings = l, store, *want
 	e.ledgerNow.Store(l)
+	e.plane.UseLedger(l)
 	e.wg.Go(func() {
 		if err := l.Run(e.ctx); err != nil {
 			e.options.Log.Error("ledger stopped", "err", err)
@@ -318,6 +330,9 @@ func (e *Edge) drain() {
 	for _, d := range e.doors {
 		d.shut()
 	}
+	if !e.replaced {
+		e.plane.Stop()
+	}
 	g.ended()
 	for _, s := range g.servers {
 		if s.Drain != nil {
@@ -337,6 +352,7 @@ func (e *Edge) close() {
 	e.sockets.Close()
 	e.stop()
 	e.wg.Wait()
+	e.plane.Close(e.detach.Load() && !e.replaced)
 	if e.store != nil && !e.replaced {
 		e.store.Close()
 	}
@@ -346,6 +362,7 @@ func (e *Edge) close() {
 
 // healthChanged logs a backend that comes up or goes down.
 func (e *Edge) healthChanged(c backend.Check, was, now backend.Opinion) {
+	e.plane.Wake()
 	if now.State == backend.Up && was.State == backend.Unknown {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/kyozon/kyozon/backend"
@@ -85,6 +86,7 @@ func (e *Edge) buildRoutes(g *generation, s *service.Service) error {
 		if e.ledger != nil {
 			a.StandIns, a.Embed = e.ledger, e.settings.Embed
 		}
+		e.share(&a, s)
 		r.Open(a)
 		g.routes[s.Name][door] = r
 	}
@@ -194,10 +196,13 @@ func (g *generation) active() (n int64) {
 
 // serves says whether the generation still has the backend of a flow. Such a flow may go on for as long as it likes:
 // a reload is no reason to end it.
-func (g *generation) serves(f *backend.Flow) bool {
-	for _, p := range g.pools[f.Service()] {
+func (g *generation) serves(f *backend.Flow) bool { return g.servesAt(f.Service(), f.Backend.Addr) }
+
+// servesAt says whether a service of the generation has a backend.
+func (g *generation) servesAt(service string, addr netip.AddrPort) bool {
+	for _, p := range g.pools[service] {
 		for _, b := range p.Backends() {
-			if b.Addr == f.Backend.Addr {
+			if b.Addr == addr {
 				return true
 			}
 		}
@@ -222,6 +227,21 @@ func (e *Edge) retire(old, g *generation) {
 		}
 		now := e.generation.Load()
 		e.cut(func(f *backend.Flow) bool { return !g.serves(f) && !now.serves(f) })
+		e.cutInKernel(g, now)
+	})
+}
+
+// retireKilled does the same for a process that was killed and has left flows in the kernel.
+func (e *Edge) retireKilled(g *generation) {
+	if !e.plane.Open() {
+		return
+	}
+	e.wg.Go(func() {
+		select {
+		case <-time.After(g.config.Drain):
+			e.cutInKernel(g, e.generation.Load())
+		case <-e.ctx.Done():
+		}
 	})
 }
 
@@ -265,6 +285,9 @@ func (e *Edge) await(limit time.Duration, done func() bool) {
 func (e *Edge) active() (n int64) {
 	for _, s := range e.registry.Samples() {
 		n += s.Active
+		if !e.detach.Load() { // those in the kernel need no process
+			n -= s.Kernel
+		}
 	}
 	return n
 }

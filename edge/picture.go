@@ -44,6 +44,7 @@ func (e *Edge) Status() Status {
 	}
 	s.Site, s.Generation, s.Loaded = g.config.Site, g.number, time.Unix(0, e.loaded.Load())
 	s.Ledger = e.ledgerStatus()
+	s.Kernel = e.kernelStatus()
 	s.AccessLog = AccessLogStatus(e.accessLog.Status())
 	s.Ready = e.ready.Load() && len(*e.shut.Load()) == 0
 	samples := make(map[rateKey]metrics.Sample)
@@ -107,8 +108,7 @@ func (e *Edge) ledgerStatus() *LedgerStatus {
 
 // serviceStatus describes one service for one client family.
 func (e *Edge) serviceStatus(g *generation, svc *service.Service, f ip.Family, samples map[rateKey]metrics.Sample) ServiceStatus {
-	s := ServiceStatus{Service: svc.Name, Protocol: svc.Protocol, ClientFamily: f.String(), State: stateOpen,
-		Plane: "user"}
+	s := ServiceStatus{Service: svc.Name, Protocol: svc.Protocol, ClientFamily: f.String(), State: stateOpen}
 	for _, l := range svc.Listen {
 		if l.Family() == f {
 			s.Listen = append(s.Listen, l.AddrPort.String())
@@ -138,6 +138,7 @@ func (e *Edge) serviceStatus(g *generation, svc *service.Service, f ip.Family, s
 	case s.Up < s.Backends:
 		s.State, s.Reason = stateDegraded, fmt.Sprintf("%d of %d backends are up", s.Up, s.Backends)
 	}
+	e.setPlane(&s)
 	if l := g.limits[svc.Name]; l != nil {
 		s.Limits, s.Forgotten = limitStatus(l, f), l.Table().Forgotten()
 	}
@@ -232,13 +233,14 @@ func (e *Edge) Flows(limit int) []FlowStatus {
 		})
 	})
 	all := append([]FlowStatus{}, slices.Concat(perLoop...)...) // never nil: in JSON no flows are [], not null
+	all = append(all, e.kernelFlows(limit)...)
 	slices.SortFunc(all, func(a, b FlowStatus) int { return b.Started.Compare(a.Started) })
 	return all[:min(limit, len(all))]
 }
 
 func flowStatus(f *backend.Flow) FlowStatus {
 	s := FlowStatus{Service: f.Service(), Client: f.Client.Addr, Backend: f.Backend.Addr,
-		Crossing: f.Crossing().String(), Plane: "user", Started: time.Now().Add(-f.Age())}
+		Crossing: f.Crossing().String(), Plane: planeUser, Started: time.Now().Add(-f.Age())}
 	s.Source = netip.AddrPortFrom(f.Source, 0)
 	if f.Conn != nil {
 		s.Source = f.Conn.Local()

@@ -42,6 +42,7 @@ func (e *Edge) eachSecond(ctx context.Context) {
 			if g := e.generation.Load(); g != nil {
 				e.logFaults(g)
 				e.takeLimited(g)
+				e.writeKernelLines(g)
 			}
 		}
 	}

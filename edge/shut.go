@@ -96,6 +96,7 @@ func (e *Edge) reopen() {
 		e.options.Log.Info("service opens", "service", s.Name, "was", was)
 	}
 	e.shut.Store(&shut)
+	e.applyPlaneLocked(g)
 }
 
 // openLocked opens the doors of a service, or says why it cannot.

@@ -22,6 +22,7 @@ type Status struct {
 	Ready      bool            `json:"ready"`    // every service is open
 	Loops      int             `json:"loops"`
 	Ledger     *LedgerStatus   `json:"ledger,omitempty"`
+	Kernel     *KernelStatus   `json:"kernel,omitempty"` // nil if no service could use it
 	AccessLog  AccessLogStatus `json:"access-log"`
 	Limited    []LimitedStatus `json:"limited,omitempty"` // the prefixes refused most in the last second, by service
 	Services   []ServiceStatus `json:"services"`
@@ -38,6 +39,25 @@ type LedgerStatus struct {
 	Leased int          `json:"leased"`          // of them given to a prefix
 	Shared int          `json:"shared"`          // of the leased, those that several prefixes share
 	Err    string       `json:"error,omitempty"` // why new prefixes get none
+}
+
+// KernelStatus is how the kernel plane is. Its packets go before the packet filter of the machine.
+type KernelStatus struct {
+	Open       bool           `json:"open"`
+	Interfaces []string       `json:"interfaces,omitempty"`
+	Flows      int            `json:"flows"`           // under way, when they were last counted
+	Err        string         `json:"error,omitempty"` // why it is not open
+	Packets    []PacketStatus `json:"packets"`
+}
+
+// PacketStatus is packets that the kernel plane has looked at, since it was first opened.
+type PacketStatus struct {
+	Service  string `json:"service"` // "" if they were of none
+	Crossing string `json:"crossing"`
+	Reason   string `json:"reason"` // what has become of them, and why
+	Dropped  bool   `json:"dropped"`
+	Packets  int64  `json:"packets"`
+	Bytes    int64  `json:"bytes"`
 }
 
 // AccessLogStatus is how the access log is.

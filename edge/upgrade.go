@@ -149,6 +149,7 @@ func (e *Edge) standBackLocked() error {
 	for _, d := range e.doors {
 		d.pause()
 	}
+	e.plane.StandBack()
 	if e.ledger == nil {
 		return nil
 	}
@@ -169,6 +170,7 @@ func (e *Edge) standUpLocked() error {
 	for _, d := range e.doors {
 		errs = append(errs, d.resume(e.loops))
 	}
+	e.plane.StandUp()
 	return errors.Join(errs...)
 }
 

@@ -39,8 +39,11 @@ func (e *env) defaultControl() string {
 	return "/run/kyozon/control.sock"
 }
 
+// errNotRunning means that nobody answers at the control socket.
+var errNotRunning = errors.New("no kyozon is running")
+
 // ask sends one question to the running kyozon and decodes its answer into v. Mistakes in the site file come as they
-// do from config.Load.
+// do from config.Load. Returns errNotRunning.
 func ask(ctx context.Context, control, method, what string, v any) error {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -56,7 +59,7 @@ func ask(ctx context.Context, control, method, what string, v any) error {
 	answer, err := client.Do(r)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no kyozon is running with the socket %s; if it has another, name it with --control", control)
+		return fmt.Errorf("%w with the socket %s; if it has another, name it with --control", errNotRunning, control)
 	case err != nil:
 		return fmt.Errorf("ask the running kyozon: %w", err)
 	}

@@ -284,7 +284,15 @@ func (p *process) watchdog(ctx context.Context) {
 }
 
 func (p *process) commands() edge.Commands {
-	return edge.Commands{Reload: p.reload, Upgrade: p.upgrade, Stop: p.stop}
+	return edge.Commands{Reload: p.reload, Upgrade: p.upgrade, Stop: p.end}
+}
+
+// end has the process drain and end.
+func (p *process) end(detach bool) {
+	if detach {
+		p.edge.Detach()
+	}
+	p.stop()
 }
 
 // reload reads the file again and puts it in service. On error what runs is untouched.

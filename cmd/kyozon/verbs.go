@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/kyozon/kyozon/config"
 	"github.com/kyozon/kyozon/edge"
+	"github.com/kyozon/kyozon/edge/plane"
 	"github.com/kyozon/kyozon/lab"
 )
 
@@ -70,7 +72,35 @@ func (e *env) upgradeCommand() *cobra.Command {
 }
 
 func (e *env) stopCommand() *cobra.Command {
-	return e.verb("stop", "Let flows end, then end the running kyozon", "")
+	var control string
+	var detach bool
+	c := &cobra.Command{
+		Use: "stop", Short: "Let flows end, then end the running kyozon", Args: cobra.NoArgs,
+		Long: "Let flows end, then end the running kyozon. Flows in the kernel plane go on, and the next kyozon takes them\n" +
+			"over; --detach lets them end too and removes the kernel plane, also one that a killed kyozon has left.",
+		RunE: func(c *cobra.Command, _ []string) error { return e.stop(c.Context(), control, detach) },
+	}
+	e.controlFlag(c, &control)
+	c.Flags().BoolVar(&detach, "detach", false, "remove the kernel plane too")
+	return c
+}
+
+// stop stops the running kyozon. If none runs, there may still be a kernel plane to remove.
+func (e *env) stop(ctx context.Context, control string, detach bool) error {
+	path := "/stop"
+	if detach {
+		path += "?detach=1"
+	}
+	var done edge.Done
+	err := ask(ctx, control, "POST", path, &done)
+	if err != nil && detach && errors.Is(err, errNotRunning) {
+		done.Text, err = "no kyozon runs; the kernel plane is removed", plane.Detach()
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(e.stdout, done.Text)
+	return err
 }
 
 func (e *env) labCommand() *cobra.Command {
