@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kyozon/kyozon/edge"
+	"github.com/kyozon/kyozon/ip"
 )
 
 // collector shows to Prometheus what an edge.Status says beside the flow counters, which metrics.Collector shows.
@@ -25,6 +26,7 @@ type collector struct {
 	refused                                            *prometheus.Desc
 	logLines, logDropped, logOK, literals              *prometheus.Desc
 	certEnd, certOK                                    *prometheus.Desc
+	kernelOpen, kernelPackets, kernelBytes             *prometheus.Desc
 }
 
 func newCollector(s Source, version string) *collector {
@@ -33,6 +35,7 @@ func newCollector(s Source, version string) *collector {
 	}
 	build := desc("kyozon_build_info", "Always 1; what runs.", "version", "go_version")
 	backend := []string{"service", "pool", "backend", "family"}
+	packet := []string{"service", "client_family", "backend_family", "reason"}
 	return &collector{
 		source: s,
 		build:  prometheus.MustNewConstMetric(build, prometheus.GaugeValue, 1, version, runtime.Version()),
@@ -60,6 +63,10 @@ func newCollector(s Source, version string) *collector {
 			"certificate", "host"),
 		certOK: desc("kyozon_certificate_ok", "1 if the certificate is valid, not near its end, and nothing hinders its renewal.",
 			"certificate", "host"),
+		kernelOpen: desc("kyozon_kernel_plane_open", "1 if the kernel plane is open."),
+		kernelPackets: desc("kyozon_kernel_packets_total", "Packets that the kernel plane has looked at, by what became of them. Those of no service are not told apart by family.",
+			packet...),
+		kernelBytes: desc("kyozon_kernel_bytes_total", "Bytes of these packets, with their headers.", packet...),
 		literals: desc("kyozon_ipv4_literals_total", "IPv4 addresses in responses, where IPv6 clients cannot reach them.",
 			"service", "pool", "field"),
 	}
@@ -70,7 +77,7 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.build.Desc(), c.ready, c.serviceOpen, c.backendUp, c.backendFlows,
 		c.generation, c.draining, c.reloadOK, c.reloadTime, c.ledger, c.ledgerSize, c.ledgerShared, c.ledgerOK,
 		c.logLines, c.logDropped, c.logOK, c.literals, c.refused,
-		c.certEnd, c.certOK} {
+		c.certEnd, c.certOK, c.kernelOpen, c.kernelPackets, c.kernelBytes} {
 		to <- d
 	}
 }
@@ -120,12 +127,30 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	for f, n := range byField(st.Findings) {
 		total(c.literals, float64(n), f.service, f.pool, f.field)
 	}
+	if k := st.Kernel; k != nil {
+		put(c.kernelOpen, one(k.Open))
+		for _, n := range k.Packets {
+			x := crossingOf(n.Crossing)
+			total(c.kernelPackets, float64(n.Packets), n.Service, x.Client.String(), x.Backend.String(), n.Reason)
+			total(c.kernelBytes, float64(n.Bytes), n.Service, x.Client.String(), x.Backend.String(), n.Reason)
+		}
+	}
 	if l := st.Ledger; l != nil {
 		put(c.ledger, float64(l.Leased))
 		put(c.ledgerSize, float64(l.Size))
 		put(c.ledgerShared, float64(l.Shared))
 		put(c.ledgerOK, one(l.Err == ""))
 	}
+}
+
+// crossingOf reads a crossing as edge.Status writes it.
+func crossingOf(text string) ip.Crossing {
+	for _, c := range ip.Crossings() {
+		if c.String() == text {
+			return c
+		}
+	}
+	return ip.Crossing{}
 }
 
 type fieldOfPool struct{ service, pool, field string }

@@ -43,6 +43,10 @@ func statusAt(now time.Time) edge.Status {
 		Started: before(4*24*time.Hour + 3*time.Hour), Generation: 7, Loaded: before(12 * time.Minute), Draining: 1,
 		ReloadErr: "example.yaml:31:7: unknown key \"lisen\"\n   31 |       lisen: [\"203.0.113.10:80\"]\n      |       ^ did you mean \"listen\"?",
 		Ledger:    &edge.LedgerStatus{Pool: netip.MustParsePrefix("100.64.0.0/11"), Size: 2097152, Leased: 48231, Shared: 3},
+		Kernel: &edge.KernelStatus{Open: true, Interfaces: []string{"eth0", "eth1"}, Flows: 12345, Packets: []edge.PacketStatus{
+			{Service: "", Crossing: "4→4", Reason: "passed unknown", Packets: 9, Bytes: 900},
+			{Service: "game", Crossing: "6→4", Reason: "dropped no route", Dropped: true, Packets: 2, Bytes: 128},
+		}},
 		Services: []edge.ServiceStatus{
 			{
 				Service: "shop", Protocol: "web", ClientFamily: "ipv4", Listen: []string{"203.0.113.10:80", "203.0.113.10:443"},

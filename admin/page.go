@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kyozon/kyozon/edge"
@@ -224,6 +225,7 @@ func parsePage() *template.Template {
 		"family":          familyName,
 		"percent":         percent,
 		"thousandths":     thousandths,
+		"join":            func(words []string) string { return strings.Join(words, ", ") },
 		"int64":           func(n int) int64 { return int64(n) },
 		"digit":           func(f ip.Family) string { return string(rune('0' + f)) },
 		"datetime":        func(t time.Time) string { return t.UTC().Format(time.RFC3339) },

@@ -37,6 +37,12 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 			t.row(plain(""), cell{"new prefixes get no stand-in: " + l.Err, "bad", false})
 		}
 	}
+	if k := st.Kernel; k != nil && k.Open {
+		line("kernel", "on %s, %s flows; its packets go before the packet filter of this machine", strings.Join(k.Interfaces, ", "),
+			count(int64(k.Flows)))
+	} else if k != nil {
+		t.row(plain("kernel"), cell{"carries nothing: " + k.Err, "warn", false})
+	}
 	for _, c := range p.Crossings {
 		line(c.CrossingStatus.Crossing, "%s active, %s/s, %s opened (%s), %s errors",
 			count(c.Active), rate(c.Rate), count(c.Opened), percent(c.Opened, p.Opened), count(c.Failed))

@@ -153,8 +153,8 @@ func runInit([]string) error {
 	return nil
 }
 
-// privateMounts gives the lab its own /proc, and memory in place of /run and /dev/shm. They vanish with the mount
-// namespace. /dev/shm is where PostgreSQL keeps memory that a kill would leave behind.
+// privateMounts gives the lab its own /proc, memory in place of /run and /dev/shm, and a BPF file system. They vanish with
+// the mount namespace. /dev/shm is where PostgreSQL keeps memory that a kill would leave behind.
 func privateMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -168,6 +168,10 @@ func privateMounts() error {
 		if err := unix.Mount(m.kind, m.at, m.kind, flags, m.data); err != nil {
 			return fmt.Errorf("mount %s on %s: %w", m.kind, m.at, err)
 		}
+	}
+	// Where there is none, edges do without the kernel plane, and say so.
+	if err := unix.Mount("bpf", "/sys/fs/bpf", "bpf", flags, "mode=700"); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("mount bpf on /sys/fs/bpf: %w", err)
 	}
 	return nil
 }

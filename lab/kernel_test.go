@@ -1,0 +1,283 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/ip/iptest"
+)
+
+// kernelLab is clients and servers of one family each, and an edge between them that forwards.
+const kernelLab = `
+lab: kernel
+links: {access: {}, servers: {}}
+hosts:
+  client4: {links: {access: 198.51.100.2/24}, gateway: 198.51.100.1}
+  client6: {links: {access: "2001:db8:200:6::2/64"}, gateway: "2001:db8:200:6::1"}
+  edge: {forward: true, links: {access: [198.51.100.1/24, "2001:db8:200:6::1/64"], servers: [10.0.1.5/24, "fd00:1::5/64"]}}
+  server4: {links: {servers: 10.0.1.11/24}, gateway: 10.0.1.5}
+  server6: {links: {servers: "fd00:1::21/64"}, gateway: "fd00:1::5"}
+`
+
+// kernelSite has a service for each transport and family of servers, whose servers see their clients, and one whose
+// servers see the edge.
+const kernelSite = `
+site: kernel
+addresses: {ledger: {pool: 100.64.0.0/11, embed: "fd00:46::/96"}}
+services:
+  tcp-four: {protocol: tcp, listen: ["198.51.100.1:8004", "[2001:db8:200:6::1]:8004"], clients: {ipv4: all, ipv6: all},
+    pools: {all: {servers: ["10.0.1.11:7"], source: client}}, plane: PLANE}
+  tcp-six: {protocol: tcp, listen: ["198.51.100.1:8006", "[2001:db8:200:6::1]:8006"], clients: {ipv4: all, ipv6: all},
+    pools: {all: {servers: ["[fd00:1::21]:7"], source: client}}, plane: PLANE}
+  udp-four: {protocol: udp, listen: ["198.51.100.1:8004", "[2001:db8:200:6::1]:8004"], clients: {ipv4: all, ipv6: all},
+    pools: {all: {servers: ["10.0.1.11:7"], source: client}}, plane: PLANE}
+  udp-six: {protocol: udp, listen: ["198.51.100.1:8006", "[2001:db8:200:6::1]:8006"], clients: {ipv4: all, ipv6: all},
+    pools: {all: {servers: ["[fd00:1::21]:7"], source: client}}, plane: PLANE}
+  edge-four: {protocol: tcp, listen: ["198.51.100.1:9004", "[2001:db8:200:6::1]:9004"], clients: {ipv4: all, ipv6: all},
+    pools: {all: ["10.0.1.11:7"]}, plane: PLANE}
+  edge-six: {protocol: tcp, listen: ["198.51.100.1:9006", "[2001:db8:200:6::1]:9006"], clients: {ipv4: all, ipv6: all},
+    pools: {all: ["[fd00:1::21]:7"]}, plane: PLANE}
+drain: 1s
+`
+
+// planes is a lab with an edge, and servers that say whom they see.
+type planes struct {
+	*Lab
+	t    *testing.T
+	ctx  context.Context //house:ok it ends with the test
+	edge *Process
+}
+
+func upPlanes(t *testing.T, plane string) *planes {
+	t.Helper()
+	p := &planes{Lab: up(t, kernelLab), t: t, ctx: t.Context()}
+	p.options.Kyozon = build(t)
+	for host, at := range map[string]string{"server4": "10.0.1.11:7", "server6": "[fd00:1::21]:7"} {
+		telling(t, p.Host(host), at)
+	}
+	p.start(strings.ReplaceAll(kernelSite, "PLANE", plane))
+	return p
+}
+
+func (p *planes) start(site string) {
+	p.t.Helper()
+	var err error
+	if p.edge, err = p.Host("edge").Serve(p.ctx, Server{Kyozon: &Kyozon{Inline: site}}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// telling answers, at a host, each line and each datagram with whom it comes from and what it says.
+func telling(t *testing.T, h *Host, at string) {
+	t.Helper()
+	stream, err := h.Listen(t.Context(), "tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packets net.PacketConn
+	if err := h.Do(func() (err error) {
+		packets, err = net.ListenPacket("udp", at)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() {
+		cancel()
+		stream.Close()
+		packets.Close()
+		wg.Wait()
+	})
+	wg.Go(func() {
+		for {
+			c, err := stream.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				stop := context.AfterFunc(ctx, func() { c.Close() })
+				defer stop()
+				defer c.Close()
+				for in := bufio.NewScanner(c); in.Scan(); {
+					fmt.Fprintf(c, "%s %s\n", c.RemoteAddr(), in.Text())
+				}
+			})
+		}
+	})
+	wg.Go(func() {
+		b := make([]byte, 64<<10)
+		for {
+			n, from, err := packets.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			packets.WriteTo(fmt.Appendf(nil, "%s %s", from, b[:n]), from)
+		}
+	})
+}
+
+// told is a connection, of streams or datagrams, to a server that tells.
+type told struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+// dial connects the client of a family to the service for servers of another; edge is one whose servers see the edge.
+func (p *planes) dial(network string, c ip.Crossing, port int) *told {
+	p.t.Helper()
+	conn, err := p.try(network, c, port)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return conn
+}
+
+func (p *planes) try(network string, c ip.Crossing, port int) (*told, error) {
+	host, to := "client4", "198.51.100.1"
+	if c.Client == ip.V6 {
+		host, to = "client6", "2001:db8:200:6::1"
+	}
+	at := net.JoinHostPort(to, fmt.Sprint(port+int(c.Backend)))
+	ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
+	defer cancel()
+	conn, err := p.Host(host).DialContext(ctx, network, at)
+	if err != nil {
+		return nil, err
+	}
+	p.t.Cleanup(func() { conn.Close() })
+	return &told{conn, bufio.NewReader(conn)}, nil
+}
+
+// says sends a word and returns whom the server saw.
+func (c *told) says(word string) (saw netip.AddrPort, err error) {
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := fmt.Fprintln(c, word); err != nil {
+		return saw, err
+	}
+	line, err := c.in.ReadString('\n')
+	if err != nil {
+		return saw, err
+	}
+	from, said, _ := strings.Cut(line, " ")
+	if strings.TrimSpace(said) != word {
+		return saw, fmt.Errorf("said %q, heard %q", word, line)
+	}
+	saw, err = netip.ParseAddrPort(from)
+	return ip.CanonicalPort(saw), err
+}
+
+// flow is what `kyozon flows --json` says.
+type flow struct {
+	Service, Crossing, Plane string
+	Client, Source, Backend  netip.AddrPort
+}
+
+// flows lists the flows of a plane.
+func (p *planes) flows(plane string) (all []flow) {
+	p.t.Helper()
+	var every []flow
+	if err := json.Unmarshal([]byte(ask(p.ctx, p.t, p.Lab, "flows", "--json")), &every); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, f := range every {
+		if f.Plane == plane {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// has returns the flow of a connection, and its plane.
+func (p *planes) has(c *told) (f flow, ok bool) {
+	p.t.Helper()
+	mine := addrOf(c.LocalAddr())
+	for _, plane := range []string{"kernel", "user"} {
+		for _, f := range p.flows(plane) {
+			if f.Client == mine && strings.HasPrefix(f.Service, c.LocalAddr().Network()) || f.Client == mine && strings.HasPrefix(f.Service, "edge") {
+				return f, true
+			}
+		}
+	}
+	return flow{}, false
+}
+
+func addrOf(a net.Addr) netip.AddrPort {
+	p, _ := netip.ParseAddrPort(a.String())
+	return ip.CanonicalPort(p)
+}
+
+// wantSource is whom a server sees of a client.
+func wantSource(c ip.Crossing, client netip.AddrPort) func(netip.AddrPort) bool {
+	return func(saw netip.AddrPort) bool {
+		switch {
+		case c.Client == c.Backend:
+			return saw == client
+		case c.Client == ip.V4:
+			return saw == netip.AddrPortFrom(ip.Embed(netip.MustParsePrefix("fd00:46::/96"), client.Addr()), client.Port())
+		}
+		return saw.Port() == client.Port() && netip.MustParsePrefix("100.64.0.0/11").Contains(saw.Addr())
+	}
+}
+
+// inPlane waits until the flows of a client are in a plane: the first flow of a prefix is in the user plane.
+func (p *planes) inPlane(plane, network string, c ip.Crossing, port int) *told {
+	p.t.Helper()
+	var conn *told
+	await(p.t, fmt.Sprintf("%s %v is in the plane %s", network, c, plane), func() bool {
+		conn = p.dial(network, c, port)
+		for _, word := range []string{"first", "second"} { // UDP is proven by the second
+			if _, err := conn.says(word); err != nil {
+				p.t.Fatal(errors.Join(err, errors.New(ask(p.ctx, p.t, p.Lab, "services"))))
+			}
+		}
+		f, ok := p.has(conn)
+		if ok && f.Plane == plane {
+			return true
+		}
+		conn.Close()
+		return false
+	})
+	return conn
+}
+
+// TestPlanes is the conformance of the two planes: each crossing, TCP and UDP, servers that see their clients and servers
+// that see the edge.
+func TestPlanes(t *testing.T) {
+	for _, plane := range []string{"kernel", "user"} {
+		t.Run(plane, func(t *testing.T) {
+			p := upPlanes(t, plane)
+			iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+				p.t = t
+				for _, network := range []string{"tcp", "udp"} {
+					conn := p.inPlane(plane, network, c, 8000)
+					saw, err := conn.says("hello")
+					if err != nil {
+						t.Fatal(err)
+					}
+					if mine := addrOf(conn.LocalAddr()); !wantSource(c, mine)(saw) && (plane == "kernel" || network == "udp") {
+						t.Errorf("%s: the server sees %v for %v", network, saw, mine)
+					}
+				}
+				conn := p.inPlane(plane, "tcp", c, 9000)
+				if saw, err := conn.says("hello"); err != nil || saw.Addr() != map[ip.Family]netip.Addr{
+					ip.V4: netip.MustParseAddr("10.0.1.5"), ip.V6: netip.MustParseAddr("fd00:1::5")}[c.Backend] {
+					t.Errorf("the server sees %v, %v", saw, err)
+				}
+			})
+		})
+	}
+}
