@@ -74,6 +74,7 @@ type Client struct {
 	log     *slog.Logger
 	answers answers
 	pace    pace
+	work    chan struct{} // holds one: the Run at work in this process
 
 	mu    sync.Mutex
 	wants map[key]*want
@@ -100,7 +101,7 @@ type pace struct {
 //
 // The pace of retries keeps below Let's Encrypt's limit of five failures per name and hour.
 func NewClient(dir string, log *slog.Logger) *Client {
-	return &Client{dir: dir, log: log, wants: make(map[key]*want),
+	return &Client{dir: dir, log: log, wants: make(map[key]*want), work: make(chan struct{}, 1),
 		pace: pace{retry: 5 * time.Minute, retryMost: time.Hour, ask: 6 * time.Hour, lock: time.Second}}
 }
 

@@ -26,6 +26,12 @@ func (c *Client) Run(ctx context.Context, orders []Order) {
 	if len(orders) == 0 {
 		return
 	}
+	select {
+	case c.work <- struct{}{}:
+		defer func() { <-c.work }()
+	case <-ctx.Done():
+		return
+	}
 	unlock := c.await(ctx)
 	if unlock == nil {
 		return

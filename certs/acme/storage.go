@@ -166,7 +166,7 @@ func newKey() (crypto.Signer, error) {
 	return key, nil
 }
 
-// lock waits until nobody else orders: another process during an upgrade, or the Run of the generation before.
+// lock waits until no other process orders, as there is one during an upgrade.
 func (c *Client) lock(ctx context.Context) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(c.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -119,6 +119,20 @@ func (e eager) Write(p []byte) (int, error) {
 	return e.ResponseWriter.Write(p)
 }
 
+// Issuer returns what to trust to trust its certificates.
+func (s *Server) Issuer() *x509.CertPool {
+	s.t.Helper()
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, wfe.RootCertPath+"0", nil)
+	r.Header.Set("User-Agent", "test")
+	s.admin.ServeHTTP(w, r)
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(w.Body.Bytes()) {
+		s.t.Fatalf("get issuer: %d %s", w.Code, w.Body)
+	}
+	return pool
+}
+
 // SetDown lets the server refuse everything, or answer again.
 func (s *Server) SetDown(down bool) { s.down.Store(down) }
 
