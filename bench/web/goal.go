@@ -29,6 +29,8 @@ func goals() []goal {
 		{"web-h1-close", bench.CPU, "haproxy", 0.85}, {"web-h1-close", bench.CPU, "nginx", 0.85},
 		{"web-tls-keepalive", bench.CPU, "haproxy", 0.65}, {"web-tls-keepalive", bench.CPU, "nginx", 0.65},
 		{"web-tls-handshake", bench.CPU, "haproxy", 0.75}, {"web-tls-handshake", bench.CPU, "nginx", 0.75},
+		{"web-h2", bench.CPU, "haproxy", 0.6}, {"web-h2", bench.CPU, "nginx", 0.6},
+		{"web-h2-tls", bench.CPU, "haproxy", 0.6}, {"web-h2-tls", bench.CPU, "nginx", 0.6},
 		{"web-idle", "kb_per_conn", "goal", 1},
 	}
 }

@@ -55,7 +55,7 @@ func kyozonSite(number int) string {
 	p("site: bench\naddresses: {ledger: {pool: %s}}\nservices:", standIns())
 	service("web", "web", "handover: header", webServers(), endpoint{port: portWeb}, endpoint{port: portTLS},
 		endpoint{port: portH2})
-	p("    web: {tls: {certificate: shop.pem, key: shop.key}}")
+	p("    web: {tls: {certificate: shop.pem, key: shop.key, plain-ports: [%d]}}", portH2)
 	service("client", "web", "source: client, handover: header", webServers(), endpoint{port: portClient})
 	service("tcp", "tcp", "handover: none", webServers(), endpoint{port: portTCP})
 	service("bulk", "tcp", "handover: none", []netip.AddrPort{netip.AddrPortFrom(servers()[0], portBulk)}, endpoint{port: portBulk})

@@ -38,6 +38,8 @@ const (
 const (
 	connections = 64   // clients that ask for small things at once
 	manyClients = 1000 // with a /64 each
+	multiplexed = 4    // connections of HTTP/2
+	inEach      = 25   // streams of each: 100 in all
 	part        = 0.7  // of what HAProxy can do, where latency is measured
 )
 
@@ -45,6 +47,7 @@ const (
 func works() []work {
 	proxies, and := []string{"haproxy", "nginx"}, []string{"haproxy", "nginx", caddy}
 	tcp, h1, tls := endpoint{portTCP, "http", 1}, endpoint{portWeb, "http", 1}, endpoint{portTLS, "https", 1}
+	h2, h2s := endpoint{portH2, "http", 2}, endpoint{portTLS, "https", 2}
 	own, bytes := endpoint{portClient, "http", 1}, endpoint{port: portBulk}
 	return []work{
 		{"tcp-keepalive", tcp, requests(tcp), proxies, crossing},
@@ -54,6 +57,8 @@ func works() []work {
 		{"web-h1-close", h1, requests(h1, "Connection: close"), proxies, 0},
 		{"web-tls-keepalive", tls, requests(tls), and, 0},
 		{"web-tls-handshake", tls, driven(tls, load.Plan{Connections: connections, Handshakes: true}), proxies, 0},
+		{"web-h2", h2, streams(h2), and, 0},
+		{"web-h2-tls", h2s, streams(h2s), and, 0},
 		{"web-source-client", own, driven(own, from(1, connections)), proxies[:1], 0},
 		{"web-source-client-1000", own, driven(own, from(manyClients, manyClients)), proxies[:1], 0},
 	}
@@ -87,6 +92,14 @@ func requests(at endpoint, headers ...string) task {
 		w := bench.Wrk{URL: at.url(f, r.name), Connections: connections, Time: d,
 			Headers: append([]string{"Host: " + host}, headers...)}
 		return p.tool(ctx, r, w.Args(), bench.ParseWrk)
+	}
+}
+
+// streams has h2load ask for 1 KB again and again.
+func streams(at endpoint) task {
+	return func(ctx context.Context, p *place, r *running, f ip.Family, d time.Duration) (bench.Sample, error) {
+		h := bench.H2load{URL: at.url(f, r.name), Connections: multiplexed, Streams: inEach, Time: d}
+		return p.tool(ctx, r, h.Args(), bench.ParseH2load)
 	}
 }
 
