@@ -7,6 +7,7 @@ package backend
 
 import (
 	"crypto/tls"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -29,8 +30,9 @@ type idle struct {
 }
 
 type idleLoop struct {
-	conns []idleConn
-	_     [40]byte // stacks are touched by different cores
+	conns  []idleConn
+	shared []idleConn // in use, but they can carry more: see Share
+	_      [16]byte   // stacks are touched by different cores
 }
 
 // idleConn is an unused connection, and what its TLS is made of: nil in clear.
@@ -52,10 +54,16 @@ func (i *idle) put(c *relay.Conn, tls *tls.Config) {
 	c.SetTimeout(idleFor)
 }
 
-// take returns the connection that was used last, or nil. Its handler is for the taker to set, and it has no timeout.
+// take returns a connection that carries flows of others and can carry more, or the one that was used last, or nil. The
+// handler of the latter is for the taker to set, and it has no timeout.
 // A connection from before a reload that has changed the pool's TLS is closed.
 func (i *idle) take(l *relay.Loop, tls *tls.Config) *relay.Conn {
 	s := &i.loops[l.ID()]
+	for _, c := range s.shared {
+		if c.tls == tls {
+			return c.Conn
+		}
+	}
 	for n := len(s.conns) - 1; n >= 0; n-- {
 		c := s.conns[n]
 		s.conns[n] = idleConn{}
@@ -68,6 +76,20 @@ func (i *idle) take(l *relay.Loop, tls *tls.Config) *relay.Conn {
 		c.Close()
 	}
 	return nil
+}
+
+// Share lets flows of others have c, a connection of the backend's whose protocol carries several at once, beside those
+// that have it, until it is withdrawn: what Dial returns for one is c as it is, with its handler. Call it on c's loop; the
+// pool must be Shared.
+func (b *Backend) Share(c *relay.Conn) {
+	l := &b.tally.idle.loops[c.Loop().ID()]
+	l.shared = append(l.shared, idleConn{c, b.secure})
+}
+
+// Withdraw takes back Share.
+func (b *Backend) Withdraw(c *relay.Conn) {
+	l := &b.tally.idle.loops[c.Loop().ID()]
+	l.shared = slices.DeleteFunc(l.shared, func(s idleConn) bool { return s.Conn == c })
 }
 
 func (i *idle) drop(c *relay.Conn) {

@@ -51,13 +51,7 @@ func (h *client2) Data(_ *relay.Conn, p []byte) int {
 }
 
 // flush sends what the connection owes its client.
-func (h *client2) flush() { h.write(h.http2.AppendOutput(h.scratch())) }
-
-func (h *client2) write(out []byte) {
-	if len(out) > 0 {
-		h.conn.Write(out)
-	}
-}
+func (h *client2) flush() { h.conn.Write(h.http2.AppendOutput(h.scratch())) }
 
 // rest gives a connection that has no stream a deadline, or closes it if there will be none. Where there is one, the
 // exchange has a deadline.
@@ -79,7 +73,8 @@ func (h *client2) rest() {
 func (h *client2) Opened(s *http2.Stream, head []byte, end bool) {
 	x := newExchange(&h.peer, nil)
 	a := (*asker2)(x)
-	x.asker, x.client, x.stream, s.Owner = a, h, s, a
+	x.asker, x.client, s.Owner = a, h, a
+	x.asking.conn, x.asking.http2, x.asking.stream = h.conn, h.http2, s
 	n, err := x.request.Parse(head, &x.table.limits)
 	if err != nil || n < len(head) {
 		x.refuse(statusOf(err), metrics.ClientFault)
@@ -142,7 +137,7 @@ func (h *client2) end(r metrics.Reason) {
 	h.over = true
 	h.http2.Each(func(s *http2.Stream) {
 		x := (*exchange)(s.Owner.(*asker2))
-		x.stream = nil
+		x.asking.stream = nil
 		x.abandon(r)
 	})
 	h.letGo()
@@ -163,35 +158,13 @@ func (h *client2) drain(mine map[*table]bool, last bool) {
 // asker2 is an exchange as the owner of a stream of the client's, and as its asker.
 type asker2 exchange
 
-// stream2 is what an exchange has for a client of HTTP/2.
-type stream2 struct {
-	client *client2
-	stream *http2.Stream // nil when it has gone
-	unread []byte        // of the request, while there is no backend
-	ended  bool          // behind it the request ends
-	owed   int           // bytes of the request for which the client may not send others yet
-	rest   []byte        // of the response, for which the client's window has no room
-	closes bool          // behind it the response ends
-}
-
-// maxKept is how much of a buffer is kept for the next exchange.
-const maxKept = 64 << 10
-
-func (s *stream2) reset() {
-	unread, rest := s.unread[:0], s.rest[:0]
-	if cap(unread)+cap(rest) > maxKept {
-		unread, rest = nil, nil
-	}
-	*s = stream2{unread: unread, rest: rest}
-}
-
 // Answered implements http2.Owner. Only clients are told.
 func (a *asker2) Answered(*http2.Stream, []byte, bool) {}
 
 // Data implements http2.Owner.
 func (a *asker2) Data(_ *http2.Stream, p []byte) {
 	x := (*exchange)(a)
-	x.owed += len(p)
+	x.asking.owed += len(p)
 	if x.answerer == nil {
 		x.unread = append(x.unread, p...) // as much as the stream's window at most
 		return
@@ -202,9 +175,8 @@ func (a *asker2) Data(_ *http2.Stream, p []byte) {
 
 // consume lets the client send as much more as the backend has taken.
 func (a *asker2) consume() {
-	if a.owed > 0 && !a.answerer.full() {
-		a.client.http2.Consumed(a.stream, a.owed)
-		a.owed = 0
+	if !a.answerer.full() {
+		a.asking.consume()
 	}
 }
 
@@ -213,7 +185,7 @@ func (a *asker2) Ended(_ *http2.Stream, trailers []byte) {
 	x := (*exchange)(a)
 	x.trailersToServer = append(x.trailersToServer[:0], trailers...)
 	if x.answerer == nil {
-		x.ended = true
+		x.unreadEnds = true
 		return
 	}
 	x.upload(nil, true)
@@ -221,21 +193,19 @@ func (a *asker2) Ended(_ *http2.Stream, trailers []byte) {
 
 // Reset implements http2.Owner.
 func (a *asker2) Reset(*http2.Stream, http2.Code) {
-	a.stream = nil
+	a.asking.stream = nil
 	(*exchange)(a).abandon(metrics.ClientReset)
 }
 
 // Writable implements http2.Owner.
 func (a *asker2) Writable(*http2.Stream) {
 	x := (*exchange)(a)
-	rest := x.rest
-	x.rest = x.rest[:0]
-	a.write(a.client.scratch(), rest)
+	x.counts.ToClient += a.asking.writable(x.peer.scratch(), x.trailersToClient)
 	switch {
-	case x.answerer != nil:
-		x.drained()
-	case x.stream == nil:
+	case a.asking.ended:
 		a.gone()
+	default:
+		x.drained()
 	}
 }
 
@@ -248,85 +218,51 @@ func (x *exchange) drained() {
 
 // interim implements asker.
 func (a *asker2) interim() {
-	c := a.client
-	c.write(c.http2.AppendResponse(c.scratch(), a.stream, &a.response, a.asked, false))
+	s := &a.asking
+	s.conn.Write(s.http2.AppendResponse(a.peer.scratch(), s.stream, &a.response, a.asked, false))
 }
 
 // send implements asker.
 func (a *asker2) send(p []byte, end bool) {
-	c, out := a.client, a.client.scratch()
+	s, out := &a.asking, a.peer.scratch()
 	if !a.answered {
 		a.answered = true
-		empty := end && len(p) == 0 && len(a.trailersToClient) == 0
-		out = c.http2.AppendResponse(out, a.stream, &a.response, a.asked, empty)
-		if empty {
-			a.stream = nil
-		}
+		s.ended = end && len(p) == 0 && len(a.trailersToClient) == 0
+		out = s.http2.AppendResponse(out, s.stream, &a.response, a.asked, s.ended)
 	}
-	a.closes = end
-	if len(a.rest) > 0 {
-		a.rest = append(a.rest, p...)
-		return
-	}
-	a.write(out, p)
-}
-
-// write sends what is in out, then p and, if that is the last, the end of the response, as far as the client's window
-// has room; the rest waits.
-func (a *asker2) write(out, p []byte) {
-	const most = 32 << 10 // so that out need not grow
-	c, more := a.client, len(a.trailersToClient) > 0
-	for len(p) > 0 {
-		n, part := 0, p[:min(len(p), most)]
-		last := a.closes && !more && len(part) == len(p)
-		out, n = c.http2.AppendData(out, a.stream, part, last)
+	if s.ended {
 		a.counts.ToClient += uint64(len(out))
-		c.write(out)
-		out, p = out[:0], p[n:]
-		if n < len(part) {
-			a.rest = append(a.rest, p...)
-			return
-		}
-		if last {
-			a.stream = nil
-		}
+		s.conn.Write(out)
+	} else {
+		a.counts.ToClient += s.send(out, p, end, a.trailersToClient)
 	}
-	if a.closes && a.stream != nil {
-		out = c.http2.AppendTrailers(out, a.stream, a.trailersToClient)
-		a.stream = nil
+	if s.ended {
+		s.stream = nil
 	}
-	a.counts.ToClient += uint64(len(out))
-	c.write(out)
 }
 
 // full implements asker.
-func (a *asker2) full() bool { return len(a.rest) > 0 || a.client.conn.Full() }
+func (a *asker2) full() bool { return a.asking.full() }
 
 // unsent implements asker.
-func (a *asker2) unsent() int {
-	if len(a.rest) > 0 { // whatever becomes of other streams
-		return len(a.rest)
-	}
-	return a.client.conn.Unsent()
-}
+func (a *asker2) unsent() int { return a.asking.unsent() }
 
 // resume implements asker.
 func (a *asker2) resume() {
 	x := (*exchange)(a)
-	if len(x.unread) > 0 || x.ended {
-		x.upload(x.unread, x.ended)
-		x.unread, x.ended = x.unread[:0], false
+	if len(x.unread) > 0 || x.unreadEnds {
+		x.upload(x.unread, x.unreadEnds)
+		x.unread, x.unreadEnds = x.unread[:0], false
 	}
 	a.consume()
-	a.client.flush()
+	a.asking.flush(x.peer.scratch())
 }
 
 // done implements asker.
 func (a *asker2) done() {
-	if a.stream != nil { // see Writable
-		return
+	if a.asking.ended { // else see Writable
+		a.gone()
 	}
-	a.gone()
 }
 
 // gone ends the exchange, whose stream has gone.
@@ -338,17 +274,16 @@ func (a *asker2) gone() {
 
 // fail implements asker.
 func (a *asker2) fail(status int) {
-	c, out := a.client, a.client.scratch()
+	s, out := &a.asking, a.peer.scratch()
 	switch {
-	case a.stream == nil:
+	case s.stream == nil:
 	case a.answered:
-		c.http2.ResetStream(a.stream, http2.InternalError)
-		out = c.http2.AppendOutput(out)
+		s.http2.ResetStream(s.stream, http2.InternalError)
 	default:
 		a.record.answered(status)
-		out = c.http2.AppendError(out, a.stream, status, a.asked)
+		out = s.http2.AppendError(out, s.stream, status, a.asked)
 	}
-	a.stream = nil
-	c.write(out)
+	s.stream = nil
+	s.flush(out)
 	a.gone()
 }

@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -58,49 +57,58 @@ func TestBodies2(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
-		backendAddr := servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			hash := sha256.New()
-			n, err := io.Copy(hash, r.Body)
-			if err != nil {
-				t.Errorf("read request: %v", err)
-			}
-			w.Header().Set("X-Sum", fmt.Sprintf("%d %x", n, hash.Sum(nil)))
-			w.Header().Set("X-Trailer", r.Trailer.Get("X-End"))
-			w.Header().Set("X-Client", r.Header.Get("X-Forwarded-For"))
-			w.Header().Set("Trailer", "X-Hash")
-			body := make([]byte, n)
-			rand.NewChaCha8([32]byte{1}).Read(body)
-			if r.URL.Query().Has("length") {
-				w.Header().Set("Content-Length", fmt.Sprint(n))
-			} else {
-				w.(http.Flusher).Flush()
-			}
-			for len(body) > 0 {
-				k := min(len(body), 1+rand.IntN(100_000))
-				w.Write(body[:k])
-				body = body[k:]
-			}
-			w.Header().Set("X-Hash", "end")
-		}))
+		backendAddr := servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { returnBody(t, w, r) }))
 		for kind, spec := range kinds(backendAddr) {
 			serve := func(at listen.Addr, o *Options) { b.serve(b.service("shop", at, spec, o)) }
 			b.over2(t, b.freeAddr(x.Client), serve, func(t *testing.T, url string, c *http.Client) {
-				var wg sync.WaitGroup
-				for i, size := range []int{0, 1, 1000, 65_535, 65_536, 300_000, 3 << 20} {
-					for _, length := range []bool{false, true} {
-						wg.Go(func() {
-							exchange2(t, c, fmt.Sprintf("%s/%s/%d", url, kind, i), size, length, iptest.Loopback(x.Client).String())
-						})
-					}
-				}
-				wg.Wait()
+				exchangeAll(t, c, url, kind == "shared", iptest.Loopback(x.Client).String())
 			})
 		}
 	})
 }
 
-// exchange2 sends size bytes and reads as many.
-func exchange2(t *testing.T, c *http.Client, url string, size int, length bool, client string) {
+// returnBody answers with as many bytes as have come, and says what came.
+func returnBody(t *testing.T, w http.ResponseWriter, r *http.Request) {
+	hash := sha256.New()
+	n, err := io.Copy(hash, r.Body)
+	if err != nil {
+		t.Errorf("read request: %v", err)
+	}
+	w.Header().Set("X-Sum", fmt.Sprintf("%d %x", n, hash.Sum(nil)))
+	w.Header().Set("X-Trailer", r.Trailer.Get("X-End"))
+	w.Header().Set("X-Client", r.Header.Get("X-Forwarded-For"))
+	w.Header().Set("Trailer", "X-Hash")
+	body := make([]byte, n)
+	rand.NewChaCha8([32]byte{1}).Read(body)
+	if r.URL.Query().Has("length") {
+		w.Header().Set("Content-Length", fmt.Sprint(n))
+	} else {
+		w.(http.Flusher).Flush()
+	}
+	for len(body) > 0 {
+		k := min(len(body), 1+rand.IntN(100_000))
+		w.Write(body[:k])
+		body = body[k:]
+	}
+	w.Header().Set("X-Hash", "end")
+}
+
+// exchangeAll exchanges bodies of all sizes at once. shared says that the backend is told of the client.
+func exchangeAll(t *testing.T, c *http.Client, url string, shared bool, client string) {
+	if !shared {
+		client = ""
+	}
+	var wg sync.WaitGroup
+	for i, size := range []int{0, 1, 1000, 65_535, 65_536, 300_000, 3 << 20} {
+		for _, length := range []bool{false, true} {
+			wg.Go(func() { exchangeOne(t, c, fmt.Sprintf("%s/%d", url, i), size, length, client) })
+		}
+	}
+	wg.Wait()
+}
+
+// exchangeOne sends size bytes and reads as many.
+func exchangeOne(t *testing.T, c *http.Client, url string, size int, length bool, client string) {
 	in := make([]byte, size)
 	rand.NewChaCha8([32]byte{2}).Read(in)
 	var body io.Reader = bytes.NewReader(in)
@@ -134,10 +142,10 @@ func exchange2(t *testing.T, c *http.Client, url string, size int, length bool, 
 	if sum := fmt.Sprintf("%d %x", size, sha256.Sum256(in)); r.Header.Get("X-Sum") != sum {
 		t.Errorf("size %d length %v: the backend got %q, want %q", size, length, r.Header.Get("X-Sum"), sum)
 	}
-	if r.ProtoMajor != 2 || r.StatusCode != 200 {
+	if two := c.Transport.(*http.Transport).Protocols != nil; r.StatusCode != 200 || two != (r.ProtoMajor == 2) {
 		t.Errorf("got %s %d", r.Proto, r.StatusCode)
 	}
-	if got := r.Header.Get("X-Client"); kindOf(url) == "shared" && got != client {
+	if got := r.Header.Get("X-Client"); got != client {
 		t.Errorf("the backend was told of %q, want %q", got, client)
 	}
 	if got := r.Header.Get("X-Trailer"); got != trailer {
@@ -147,8 +155,6 @@ func exchange2(t *testing.T, c *http.Client, url string, size int, length bool, 
 		t.Errorf("size %d: got the trailer %q", size, got)
 	}
 }
-
-func kindOf(url string) string { return strings.Split(url, "/")[3] }
 
 // Each side may speak while the other does, and hears at once.
 func TestBothWays2(t *testing.T) {

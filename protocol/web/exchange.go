@@ -52,6 +52,7 @@ type exchange struct {
 	framed   bool // both sides speak HTTP/1.1: bodies keep their framing on the way
 	complete bool // the request has come whole
 	reused   bool // the backend's connection has carried another exchange
+	repeated bool // the request is sent once more
 	sent     bool // the request's head has been sent
 	heard    bool // the backend has said something
 	headed   bool // the response's head has come
@@ -66,7 +67,13 @@ type exchange struct {
 	counts     metrics.Counts
 	timer      relay.Timer
 	record     record
-	stream2
+
+	client     *client2 // of HTTP/2; nil if it speaks another version
+	asking     stream2  // its stream
+	unread     []byte   // what has come of the request while there is no backend
+	unreadEnds bool     // and it is all
+	upstream   *upstream
+	answering  stream2 // the backend's stream of HTTP/2, if it speaks that
 
 	// Methods as values, which are made once because to make them allocates.
 	onDialed func(*backend.Flow, error)
@@ -153,11 +160,14 @@ func (e *exchanges) put(x *exchange) {
 	x.peer, x.asker, x.answerer, x.table, x.site, x.flow = nil, nil, nil, nil, nil, nil
 	x.asked = http1.Exchange{}
 	x.counts = metrics.Counts{}
-	x.framed, x.complete, x.reused, x.sent, x.heard, x.headed, x.answered, x.last, x.over = false, false, false, false, false, false, false, false, false
+	x.framed, x.complete, x.reused, x.repeated, x.sent = false, false, false, false, false
+	x.heard, x.headed, x.answered, x.last, x.over = false, false, false, false, false
 	x.interims, x.lastUnsent = 0, 0
 	x.saved, x.trailersToServer, x.trailersToClient = x.saved[:0], x.trailersToServer[:0], x.trailersToClient[:0]
 
-	x.stream2.reset()
+	x.client, x.upstream, x.unread, x.unreadEnds = nil, nil, kept(x.unread), false
+	x.asking.reset()
+	x.answering.reset()
 	e.unused = append(e.unused, x)
 }
 
@@ -212,7 +222,7 @@ func (x *exchange) ask(head []byte) bool {
 	} else {
 		x.dial(true)
 	}
-	if x.answerer == nil || x.reused && x.request.Verb.Idempotent() && x.complete { // RFC 9110 §9.2.2
+	if x.answerer == nil || x.mayRepeat(true) {
 		x.saved = append(x.saved[:0], head...)
 	}
 	return x.unpin()
@@ -226,24 +236,22 @@ func (x *exchange) dial(reuse bool) {
 // dialed is called when a backend has been reached, or none can be.
 func (x *exchange) dialed(f *backend.Flow, err error) {
 	switch {
-	case !x.unpin():
+	case x.over:
 		if err == nil {
 			f.Requests = true
-			f.Conn.Abort()
+			spare(f)
 			f.End(metrics.Counts{}, metrics.ClientReset)
 		}
-		return
 	case err != nil:
 		x.record.failed(backend.Reason(err))
 		x.asker.fail(statusOfDial(err))
-		return
+	default:
+		x.reach(f, f.Reused)
 	}
-	x.reach(f, f.Reused)
-	if len(x.saved) == 0 { // who asks still has the head
+	if !x.unpin() || x.answerer == nil || len(x.saved) == 0 { // without a copy, who asks has the head still
 		return
 	}
 	x.request.Parse(x.saved, &x.table.limits) // as it was parsed before
-	x.saved = x.saved[:0]
 	x.upload(nil, x.complete)
 	x.asker.resume()
 }
@@ -260,14 +268,25 @@ func statusOfDial(err error) int {
 	return 503
 }
 
-// reach begins to use a backend.
+// reach begins to use a backend, in the version of HTTP that its connection speaks.
 func (x *exchange) reach(f *backend.Flow, reused bool) {
-	x.flow, x.reused, f.Requests = f, reused, true
+	f.Requests = true
+	if u := x.upstreamOf(f, reused); u != nil {
+		if !u.open(x) { // it has as many requests as it takes, or takes none any more
+			f.End(metrics.Counts{}, metrics.Fine)
+			x.dial(false)
+			return
+		}
+		x.upstream, x.answerer = u, (*server2)(x)
+	} else {
+		x.answerer = (*server1)(x)
+		f.Conn.SetHandler((*server1)(x))
+	}
+	x.flow, x.reused = f, reused
 	x.record.reached(f, reused)
 	f.Counts, f.Cut = x.onCounts, x.onCut
-	x.answerer = (*server1)(x)
-	f.Conn.SetHandler((*server1)(x))
-	_, x.framed = x.asker.(*client1)
+	_, from1 := x.asker.(*client1)
+	x.framed = from1 && x.upstream == nil
 	x.toServer = x.request.Body()
 	if !x.framed {
 		x.toServer.Unframe(&x.trailersToServer)
@@ -300,6 +319,18 @@ func (x *exchange) finish(surplus bool) {
 	x.answerer.settle(surplus)
 	x.answerer, x.flow = nil, nil
 	x.asker.done()
+}
+
+// forward returns what a backend is told beside the request.
+func (x *exchange) forward() http1.Forward {
+	f := http1.Forward{}
+	if len(x.request.Authority()) == 0 { // HTTP/1.0
+		f.Host = x.peer.dialled()
+	}
+	if x.flow.Pool.Spec.Handover == backend.HandoverHeader {
+		f.Origin, f.Certificates = x.peer.forwardingFields(x.flow), x.peer.tls.fieldsFor(x.site)
+	}
+	return f
 }
 
 // serves says whether the front would choose the flow's route also for another request.
@@ -347,16 +378,22 @@ func (x *exchange) abandon(r metrics.Reason) {
 // cut ends the flow because the drain deadline has passed.
 func (x *exchange) cut(r metrics.Reason) { x.fault(503, r) }
 
-// broken is called when the backend is gone before the response has come to its end. A connection that had been kept may
-// have been closed by the backend before the request came; then the request is sent once more, if that is allowed.
-func (x *exchange) broken() {
-	if x.heard || len(x.saved) == 0 {
+// mayRepeat says whether the request may be sent once more if the backend goes without a word. It may have closed a
+// connection that had been kept before the request came (RFC 9110 §9.2.2), or has refused to look at it (RFC 9113 §8.7).
+func (x *exchange) mayRepeat(refused bool) bool {
+	return x.complete && !x.repeated && (x.reused && x.request.Verb.Idempotent() || refused && x.upstream != nil)
+}
+
+// broken is called when the backend is gone before the response has come to its end. refused says that it has not looked
+// at the request.
+func (x *exchange) broken(refused bool) {
+	if x.heard || len(x.saved) == 0 || !x.mayRepeat(refused) {
 		x.fault(502, metrics.ServerReset)
 		return
 	}
 	x.drop(metrics.Fine)
 	x.deadline(0)
-	x.counts, x.reused, x.sent = metrics.Counts{}, false, false
+	x.counts, x.reused, x.sent, x.repeated = metrics.Counts{}, false, false, true
 	x.record.again()
 	x.dial(false)
 }

@@ -43,10 +43,7 @@ func TestH2spec(t *testing.T) {
 		}))
 		serve := func(at listen.Addr, o *Options) { b.serve(b.service("shop", at, shared(backendAddr), o)) }
 		b.over2(t, b.freeAddr(x.Client), serve, func(t *testing.T, base string, _ *http.Client) {
-			u, err := url.Parse(base)
-			if err != nil {
-				t.Fatal(err)
-			}
+			u := parsed(t, base)
 			want, args := priority, []string{}
 			if u.Scheme == "https" {
 				args = append(args, "--tls", "--insecure")
@@ -58,6 +55,15 @@ func TestH2spec(t *testing.T) {
 			}
 		})
 	})
+}
+
+func parsed(t *testing.T, base string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }
 
 // failures runs all of h2spec and returns what fails.

@@ -29,6 +29,9 @@ type Options struct {
 	// TLS at this service's addresses, all but port 80 and `plain-ports`.
 	TLS *TLS `yaml:"tls"`
 
+	// The pools whose servers speak HTTP/2: over `tls` if they choose it in ALPN, in clear from the first byte (h2c).
+	HTTP2 []string `yaml:"http2"`
+
 	// The deadlines of a client, beside those of every service. Services at one address must have the same `request` and
 	// `keep-alive`.
 	Timeouts Timeouts `yaml:"timeouts"`

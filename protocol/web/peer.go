@@ -70,7 +70,11 @@ func (p *peer) hold(f *backend.Flow) {
 	}
 	f.Counts, f.Cut = nil, p.onCut
 	f.Conn.SetTimeout(0)
-	f.Conn.SetHandler((*holder)(p))
+	if u, ok := f.Conn.Handler().(*upstream); ok {
+		u.holder = (*holder)(p)
+	} else {
+		f.Conn.SetHandler((*holder)(p))
+	}
 	p.held = append(p.held, f)
 }
 
@@ -79,6 +83,9 @@ func (p *peer) take(r *backend.Route) *backend.Flow {
 	for i := len(p.held) - 1; i >= 0; i-- {
 		if f := p.held[i]; f.Route() == r {
 			p.held = slices.Delete(p.held, i, i+1)
+			if u, ok := f.Conn.Handler().(*upstream); ok {
+				u.holder = nil
+			}
 			return f
 		}
 	}

@@ -82,6 +82,7 @@ type site struct {
 	route       *backend.Route
 	idle        time.Duration
 	passThrough bool
+	http2       []*backend.Pool // whose servers speak HTTP/2
 	response    time.Duration
 	minimum     uint16         // version of TLS; 0 means 1.2
 	clients     *certs.Clients // who may come with a certificate; nil asks for none
@@ -168,6 +169,12 @@ func (b *builder) add(s *service.Service, l service.Listen) error {
 	st := &site{name: s.Name, literals: b.evidence.of(s.Name),
 		route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()}), idle: s.Timeouts.Idle, response: o.Timeouts.Response,
 		clients: b.clients[s.Name]}
+	for _, p := range st.route.Pools() {
+		if slices.Contains(o.HTTP2, p.Spec.Name) {
+			st.http2 = append(st.http2, p)
+			p.Offer("h2", "http/1.1")
+		}
+	}
 	if !o.plain(l.AddrPort.Port()) {
 		if t.tls == nil {
 			t.tls = new(tls.Config)

@@ -6,7 +6,6 @@ package web
 // Hot path: no allocation per packet.
 
 import (
-	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/protocol/web/http1"
 	"github.com/kyozon/kyozon/relay"
@@ -126,12 +125,12 @@ func (s *server1) Event(_ *relay.Conn, e relay.Event) {
 		x.download(nil, true)
 		x.finish(true)
 	default:
-		x.broken()
+		x.broken(false)
 	}
 }
 
 // Closed implements relay.Handler.
-func (s *server1) Closed(*relay.Conn, error) { (*exchange)(s).broken() }
+func (s *server1) Closed(*relay.Conn, error) { (*exchange)(s).broken(false) }
 
 // send implements answerer.
 func (s *server1) send(p []byte, end bool) {
@@ -139,21 +138,10 @@ func (s *server1) send(p []byte, end bool) {
 	out := x.peer.scratch()
 	if !x.sent {
 		x.sent = true
-		out = s.appendHead(out)
+		out = http1.AppendRequest(out, &x.request, x.forward())
 	}
 	b := piece{data: p, end: end, chunks: !x.framed && x.request.Framing == http1.Chunked, trailers: x.trailersToServer}
 	x.counts.ToServer += b.write(x.flow.Conn, out)
-}
-
-func (s *server1) appendHead(out []byte) []byte {
-	f := http1.Forward{}
-	if len(s.request.Authority()) == 0 { // HTTP/1.0
-		f.Host = s.peer.dialled()
-	}
-	if s.flow.Pool.Spec.Handover == backend.HandoverHeader {
-		f.Origin, f.Certificates = s.peer.forwardingFields(s.flow), s.peer.tls.fieldsFor(s.site)
-	}
-	return http1.AppendRequest(out, &s.request, f)
 }
 
 // full implements answerer.

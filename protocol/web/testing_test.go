@@ -144,7 +144,11 @@ func (b *bench) serve(services ...*service.Service) {
 	for _, s := range services {
 		pools := make(map[string]*backend.Pool)
 		for name, spec := range s.Pools {
-			pools[name] = backend.NewPool(backend.PoolOptions{Service: s.Name, Spec: spec, Health: s.Health, Book: b.book})
+			credentials, err := spec.TLS.Read()
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			pools[name] = backend.NewPool(backend.PoolOptions{Service: s.Name, Spec: spec, Health: s.Health, TLS: credentials, Book: b.book})
 		}
 		for d, spec := range s.Routes {
 			r, err := backend.NewRoute(s.Name, spec, pools)

@@ -174,13 +174,21 @@ var (
 // Open returns a stream for a request to the server, whose limit of concurrent streams it obeys, or ErrFull or
 // ErrGoingAway. The caller sets its Owner.
 func (c *Conn) Open() (*Stream, error) {
-	switch {
-	case c.gone || c.away != here || c.err != nil || c.nextOwn+2*uint32(c.count) > maxStream:
-		return nil, ErrGoingAway
-	case c.count >= int(c.peer.streams):
-		return nil, ErrFull
+	if err := c.Room(); err != nil {
+		return nil, err
 	}
 	return c.open(), nil
+}
+
+// Room returns why a client can open no stream; nil if it can.
+func (c *Conn) Room() error {
+	switch {
+	case c.gone || c.away != here || c.err != nil || c.nextOwn+2*uint32(c.count) > maxStream:
+		return ErrGoingAway
+	case c.count >= int(c.peer.streams):
+		return ErrFull
+	}
+	return nil
 }
 
 func (c *Conn) open() *Stream {

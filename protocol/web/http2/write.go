@@ -99,7 +99,10 @@ func (c *Conn) AppendRequest(dst []byte, s *Stream, r *http1.Request, f http1.Fo
 	if r.Expect100 {
 		dst = append(dst, expectContinue...)
 	}
-	dst = c.appendOrigin(dst, f.Origin, host)
+	if len(f.Origin) > 0 {
+		dst = c.appendOrigin(dst, f.Origin, host)
+		dst = c.appendLines(dst, f.Certificates)
+	}
 	return c.endHead(dst, at, s, end)
 }
 
@@ -141,9 +144,6 @@ func appendTarget(dst []byte, r *http1.Request, scheme string, host []byte) []by
 // appendOrigin writes what a backend is told of the client: origin is from http1.AppendOrigin, lines of which the last
 // is to be completed with the host.
 func (c *Conn) appendOrigin(dst, origin, host []byte) []byte {
-	if len(origin) == 0 {
-		return dst
-	}
 	for len(origin) > 0 {
 		line, rest, more := bytes.Cut(origin, []byte("\r\n"))
 		name, value, _ := bytes.Cut(line, []byte(": "))
@@ -220,6 +220,12 @@ func (c *Conn) AppendTrailers(dst []byte, s *Stream, lines []byte) []byte {
 		return dst
 	}
 	dst, at := c.beginHead(dst)
+	dst = c.appendLines(dst, lines)
+	return c.endHead(dst, at, s, true)
+}
+
+// appendLines writes fields that are lines like "Name: value\r\n".
+func (c *Conn) appendLines(dst, lines []byte) []byte {
 	for len(lines) > 0 {
 		var line []byte
 		line, lines, _ = bytes.Cut(lines, []byte("\r\n"))
@@ -227,7 +233,7 @@ func (c *Conn) AppendTrailers(dst []byte, s *Stream, lines []byte) []byte {
 			dst = c.shared.names.appendField(dst, name, bytes.Trim(value, " \t"))
 		}
 	}
-	return c.endHead(dst, at, s, true)
+	return dst
 }
 
 // beginHead begins HEADERS at dst[at:].
