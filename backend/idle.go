@@ -31,7 +31,7 @@ type idle struct {
 
 type idleLoop struct {
 	conns  []idleConn
-	shared []idleConn // in use, but they can carry more: see Share
+	shared []idleConn // in use, but they can carry more: see Lend
 	_      [16]byte   // stacks are touched by different cores
 }
 
@@ -78,15 +78,15 @@ func (i *idle) take(l *relay.Loop, tls *tls.Config) *relay.Conn {
 	return nil
 }
 
-// Share lets flows of others have c, a connection of the backend's whose protocol carries several at once, beside those
+// Lend lets flows of others have c, a connection of the backend's whose protocol carries several at once, beside those
 // that have it, until it is withdrawn: what Dial returns for one is c as it is, with its handler. Call it on c's loop; the
 // pool must be Shared.
-func (b *Backend) Share(c *relay.Conn) {
+func (b *Backend) Lend(c *relay.Conn) {
 	l := &b.tally.idle.loops[c.Loop().ID()]
 	l.shared = append(l.shared, idleConn{c, b.secure})
 }
 
-// Withdraw takes back Share.
+// Withdraw takes back Lend.
 func (b *Backend) Withdraw(c *relay.Conn) {
 	l := &b.tally.idle.loops[c.Loop().ID()]
 	l.shared = slices.DeleteFunc(l.shared, func(s idleConn) bool { return s.Conn == c })

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/protocol/web/http1"
 	"github.com/kyozon/kyozon/service"
 )
@@ -217,6 +219,10 @@ var (
 	errUpdate    = errors.New("dns is for challenge: dns-01 only")
 	errURL       = errors.New("must be a URL that begins with https://")
 	errBeside    = errors.New("the ACME server reaches this service by IPv6 alone: until its AAAA is published it asks another machine; use dns-01 or files until then")
+	errNoPool    = errors.New("no pool")
+	errPassHTTP2 = errors.New("pass-through: clients speak with the servers whatever both choose; leave http2 out")
+	errRequests  = errors.New("pass-through: the edge does not see the requests; limit connections")
+	errNoShake   = errors.New("the edge ends no TLS here; limit connections")
 	errPassHost  = errors.New("pass-through needs hosts: the server name is all there is to tell services apart")
 )
 
@@ -230,11 +236,19 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 			at(err, "hosts", strconv.Itoa(i))
 		}
 	}
+	for i, name := range o.HTTP2 {
+		if _, ok := s.Pools[name]; !ok {
+			at(fmt.Errorf("%w %q", errNoPool, name), "http2", strconv.Itoa(i))
+		}
+	}
+	errs = append(errs, o.checkLimits(s)...)
 	if o.TLS == nil {
 		return errs
 	}
 	t := o.TLS
 	switch {
+	case t.PassThrough && len(o.HTTP2) > 0:
+		at(errPassHTTP2, "http2")
 	case t.PassThrough && (t.Certificate != "" || t.Key != "" || len(t.Also) > 0 || t.ACME != nil || t.ClientCertificates != nil):
 		at(errPassBoth, "tls", "pass-through")
 	case !t.PassThrough && t.Certificate == "" && t.Key == "" && t.ACME == nil:
@@ -267,6 +281,23 @@ func (t *TLS) checkPools(s *service.Service) (errs []error) {
 		if !t.PassThrough && t.ClientCertificates != nil && !header {
 			at(errUntold, "handover", true)
 		}
+	}
+	return errs
+}
+
+// checkLimits says which limits come to nothing.
+func (o *Options) checkLimits(s *service.Service) (errs []error) {
+	at := func(k limit.Kind, err error) {
+		if s.Limits.Limits(k) {
+			errs = append(errs, &service.Error{Path: []string{"limits", k.String()}, Err: err})
+		}
+	}
+	passed := o.TLS != nil && o.TLS.PassThrough
+	if passed {
+		at(limit.Requests, errRequests)
+	}
+	if passed || o.TLS == nil {
+		at(limit.Handshakes, errNoShake)
 	}
 	return errs
 }

@@ -85,7 +85,7 @@ func (u *upstream) offer() {
 		u.withdraw()
 	case u.backend != nil && !u.offered:
 		u.offered = true
-		u.backend.Share(u.conn)
+		u.backend.Lend(u.conn)
 	}
 }
 

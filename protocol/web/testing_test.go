@@ -29,6 +29,7 @@ import (
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/relay"
@@ -47,6 +48,8 @@ type bench struct {
 	loops    *relay.Loops
 	book     *backend.Book
 	registry metrics.Registry
+	limits   *limit.Table
+	from     func(*relay.Conn) // says where a client comes from; nil leaves it as it is
 	kept     map[string]any
 	sockets  *listen.Set
 	doors    map[listen.Addr]*relay.Acceptor
@@ -63,7 +66,7 @@ func newBench(t testing.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, loops: ls, book: backend.NewBook(2), kept: make(map[string]any), sockets: listen.NewSet(listen.Options{}),
+	b := &bench{t: t, loops: ls, book: backend.NewBook(2), limits: limit.NewTable(limit.DefaultSize), kept: make(map[string]any), sockets: listen.NewSet(listen.Options{}),
 		doors: make(map[listen.Addr]*relay.Acceptor), handlers: make(map[listen.Addr]*atomic.Pointer[service.Handler]), stop: func() {}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -155,7 +158,8 @@ func (b *bench) serve(services ...*service.Service) {
 			if err != nil {
 				b.t.Fatal(err)
 			}
-			r.Open(backend.Access{Service: s.Name, Family: d.Family, Deny: s.Deny, Timeouts: s.Timeouts, Book: b.book, Registry: &b.registry})
+			r.Open(backend.Access{Service: s.Name, Family: d.Family, Deny: s.Deny, Limits: b.limits.Limits(s.Limits), Timeouts: s.Timeouts,
+				Book: b.book, Registry: &b.registry})
 			routes[s.Name] = r
 		}
 	}
@@ -200,7 +204,12 @@ func (b *bench) open(a listen.Addr, h service.Handler) {
 	}
 	b.leases = append(b.leases, lease)
 	p := b.handlers[a]
-	if b.doors[a], err = b.loops.Listen(lease.FD(), func(c *relay.Conn) { p.Load().Conn(c) }); err != nil {
+	if b.doors[a], err = b.loops.Listen(lease.FD(), func(c *relay.Conn) {
+		if b.from != nil {
+			b.from(c)
+		}
+		p.Load().Conn(c)
+	}); err != nil {
 		b.t.Fatal(err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
 	"github.com/kyozon/kyozon/certs/acme"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/protocol/web/http1"
 	"github.com/kyozon/kyozon/relay"
@@ -49,6 +50,10 @@ func (h *hello) Data(c *relay.Conn, p []byte) int {
 	if s != nil && s.passThrough {
 		s.pass(c)
 		return 0
+	}
+	if s != nil && !s.route.Admit(limit.Handshakes, c.Remote().Addr(), c.Loop().Now()) {
+		c.Abort()
+		return len(p)
 	}
 	c.SetHandler(handshaking{})
 	c.StartServerTLS(h.table.tls, func(s tls.ConnectionState) {
