@@ -298,6 +298,9 @@ func (p *Plane) backend(b Backend) (uint32, error) {
 		}
 		p.applied.sources[number] = slices.Clone(b.Sources)
 	}
+	if b.Weight == 0 && ok {
+		return number, nil // another front may have it up; if none has, remove shuts it
+	}
 	var state forwardBackendFlags
 	if b.Weight > 0 {
 		state = forwardBackendFlagsUP

@@ -223,6 +223,34 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// TestShared: a backend that one service has as fallback only, and another one sends flows to, is up, whichever comes first.
+func TestShared(t *testing.T) {
+	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		r := newRig(t, Options{Flows: 100, Pending: 100, StandIns: 10})
+		r.must(r.Lease(clientAt(ip.V6).Addr(), netip.MustParseAddr("100.64.0.17")))
+		b := Backend{Addr: serverOf(c.Backend), Weight: 1, Source: SourceClient, Prefix: prefix96()}
+		front := func(port uint16, b Backend) []Front {
+			at := netip.AddrPortFrom(frontOf(c.Client).Addr(), port)
+			return []Front{{Addr: listen.Addr{Transport: listen.UDP, AddrPort: at}, Backends: []Backend{b}}}
+		}
+		idle := b
+		idle.Weight = 0
+		shop, blog := Service{Name: "shop", Fronts: front(frontPort, b)}, Service{Name: "blog", Fronts: front(81, idle)}
+		for i, services := range [][]Service{{shop, blog}, {blog, shop}, {shop, blog}} {
+			r.must(r.Apply(services))
+			p := question(c, nil)
+			p.protocol, p.from = protocolUDP, netip.AddrPortFrom(p.from.Addr(), uint16(50000+i))
+			r.forwards(p)
+		}
+		r.must(r.Apply([]Service{blog}))
+		p := question(c, nil)
+		p.protocol, p.to = protocolUDP, netip.AddrPortFrom(p.to.Addr(), 81)
+		if verdict, _ := r.from(true, p.bytes()); verdict != actUnspec {
+			t.Errorf("a backend that nobody has up takes a flow: verdict %d", int32(verdict))
+		}
+	})
+}
+
 // TestReasons: each reason of the program has a word.
 func TestReasons(t *testing.T) {
 	t.Parallel()

@@ -21,8 +21,8 @@ import (
 // people.
 var ErrUnsupported = errors.New("kernel: unsupported")
 
-// Supported returns nil if the kernel plane can run on an interface, otherwise why not, in words. It changes nothing.
-func Supported(iface string) error {
+// Able returns nil if this process can have a kernel plane, otherwise why not, in words. It changes nothing.
+func Able() error {
 	for _, f := range []asm.BuiltinFunc{asm.FnRedirectNeigh, asm.FnKtimeGetCoarseNs, asm.FnCheckMtu} {
 		switch err := features.HaveProgramHelper(ebpf.SchedCLS, f); {
 		case errors.Is(err, ebpf.ErrNotSupported):
@@ -32,6 +32,14 @@ func Supported(iface string) error {
 		case err != nil:
 			return fmt.Errorf("%w: %w", ErrUnsupported, err)
 		}
+	}
+	return nil
+}
+
+// Supported returns nil if the kernel plane can run on an interface, otherwise why not, in words. It changes nothing.
+func Supported(iface string) error {
+	if err := Able(); err != nil {
+		return err
 	}
 	l, err := netlink.LinkByName(iface)
 	if err != nil {
