@@ -141,6 +141,9 @@ func (p *Plane) openLocked() error {
 	if p.open.Load() != nil {
 		return nil
 	}
+	if err := kernel.Able(); err != nil {
+		return err
+	}
 	pin, err := Pin()
 	if err != nil {
 		return err

@@ -23,6 +23,7 @@ import (
 // ways knows by which interfaces clients and servers are reached. It is found out once for each generation.
 type ways struct {
 	clients  []string           // interfaces
+	given    bool               // by the file: no others are used
 	servers  map[netip.Addr]way // ways to servers
 	attached []string           // those that have the program
 	refused  map[string]error   // those that cannot have it, and why
@@ -44,7 +45,7 @@ func (w *ways) find(site *config.Config, services []Service) error {
 		return nil
 	}
 	w.servers, w.refused = make(map[netip.Addr]way), make(map[string]error)
-	w.clients = slices.Clone(site.Kernel.Interfaces)
+	w.clients, w.given = slices.Clone(site.Kernel.Interfaces), len(site.Kernel.Interfaces) > 0
 	for i := range services {
 		s := &services[i]
 		if s.never() != nil {
@@ -58,7 +59,7 @@ func (w *ways) find(site *config.Config, services []Service) error {
 			}
 		}
 	}
-	if len(w.clients) > 0 {
+	if w.given {
 		return nil
 	}
 	var err error
@@ -117,7 +118,7 @@ func (w *ways) attach(k *kernel.Plane, wanted bool) error {
 	}
 	all := slices.Clone(w.clients)
 	for _, one := range w.servers {
-		if one.err == nil && (len(w.clients) == 0 || !w.given(one.iface)) {
+		if one.err == nil && !w.given {
 			all = append(all, one.iface)
 		}
 	}
@@ -143,9 +144,6 @@ func (w *ways) attach(k *kernel.Plane, wanted bool) error {
 	}
 	return errNoClients
 }
-
-// given says whether an interface is among those of the clients.
-func (w *ways) given(name string) bool { return slices.Contains(w.clients, name) }
 
 // alone returns an error if an interface is a part of another: the packets of a bridge are for others too.
 func alone(name string) error {
