@@ -168,10 +168,20 @@ type load struct {
 
 // startLoad has two clients on each host ask for url: one keeps its connection, the other makes a new one each time.
 func startLoad(ctx context.Context, t *testing.T, url string, hosts ...*Host) *load {
+	return startClients(ctx, t, url, []bool{true, false}, hosts)
+}
+
+// startConnections has two clients on each host ask for url, which both make a new connection each time.
+func startConnections(ctx context.Context, t *testing.T, url string, hosts ...*Host) *load {
+	return startClients(ctx, t, url, []bool{false, false}, hosts)
+}
+
+// startClients has clients on each host ask for url, one for each item of keep, which says whether it keeps its connection.
+func startClients(ctx context.Context, t *testing.T, url string, keep []bool, hosts []*Host) *load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &load{t: t, cancel: cancel, answers: make(chan string)}
 	for _, h := range hosts {
-		for _, keep := range []bool{true, false} {
+		for _, keep := range keep {
 			l.workers.Go(func() { l.work(ctx, h, url, keep) })
 		}
 	}

@@ -61,10 +61,10 @@ type planes struct {
 	edge *Process
 }
 
-func upPlanes(t *testing.T, plane string) *planes {
+func upPlanes(t *testing.T, binary, plane string) *planes {
 	t.Helper()
 	p := &planes{Lab: up(t, kernelLab), t: t, ctx: t.Context()}
-	p.options.Kyozon = build(t)
+	p.options.Kyozon = binary
 	for host, at := range map[string]string{"server4": "10.0.1.11:7", "server6": "[fd00:1::21]:7"} {
 		telling(t, p.Host(host), at)
 	}
@@ -254,30 +254,41 @@ func (p *planes) inPlane(plane, network string, c ip.Crossing, port int) *told {
 	return conn
 }
 
-// TestPlanes is the conformance of the two planes: each crossing, TCP and UDP, servers that see their clients and servers
-// that see the edge.
+// TestPlanes tries both planes with a running edge.
 func TestPlanes(t *testing.T) {
+	needRoot(t)
+	binary := build(t)
 	for _, plane := range []string{"kernel", "user"} {
-		t.Run(plane, func(t *testing.T) {
-			p := upPlanes(t, plane)
-			iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
-				p.t = t
-				for _, network := range []string{"tcp", "udp"} {
-					conn := p.inPlane(plane, network, c, 8000)
-					saw, err := conn.says("hello")
-					if err != nil {
-						t.Fatal(err)
-					}
-					if mine := addrOf(conn.LocalAddr()); !wantSource(c, mine)(saw) && (plane == "kernel" || network == "udp") {
-						t.Errorf("%s: the server sees %v for %v", network, saw, mine)
-					}
-				}
-				conn := p.inPlane(plane, "tcp", c, 9000)
-				if saw, err := conn.says("hello"); err != nil || saw.Addr() != map[ip.Family]netip.Addr{
-					ip.V4: netip.MustParseAddr("10.0.1.5"), ip.V6: netip.MustParseAddr("fd00:1::5")}[c.Backend] {
-					t.Errorf("the server sees %v, %v", saw, err)
-				}
-			})
-		})
+		t.Run(plane, func(t *testing.T) { conform(t, upPlanes(t, binary, plane), plane) })
 	}
+	t.Run("reload", func(t *testing.T) { reloadPlanes(t, upPlanes(t, binary, "kernel")) })
+	t.Run("killed", func(t *testing.T) { killPlanes(t, upPlanes(t, binary, "kernel")) })
+	t.Run("upgrade", func(t *testing.T) { upgradePlanes(t, upPlanes(t, binary, "kernel")) })
+	t.Run("detach", func(t *testing.T) { detachPlanes(t, upPlanes(t, binary, "kernel")) })
+	t.Run("why not", func(t *testing.T) { explainPlanes(t, binary) })
+	t.Run("access", func(t *testing.T) { refusePlanes(t, upPlanes(t, binary, "kernel")) })
+}
+
+// conform is the conformance of the two planes: each crossing, TCP and UDP, servers that see their clients and servers that
+// see the edge.
+func conform(t *testing.T, p *planes, plane string) {
+	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		p.t = t
+		for _, network := range []string{"tcp", "udp"} {
+			conn := p.inPlane(plane, network, c, 8000)
+			saw, err := conn.says("hello")
+			if err != nil {
+				t.Fatal(err)
+			}
+			mine, port := addrOf(conn.LocalAddr()), plane == "kernel" || network == "udp"
+			if !wantSource(c, mine)(saw) && (port || saw.Addr() == mine.Addr() && c.Client != c.Backend) {
+				t.Errorf("%s: the server sees %v for %v", network, saw, mine)
+			}
+		}
+		conn := p.inPlane(plane, "tcp", c, 9000)
+		want := map[ip.Family]netip.Addr{ip.V4: netip.MustParseAddr("10.0.1.5"), ip.V6: netip.MustParseAddr("fd00:1::5")}
+		if saw, err := conn.says("hello"); err != nil || saw.Addr() != want[c.Backend] {
+			t.Errorf("the server sees %v, %v", saw, err)
+		}
+	})
 }
