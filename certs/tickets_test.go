@@ -69,3 +69,49 @@ func TestTerms(t *testing.T) {
 		}
 	})
 }
+
+// TestLegacy: who has the secrets of another reads his tickets, and makes tickets that he reads.
+func TestLegacy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		one := NewTickets()
+		for range 10 { // the most that there may be
+			time.Sleep(24 * time.Hour)
+			one.secrets()
+		}
+		two, err := OpenTickets(one.Legacy())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(one.secrets().keys("shop"), two.secrets().keys("shop")) {
+			t.Error("the keys differ")
+		}
+		time.Sleep(24 * time.Hour)
+		if one, two := one.secrets().keys("shop"), two.secrets().keys("shop"); one[0] == two[0] || one[1] != two[1] {
+			t.Error("a day later they have no secret of their own, or lack the common one")
+		}
+		late := one.Legacy()
+		for _, bad := range []string{"", "{}", "[]", "[{}, {}", string(late[:len(late)/2]), `[{"Made": "2200-01-01T00:00:00Z"}]`,
+			`[{"Made": "1999-01-01T00:00:00Z"}, {"Made": "1999-01-02T00:00:00Z"}]`} {
+			if _, err := OpenTickets([]byte(bad)); err == nil {
+				t.Errorf("took %.40q", bad)
+			}
+		}
+	})
+}
+
+// FuzzOpenTickets takes what it can use, or nothing.
+func FuzzOpenTickets(f *testing.F) {
+	f.Add(NewTickets().Legacy())
+	f.Add([]byte(`[{"Made": "1999-01-02T00:00:00Z", "Key": [1, 2]}, {"Made": "1999-01-01T00:00:00Z"}]`))
+	f.Add([]byte("null"))
+	f.Fuzz(func(t *testing.T, legacy []byte) {
+		tickets, err := OpenTickets(legacy)
+		if err != nil {
+			return
+		}
+		if n := len(tickets.secrets().keys("shop")); n == 0 || n > maxSecrets+1 {
+			t.Errorf("%d keys", n)
+		}
+	})
+}

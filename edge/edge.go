@@ -59,6 +59,7 @@ type Options struct {
 	Replaces  bool          // another process, which drains
 	Inherited []listen.Addr // of the sockets that came from it
 	Flows     Flows         // its UDP flows
+	Legacies  Legacies      // what else it has left
 }
 
 // Edge is the running program.

@@ -28,6 +28,7 @@ type generation struct {
 	routes  map[string]map[service.Door]*backend.Route // by service and door
 	limits  map[string]*limit.Limits                   // by service, of those that have some
 	servers []service.Server                           // by protocol, in the order of the table
+	leave   map[string]func() []byte                   // what a protocol leaves to the next process, by its name
 	guards  map[listen.Addr]*guard                     // who answers at each address
 	fresh   map[listen.Addr]*door                      // doors that the generation before did not have
 	routing *routing                                   // has what the configuration needs until close
@@ -39,7 +40,7 @@ type generation struct {
 func (e *Edge) build(cfg *config.Config, old *generation) (_ *generation, err error) {
 	g := &generation{number: 1, config: cfg, pools: make(map[string]map[string]*backend.Pool),
 		routes: make(map[string]map[service.Door]*backend.Route), limits: limitsOf(cfg, old), guards: make(map[listen.Addr]*guard),
-		fresh: make(map[listen.Addr]*door), routing: &e.routing}
+		leave: make(map[string]func() []byte), fresh: make(map[listen.Addr]*door), routing: &e.routing}
 	if old != nil {
 		g.number = old.number + 1
 	}
@@ -109,13 +110,16 @@ func (e *Edge) buildServers(g *generation) error {
 			e.kept[p.Name] = make(map[string]any)
 		}
 		env := service.NewEnv(service.Env{Log: e.options.Log.With("protocol", p.Name), Loops: e.loops,
-			State: g.config.State.Directory, AccessLog: e.accessLog,
+			State: g.config.State.Directory, Legacy: e.options.Legacies[p.Name], AccessLog: e.accessLog,
 			Route: func(name string, d service.Door) *backend.Route { return g.routes[name][d] }}, e.kept[p.Name])
 		server, err := p.Build(services, env)
 		if err != nil {
 			return fmt.Errorf("protocol %s: %w", p.Name, err)
 		}
 		g.servers = append(g.servers, server)
+		if server.Legacy != nil {
+			g.leave[p.Name] = server.Legacy
+		}
 		for _, s := range services {
 			for _, l := range s.Listen {
 				h, ok := server.Doors[l.Addr]

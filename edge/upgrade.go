@@ -22,6 +22,7 @@ import (
 // it over a socket pair, a word a line:
 //
 //	new ─ "built" ──▶ old   the file is read, the sockets are there
+//	old ─ "legacy" ─▶ new   what a protocol leaves, if it leaves anything: see Legacies
 //	old ─ "go" ─────▶ new   the old one takes nobody new and has closed the ledger; its UDP flows follow
 //	new ─ "serving" ▶ old   the new one takes clients: the old one drains and ends
 //
@@ -64,7 +65,10 @@ func (e *Edge) Upgrade(binary string) (pid int, err error) {
 		e.standUpLocked()
 		return fail(err)
 	}
-	_, err = talk.Write([]byte("go\n"))
+	err = e.sendLegaciesLocked(talk)
+	if err == nil {
+		_, err = talk.WriteString("go\n")
+	}
 	if err == nil {
 		err = e.sendFlowsLocked(flows)
 	}
@@ -124,14 +128,22 @@ func addPair(child *exec.Cmd, kind int) (ours int, err error) {
 	return pair[0], nil
 }
 
-// expect waits for one word.
-func expect(talk *os.File, words *bufio.Reader, want string) error {
+// hear waits for a word, which should be want.
+func hear(talk *os.File, words *bufio.Reader, want string) (string, error) {
 	talk.SetReadDeadline(time.Now().Add(upgradePatience))
 	got, err := words.ReadString('\n')
 	if err != nil {
-		return fmt.Errorf("%w: waited for %q: %v", errUpgrade, want, err)
+		return "", fmt.Errorf("%w: waited for %q: %v", errUpgrade, want, err)
 	}
-	got = strings.TrimSpace(got)
+	return strings.TrimSpace(got), nil
+}
+
+// expect waits for one word.
+func expect(talk *os.File, words *bufio.Reader, want string) error {
+	got, err := hear(talk, words, want)
+	if err != nil {
+		return err
+	}
 	if text, is := strings.CutPrefix(got, mistakesWord); is {
 		var mistakes []*config.Error
 		if err := json.Unmarshal([]byte(text), &mistakes); err == nil && len(mistakes) > 0 {
@@ -200,16 +212,18 @@ func OpenSuccessor(getenv func(string) string) (*Successor, error) {
 }
 
 // Built says that the configuration is good and the sockets are here, waits until the old process has stood back, and
-// returns its UDP flows, for Options.Flows.
-func (s *Successor) Built() (Flows, error) {
+// returns what it leaves, for Options: its UDP flows, and what its protocols have to tell.
+func (s *Successor) Built() (Flows, Legacies, error) {
 	if _, err := s.talk.WriteString("built\n"); err != nil {
-		return nil, fmt.Errorf("upgrade: %w", err)
+		return nil, nil, fmt.Errorf("upgrade: %w", err)
 	}
-	if err := expect(s.talk, s.words, "go"); err != nil {
-		return nil, err
+	legacies, err := s.legacies()
+	if err != nil {
+		return nil, nil, err
 	}
 	defer unix.Close(s.flows)
-	return receiveFlows(s.flows)
+	flows, err := receiveFlows(s.flows)
+	return flows, legacies, err
 }
 
 // Serving says that this process takes clients.

@@ -112,6 +112,10 @@ type Server struct {
 	// Certificates, if set, returns what is to be known about the certificates in use. It may be called from anywhere.
 	Certificates func() []certs.Info
 
+	// Legacy, if set, returns what the process that takes this one's place is to know: Env.Legacy of the same protocol.
+	// It is small, and goes from process to process without a file.
+	Legacy func() []byte
+
 	// Findings, if set, returns what has been found since the process started. It may be called from anywhere.
 	Findings func() []Finding
 
@@ -144,6 +148,9 @@ type Env struct {
 
 	// State is the directory of what must outlive the process. It need not exist, and may be one that cannot be made.
 	State string
+
+	// Legacy is what the process whose place this one takes has left to the protocol; nil if there is none.
+	Legacy []byte
 
 	// AccessLog is where a protocol whose flows have requests writes a line for each; its flows say so (backend.Flow).
 	AccessLog *accesslog.Log

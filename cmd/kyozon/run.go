@@ -88,15 +88,16 @@ func (e *env) serveAs(ctx context.Context, s site, successor *edge.Successor) er
 	}
 	e.warn(cfg.Warnings)
 	var flows edge.Flows
+	var legacies edge.Legacies
 	if successor != nil {
-		if flows, err = successor.Built(); err != nil {
+		if flows, legacies, err = successor.Built(); err != nil {
 			return err
 		}
 	}
 	tuneRuntime(s.loops)
 	log := e.log()
 	ed, err := edge.New(edge.Options{Log: log, Version: version, Protocols: protocols(), Loops: s.loops, Sockets: sockets,
-		Replaces: successor != nil, Inherited: inherited, Flows: flows})
+		Replaces: successor != nil, Inherited: inherited, Flows: flows, Legacies: legacies})
 	if err != nil {
 		return err
 	}

@@ -334,7 +334,7 @@ func failUpgrade(when string) error {
 		s.Fail(err)
 		return err
 	}
-	_, err = s.Built()
+	_, _, err = s.Built()
 	return errors.Join(err, errors.New("a crash"))
 }
 

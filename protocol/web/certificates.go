@@ -47,6 +47,19 @@ func (b *builder) openCertificates() (stores []*certs.Store, err error) {
 	return stores, nil
 }
 
+// openTickets returns the tickets of the process before, or new ones.
+func openTickets(env service.Env) *certs.Tickets {
+	if env.Legacy == nil {
+		return certs.NewTickets()
+	}
+	t, err := certs.OpenTickets(env.Legacy)
+	if err != nil {
+		env.Log.Warn("TLS sessions of before the upgrade are not resumed", "err", err)
+		return certs.NewTickets()
+	}
+	return t
+}
+
 // openClients reads whom a service takes certificates from.
 func (b *builder) openClients(s *service.Service) error {
 	o := s.Options.(*Options) // made by our own Protocol

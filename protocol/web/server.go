@@ -95,7 +95,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	kept := service.Keep(env, "fronts", func() *fronts { return newFronts(env.Loops.Len(), env.AccessLog) })
 	b := &builder{env: env, evidence: &kept.evidence, tables: make(map[listen.Addr]*table), clients: make(map[string]*certs.Clients),
 		pairs: make(map[listen.Addr][]certs.Pair), orders: make(map[listen.Addr][]acme.Order)}
-	b.tickets = service.Keep(env, "tickets", certs.NewTickets)
+	b.tickets = service.Keep(env, "tickets", func() *certs.Tickets { return openTickets(env) })
 	for _, s := range services {
 		if err := b.openClients(s); err != nil {
 			return service.Server{}, fmt.Errorf("service %s: %w", s.Name, err)
@@ -128,6 +128,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 		server.Doors[a] = service.Handler{Conn: f.accept}
 	}
 	server.Start = func() { kept.start(b.tables, fresh) }
+	server.Legacy = b.tickets.Legacy
 	server.Findings = func() []service.Finding { return kept.evidence.findings(services) }
 	server.Drain = func(last bool) { drain(env.Loops, b.tables, last) }
 	server.Run = func(ctx context.Context) {
