@@ -245,8 +245,8 @@ func (h *client1) send(p []byte, end bool) {
 // full implements asker.
 func (h *client1) full() bool { return h.conn.Full() }
 
-// unsent implements asker.
-func (h *client1) unsent() int { return h.conn.Unsent() }
+// taken implements asker.
+func (h *client1) taken() int64 { return int64(h.exchange.counts.ToClient) - int64(h.conn.Unsent()) }
 
 // done implements asker.
 func (h *client1) done() {

@@ -244,8 +244,14 @@ func (a *asker2) send(p []byte, end bool) {
 // full implements asker.
 func (a *asker2) full() bool { return a.asking.full() }
 
-// unsent implements asker.
-func (a *asker2) unsent() int { return a.asking.unsent() }
+// taken implements asker. A stream whose window has no room has taken what has been written, whatever becomes of the
+// others.
+func (a *asker2) taken() int64 {
+	if len(a.asking.rest) > 0 {
+		return int64(a.counts.ToClient)
+	}
+	return int64(a.counts.ToClient) - int64(a.asking.conn.Unsent())
+}
 
 // resume implements asker.
 func (a *asker2) resume() {

@@ -44,6 +44,8 @@ func TestDeadlines(t *testing.T) {
 			"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc", "", 408, metrics.ClientTimeout},
 		{"half a chunk", func(*Options) {}, short,
 			"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", "", 408, metrics.ClientTimeout},
+		{"a body in drips", func(o *Options) { o.Timeouts.MinimumRate = 1 << 20 }, short,
+			"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n", "x", 408, metrics.ClientTimeout},
 		{"no answer", func(o *Options) { o.Timeouts.Response = short }, time.Minute,
 			"GET /silent HTTP/1.1\r\nHost: a\r\n\r\n", "", 504, metrics.ServerTimeout},
 	} {
@@ -119,6 +121,32 @@ func TestServerTakesNoBody(t *testing.T) {
 	})
 }
 
+// A client that reads a byte now and then, to hold a server, loses its response.
+func TestTrickleReader(t *testing.T) {
+	t.Parallel()
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		t.Parallel()
+		b := newBench(t)
+		at, o := b.freeAddr(x.Client), defaults()
+		o.Timeouts.MinimumRate = 1 << 20
+		s := b.service("shop", at, shared(servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Write(make([]byte, 32<<20))
+		}))), o)
+		s.Timeouts.Idle = short
+		b.serve(s)
+		c := connect(t, at.AddrPort)
+		c.SetReadBuffer(16 << 10)
+		c.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		waitFor(t, "the end of the response", func() bool {
+			if _, err := c.Read(make([]byte, 1)); err != nil {
+				return true
+			}
+			<-time.After(time.Millisecond)
+			return b.sample("shop").Errors[metrics.ClientTimeout] > 0
+		})
+	})
+}
+
 // A client that reads slowly keeps its response; one that does not read at all loses it.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
@@ -159,10 +187,11 @@ func TestLongUpload(t *testing.T) {
 		t.Skip("takes more than 30 s: KYOZON_SOAK=1")
 	}
 	b := newBench(t)
-	at := b.freeAddr(ip.V6)
+	at, o := b.freeAddr(ip.V6), defaults()
+	o.Timeouts.MinimumRate = 0
 	b.serve(b.service("shop", at, shared(servertest.HTTP(t, ip.V4, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(w, r.Body)
-	}))), defaults()))
+	}))), o))
 	c := connect(t, at.AddrPort)
 	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	c.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -61,12 +61,14 @@ type exchange struct {
 	over     bool
 	pins     int8 // how many there are who will still look at it: see unpin
 
-	interims   uint8  // interim responses so far
-	lastUnsent int    // what the client had not taken when the deadline last passed
-	saved      []byte // the request's head, while the request may have to be sent later, or once more
-	counts     metrics.Counts
-	timer      relay.Timer
-	record     record
+	interims  uint8  // interim responses so far
+	due       int64  // on the loop's clock: when the client is given up, if it sends no more of the request
+	stalls    bool   // the deadline has passed while the client took nothing or little of the response,
+	lastTaken int64  // which was this much then
+	saved     []byte // the request's head, while the request may have to be sent later, or once more
+	counts    metrics.Counts
+	timer     relay.Timer
+	record    record
 
 	client     *client2 // of HTTP/2; nil if it speaks another version
 	asking     stream2  // its stream
@@ -90,9 +92,10 @@ type asker interface {
 	// trailers. It takes all of p.
 	send(p []byte, end bool)
 
-	// full says that the client takes no more at the moment; unsent returns how much it has not taken.
+	// full says that the client takes no more at the moment; taken returns how much it has taken, in bytes from any
+	// number on.
 	full() bool
-	unsent() int
+	taken() int64
 
 	// resume asks for more of the request.
 	resume()
@@ -162,7 +165,7 @@ func (e *exchanges) put(x *exchange) {
 	x.counts = metrics.Counts{}
 	x.framed, x.complete, x.reused, x.repeated, x.sent = false, false, false, false, false
 	x.heard, x.headed, x.answered, x.last, x.over = false, false, false, false, false
-	x.interims, x.lastUnsent = 0, 0
+	x.interims, x.due, x.stalls, x.lastTaken = 0, 0, false, 0
 	x.saved, x.trailersToServer, x.trailersToClient = x.saved[:0], x.trailersToServer[:0], x.trailersToClient[:0]
 
 	x.client, x.upstream, x.unread, x.unreadEnds = nil, nil, kept(x.unread), false
@@ -298,16 +301,38 @@ func (x *exchange) upload(p []byte, end bool) {
 	x.complete = end
 	x.answerer.send(p, end)
 	switch {
-	case !end || x.headed:
+	case end && !x.headed:
+		x.deadline(x.site.response)
+	case end || x.headed || x.site.rate == 0:
 		x.deadline(x.site.idle)
 	default:
-		x.deadline(x.site.response)
+		x.earn(len(p))
+	}
+}
+
+// earn gives the client more time for its request, as much as n bytes need that come at the least rate: else a byte now
+// and then would hold a backend for ever.
+func (x *exchange) earn(n int) {
+	now, idle := x.peer.conn.Loop().Now(), int64(x.site.idle)
+	if x.due == 0 {
+		x.due = now + idle
+	}
+	x.due = min(x.due+int64(n)*int64(time.Second)/x.site.rate, now+idle)
+	x.deadline(time.Duration(max(x.due-now, 1)))
+}
+
+// more asks the client for more of the request, because the backend takes more again. How long it did not is not the
+// client's fault.
+func (x *exchange) more() {
+	if !x.complete {
+		x.due = 0
+		x.asker.resume()
 	}
 }
 
 // download sends more of the response.
 func (x *exchange) download(p []byte, end bool) {
-	x.lastUnsent = 0
+	x.stalls = false
 	x.deadline(x.site.idle)
 	x.asker.send(p, end)
 }
@@ -412,11 +437,11 @@ func (x *exchange) timeout() {
 	}
 }
 
-// stalled gives the client up if it has taken nothing of the response since the last time, rather than little.
+// stalled gives the client up if it has taken nothing of the response since the last time, or less than it must.
 func (x *exchange) stalled() {
-	left := x.asker.unsent()
-	if left != x.lastUnsent {
-		x.lastUnsent = left
+	taken, least := x.asker.taken(), max(1, int64(x.site.idle.Seconds()*float64(x.site.rate)))
+	if !x.stalls || taken-x.lastTaken >= least {
+		x.stalls, x.lastTaken = true, taken
 		x.deadline(x.site.idle)
 		return
 	}

@@ -181,6 +181,10 @@ type Timeouts struct {
 
 	// Until a server begins to answer.
 	Response time.Duration `yaml:"response" range:"1ms.."`
+
+	// How many bytes a second a client must at least send of a request before the answer begins, or take of an answer,
+	// over the time `idle`: a byte now and then does not hold a server. `0B` means none.
+	MinimumRate service.Bytes `yaml:"minimum-rate" range:"0B..1MiB"`
 }
 
 // Limits bound what a client may send.
@@ -197,7 +201,7 @@ type Limits struct {
 
 func defaults() *Options {
 	return &Options{
-		Timeouts: Timeouts{Request: 10 * time.Second, KeepAlive: time.Minute, Response: time.Minute},
+		Timeouts: Timeouts{Request: 10 * time.Second, KeepAlive: time.Minute, Response: time.Minute, MinimumRate: 100},
 		Limits:   Limits{Head: 16 << 10, Fields: 100},
 	}
 }

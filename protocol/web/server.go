@@ -84,6 +84,7 @@ type site struct {
 	passThrough bool
 	http2       []*backend.Pool // whose servers speak HTTP/2
 	response    time.Duration
+	rate        int64          // bytes a second that clients must at least move; 0 means none
 	minimum     uint16         // version of TLS; 0 means 1.2
 	clients     *certs.Clients // who may come with a certificate; nil asks for none
 	chain       bool           // servers are told of the chain of a client's certificate
@@ -169,6 +170,7 @@ func (b *builder) add(s *service.Service, l service.Listen) error {
 	}
 	st := &site{name: s.Name, literals: b.evidence.of(s.Name),
 		route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()}), idle: s.Timeouts.Idle, response: o.Timeouts.Response,
+		rate:    int64(o.Timeouts.MinimumRate),
 		clients: b.clients[s.Name]}
 	for _, p := range st.route.Pools() {
 		if slices.Contains(o.HTTP2, p.Spec.Name) {

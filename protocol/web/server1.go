@@ -117,9 +117,7 @@ func (s *server1) Event(_ *relay.Conn, e relay.Event) {
 	x := (*exchange)(s)
 	switch {
 	case e == relay.Drained:
-		if !x.complete {
-			x.asker.resume()
-		}
+		x.more()
 	case e == relay.Timeout: // there is none: see exchange.deadline
 	case x.headed && x.toClient.End() == nil:
 		x.download(nil, true)

@@ -233,8 +233,8 @@ func (s *server2) Writable(*http2.Stream) {
 
 // drained has the client go on, if the backend takes more.
 func (s *server2) drained() {
-	if !s.complete && !s.full() {
-		s.asker.resume()
+	if !s.full() {
+		(*exchange)(s).more()
 	}
 }
 

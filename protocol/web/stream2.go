@@ -78,15 +78,8 @@ func (s *stream2) write(out, p, trailers []byte) (sent uint64) {
 	return sent + uint64(len(out))
 }
 
-// full says that the peer takes no more at the moment; unsent returns how much it has not taken, which changes as long
-// as it takes something, whatever becomes of other streams.
+// full says that the peer takes no more at the moment.
 func (s *stream2) full() bool { return len(s.rest) > 0 || s.conn.Full() }
-func (s *stream2) unsent() int {
-	if len(s.rest) > 0 {
-		return len(s.rest)
-	}
-	return s.conn.Unsent()
-}
 
 // consume lets the peer send as much as has come and gone on.
 func (s *stream2) consume() {
