@@ -130,7 +130,7 @@ type answerer interface {
 // exchanges is the unused ones of a loop. An idle connection has none.
 type exchanges struct{ unused []*exchange }
 
-// maxUnused bounds them: each has some 8 KB.
+// maxUnused bounds them: each has some 5 KB.
 const maxUnused = 128
 
 // newExchange returns an exchange for a request that begins to come.
@@ -167,7 +167,6 @@ func (e *exchanges) put(x *exchange) {
 	x.heard, x.headed, x.answered, x.last, x.over = false, false, false, false, false
 	x.interims, x.due, x.stalls, x.lastTaken = 0, 0, false, 0
 	x.saved, x.trailersToServer, x.trailersToClient = x.saved[:0], x.trailersToServer[:0], x.trailersToClient[:0]
-
 	x.client, x.upstream, x.unread, x.unreadEnds = nil, nil, kept(x.unread), false
 	x.asking.reset()
 	x.answering.reset()
