@@ -80,8 +80,8 @@ func (p *peer) hold(f *backend.Flow) {
 
 // take returns a flow of a route that was held, or nil.
 func (p *peer) take(r *backend.Route) *backend.Flow {
-	for i := len(p.held) - 1; i >= 0; i-- {
-		if f := p.held[i]; f.Route() == r {
+	for i, f := range slices.Backward(p.held) {
+		if f.Route() == r {
 			p.held = slices.Delete(p.held, i, i+1)
 			if u, ok := f.Conn.Handler().(*upstream); ok {
 				u.holder = nil
