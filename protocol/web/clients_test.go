@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,9 +30,11 @@ import (
 
 // told answers with the names in the certificates that it is told of: the client's, and those of its chain.
 func told(t testing.TB, f ip.Family) netip.AddrPort {
-	return servertest.HTTP(t, f, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "%q %q", names(r.Header["Client-Cert"]), names(r.Header["Client-Cert-Chain"]))
-	}))
+	return servertest.HTTP(t, f, http.HandlerFunc(tell))
+}
+
+func tell(w http.ResponseWriter, r *http.Request) {
+	fmt.Fprintf(w, "%q %q", names(r.Header["Client-Cert"]), names(r.Header["Client-Cert-Chain"]))
 }
 
 // names reads certificates as RFC 9440 has them in fields.
@@ -283,4 +286,68 @@ func TestCheckClientCertificates(t *testing.T) {
 	if err := v.UnmarshalText([]byte("on")); !errors.Is(err, errVerify) {
 		t.Errorf("on: got %v", err)
 	}
+}
+
+// Over HTTP/2, requests for services with authorities of their own come at once on one connection, to servers that speak
+// either version: each server is told what its service asks for, and no more. 421 ends a request, not the others.
+func TestClientCertificates2(t *testing.T) {
+	t.Parallel()
+	b, dir := newBench(t), t.TempDir()
+	all, client := certificate(t, dir, "*.example.jp")
+	partners, staff := servertest.NewAuthority(t, "partners"), servertest.NewAuthority(t, "staff")
+	bob := partners.Below("branch").Issue("bob")
+	rules := map[string]*ClientCertificates{
+		"shop": {CA: saveFile(t, dir, "partners.pem", partners.PEM()), Chain: true},
+		"both": {CA: saveFile(t, dir, "both.pem", staff.PEM(), partners.PEM()), Verify: VerifyOptional},
+		"desk": {CA: saveFile(t, dir, "staff.pem", staff.PEM()), Verify: VerifyOptional},
+		"open": nil,
+	}
+	want := map[string]string{"shop": `200 ["bob"] ["branch"]`, "both": `200 ["bob"] []`, "desk": misdirected, "open": `200 [] []`}
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		specs := servers2(t, x.Backend, http.HandlerFunc(tell))
+		specs["1"] = shared(told(t, x.Backend))
+		for kind, spec := range specs {
+			spec.Handover = backend.HandoverHeader
+			at := b.freeAddr(x.Client)
+			var services []*service.Service
+			for name, rule := range rules {
+				files := all
+				files.ClientCertificates = rule
+				o := withTLS(files, name+".example.jp")
+				if kind != "1" {
+					o = speaks2(o)
+				}
+				services = append(services, b.service(name, at, spec, o))
+			}
+			b.serve(services...)
+			c := newClient2(t)
+			c.Transport.(*http.Transport).TLSClientConfig = showing(client, bob)
+			c.Transport.(*http.Transport).TLSClientConfig.ServerName = "shop.example.jp"
+			var wg sync.WaitGroup
+			for range 10 {
+				for name, want := range want {
+					wg.Go(func() {
+						r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+at.AddrPort.String(), nil)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						r.Host = name + ".example.jp"
+						r.Header.Set("Client-Cert", ":bGll:")
+						resp, err := c.Do(r)
+						if err != nil {
+							t.Errorf("%s, %s: %v", kind, name, err)
+							return
+						}
+						defer resp.Body.Close()
+						body, err := io.ReadAll(resp.Body)
+						if got := fmt.Sprint(resp.StatusCode, " ", strings.TrimSpace(string(body))); err != nil || got != want {
+							t.Errorf("%s, %s: got %s, %v, want %s", kind, name, got, err, want)
+						}
+					})
+				}
+			}
+			wg.Wait()
+		}
+	})
 }
