@@ -76,8 +76,9 @@ func (a *Admission) revoke(data []byte) error {
 		if !a.signed(list) {
 			return errStranger
 		}
+		issuer := string(list.RawIssuer) // once for what may be very many
 		for _, r := range list.RevokedCertificateEntries {
-			a.revoked[serial{string(list.RawIssuer), r.SerialNumber.String()}] = true
+			a.revoked[serial{issuer, r.SerialNumber.String()}] = true
 		}
 		if end := list.NextUpdate; !end.IsZero() && (a.due.IsZero() || end.Before(a.due)) {
 			a.due = end

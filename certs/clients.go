@@ -5,6 +5,7 @@ package certs
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ type Clients struct {
 	files ClientFiles
 	taken stamp  // of the files when they were last read, or when their fault was reported
 	tried *stamp // as in pair
+	late  bool   // it was reported that a list is
 	now   atomic.Pointer[Admission]
 }
 
@@ -52,8 +54,8 @@ func (c *Clients) Admission() *Admission {
 	return c.now.Load()
 }
 
-// Run looks at the files as Store.Run does. report is called from Run with the files and why they were not taken, or nil
-// if they were.
+// Run looks at the files as Store.Run does. report is called from Run with the files and what is wrong: why they were not
+// taken, or, once, that a newer revocation list is due; nil if they were taken.
 func (c *Clients) Run(ctx context.Context, interval time.Duration, report func(ClientFiles, error)) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -73,12 +75,12 @@ func (c *Clients) Run(ctx context.Context, interval time.Duration, report func(C
 func (c *Clients) look() (changed bool, err error) {
 	now := c.files.stamp()
 	if now.same(c.taken) {
-		return false, nil
+		return c.lookAtTime(time.Now())
 	}
 	a, err := readAdmission(c.files)
 	switch {
 	case err == nil:
-		c.taken, c.tried = now, nil
+		c.taken, c.tried, c.late = now, nil, false
 		c.now.Store(a)
 		return true, nil
 	case c.tried != nil && now.same(*c.tried):
@@ -88,4 +90,14 @@ func (c *Clients) look() (changed bool, err error) {
 		c.tried = &now
 		return false, nil
 	}
+}
+
+// lookAtTime says once if a list is late.
+func (c *Clients) lookAtTime(now time.Time) (changed bool, err error) {
+	text := c.now.Load().Warning(now)
+	if text == "" || c.late {
+		return false, nil
+	}
+	c.late = true
+	return true, errors.New(text)
 }

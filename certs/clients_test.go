@@ -153,6 +153,17 @@ func TestClientsLook(t *testing.T) {
 	if c.Admission().Chain([][]*x509.Certificate{{alice, one.Certificate}}) != nil {
 		t.Error("alice is not revoked")
 	}
+	look("nothing has changed", false, "")
+	put(one.CRL(time.Now().Add(-time.Minute), alice))
+	look("a list that is late is taken", true, "")
+	look("and it is told that it is", true, "a newer revocation list was due on ")
+	look("once", false, "")
+	if c.Admission().Chain([][]*x509.Certificate{{alice, one.Certificate}}) != nil {
+		t.Error("alice is not revoked by a list that is late")
+	}
+	put(one.CRL(time.Now().Add(-time.Second)))
+	look("the next one too", true, "")
+	look("of which it is told as well", true, "a newer revocation list was due on ")
 }
 
 // FuzzRevoke reads lists that may be anything: it takes none that it cannot read to the end.

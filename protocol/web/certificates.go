@@ -71,9 +71,6 @@ func (b *builder) openClients(s *service.Service) error {
 	if err != nil {
 		return fmt.Errorf("client-certificates: %w", err)
 	}
-	if text := c.Admission().Warning(time.Now()); text != "" {
-		b.env.Log.Warn("revocation list needs attention", "service", s.Name, "err", text)
-	}
 	b.clients[s.Name] = c
 	return nil
 }
@@ -112,22 +109,25 @@ func (b *builder) watch(ctx context.Context, stores []*certs.Store) {
 	var wg sync.WaitGroup
 	for _, s := range stores {
 		wg.Go(func() {
-			s.Run(ctx, certificatesEvery, func(p certs.Pair, err error) { b.tell(p.Certificate, err) })
+			s.Run(ctx, certificatesEvery, func(p certs.Pair, err error) {
+				if err == nil {
+					b.env.Log.Info("changed certificate taken", "certificate", p.Certificate)
+					return
+				}
+				b.env.Log.Error("changed certificate not taken", "certificate", p.Certificate, "err", err)
+			})
 		})
 	}
 	for _, c := range b.clients {
 		wg.Go(func() {
-			c.Run(ctx, certificatesEvery, func(f certs.ClientFiles, err error) { b.tell(f.CA, err) })
+			c.Run(ctx, certificatesEvery, func(f certs.ClientFiles, err error) {
+				if err == nil {
+					b.env.Log.Info("changed authorities of clients taken", "certificate", f.CA)
+					return
+				}
+				b.env.Log.Error("certificates of clients need attention", "certificate", f.CA, "err", err)
+			})
 		})
 	}
 	wg.Wait()
-}
-
-// tell logs that a changed file was taken, or why it was not.
-func (b *builder) tell(file string, err error) {
-	if err != nil {
-		b.env.Log.Error("changed certificate not taken", "certificate", file, "err", err)
-		return
-	}
-	b.env.Log.Info("changed certificate taken", "certificate", file)
 }

@@ -351,3 +351,40 @@ func TestClientCertificates2(t *testing.T) {
 		}
 	})
 }
+
+// A list that is replaced on disk holds without a reload: who is in it can neither come nor stay.
+func TestRevocation(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("waits for the look at the files, which is every 5 s")
+	}
+	b, dir := newBench(t), t.TempDir()
+	cert, client := certificate(t, dir, "shop.example.jp")
+	ca := servertest.NewAuthority(t, "ca")
+	alice := ca.Issue("alice")
+	cert.ClientCertificates = &ClientCertificates{CA: saveFile(t, dir, "ca.pem", ca.PEM()),
+		CRL: saveFile(t, dir, "ca.crl", ca.CRL(time.Now().Add(time.Hour)))}
+	at := b.freeAddr(ip.V6)
+	b.serve(b.service("shop", at, shared(told(t, ip.V4)), withTLS(cert, "shop.example.jp")))
+	const host = "shop.example.jp"
+	config := showing(client, alice)
+	stays, r, err := sayTLS(t, at.AddrPort, config, host, "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("before: got %v, %v", resp, err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	saveFile(t, dir, "ca.crl", ca.CRL(time.Now().Add(time.Hour), alice.Leaf))
+	waitFor(t, "nobody comes with the certificate", func() bool {
+		<-time.After(short)
+		_, err := askTLS(t, at.AddrPort, config, host, host)
+		return err != nil
+	})
+	io.WriteString(stays, "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
+	if resp, err = http.ReadResponse(r, nil); err != nil || resp.StatusCode != 421 {
+		t.Errorf("the connection from before: got %v, %v", resp, err)
+	}
+}
