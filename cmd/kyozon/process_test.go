@@ -208,7 +208,7 @@ func somebody(f ip.Family, n int) netip.Addr {
 		return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})
 	}
 	a := netip.MustParseAddr("2001:db8::1").As16()
-	a[6], a[7] = byte(n>>8), byte(n)
+	a[5], a[6] = byte(n>>8), byte(n) // each in a /56 of his own: where many of one are, it has one stand-in
 	return netip.AddrFrom16(a)
 }
 
