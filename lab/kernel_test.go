@@ -13,8 +13,11 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
@@ -265,6 +268,7 @@ func TestPlanes(t *testing.T) {
 	t.Run("killed", func(t *testing.T) { killPlanes(t, upPlanes(t, binary, "kernel")) })
 	t.Run("upgrade", func(t *testing.T) { upgradePlanes(t, upPlanes(t, binary, "kernel")) })
 	t.Run("detach", func(t *testing.T) { detachPlanes(t, upPlanes(t, binary, "kernel")) })
+	t.Run("ports", func(t *testing.T) { sharePorts(t, upPlanes(t, binary, "kernel")) })
 	t.Run("why not", func(t *testing.T) { explainPlanes(t, binary) })
 	t.Run("access", func(t *testing.T) { refusePlanes(t, upPlanes(t, binary, "kernel")) })
 }
@@ -291,4 +295,73 @@ func conform(t *testing.T, p *planes, plane string) {
 			t.Errorf("the server sees %v, %v", saw, err)
 		}
 	})
+}
+
+// sharePorts: flows of both planes from one port of a client, to one server, by the same stand-in or address, do not meet.
+func sharePorts(t *testing.T, p *planes) {
+	user := ""
+	for _, transport := range []string{"tcp", "udp"} {
+		for family, server := range map[int]string{4: "10.0.1.11:7", 6: "[fd00:1::21]:7"} {
+			user += fmt.Sprintf(`  user-%s-%d: {protocol: %[1]s, listen: ["198.51.100.1:700%[2]d", "[2001:db8:200:6::1]:700%[2]d"], clients: {ipv4: all, ipv6: all},
+    pools: {all: {servers: [%[3]q], source: client}}, plane: user}`+"\n", transport, family, server)
+		}
+	}
+	site := strings.ReplaceAll(kernelSite, "PLANE", "kernel")
+	reload(p.ctx, t, p.Lab, strings.Replace(site, "drain: 1s", user+"drain: 1s", 1))
+	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		p.t = t
+		for i, network := range []string{"tcp", "udp"} {
+			p.inPlane("kernel", network, c, 8000) // the stand-in is known
+			for first, order := range [][]int{{8000, 7000}, {7000, 8000}} {
+				local := 30000 + 10*c.Index() + 2*i + first
+				seen := make(map[netip.AddrPort]bool)
+				var conns []*told
+				for _, port := range order {
+					conn := p.dialFrom(local, network, c, port)
+					saw, err := conn.says("hello")
+					if err != nil {
+						t.Fatalf("%s, port %d: %v", network, port, err)
+					}
+					seen[saw] = true
+					conns = append(conns, conn)
+				}
+				if len(seen) != 2 {
+					t.Errorf("%s, order %v: the server saw %v, want two", network, order, seen)
+				}
+				for range 3 {
+					for _, conn := range conns {
+						if _, err := conn.says("and on"); err != nil {
+							t.Errorf("%s, order %v: %v", network, order, err)
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+// dialFrom is dial from a given port.
+func (p *planes) dialFrom(local int, network string, c ip.Crossing, port int) *told {
+	p.t.Helper()
+	host, from, to := "client4", "198.51.100.2", "198.51.100.1"
+	if c.Client == ip.V6 {
+		host, from, to = "client6", "2001:db8:200:6::2", "2001:db8:200:6::1"
+	}
+	d := net.Dialer{Timeout: 10 * time.Second, Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+	}}
+	if network == "tcp" {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), uint16(local)))
+	} else {
+		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), uint16(local)))
+	}
+	var conn net.Conn
+	if err := p.Host(host).Do(func() (err error) {
+		conn, err = d.DialContext(p.ctx, network, net.JoinHostPort(to, fmt.Sprint(port+int(c.Backend))))
+		return err
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { conn.Close() })
+	return &told{conn, bufio.NewReader(conn)}
 }
