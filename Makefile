@@ -38,7 +38,7 @@ test: setup lint ## all tests with the race detector; as root also the labs with
 
 .PHONY: check
 check: test ## test, and nothing that is generated is stale in git
-	$(MAKE) generate
+	$(MAKE) generate bpf
 	git diff --exit-code
 
 .PHONY: lint
@@ -92,7 +92,7 @@ generate: ## rewrite what is generated: docs/config.md, docs/rfc.md, docs/depend
 
 .PHONY: bpf
 bpf: ## compile kernel/bpf again; the objects are in git, so that `go build` needs no clang
-	@command -v clang-14 llvm-strip-14 >/dev/null || apt-get install -y --no-install-recommends clang-14 llvm-14
+	@command -v clang-14 >/dev/null && command -v llvm-strip-14 >/dev/null || build/setup.sh
 	kernel/bpf/generate.sh
 
 .PHONY: clean

@@ -22,6 +22,8 @@ chromium                              chromium
 ps                                    procps
 ethtool                               ethtool
 openssl                               openssl
+clang-14                              clang-14
+llvm-strip-14                         llvm-14
 '
 
 # Servers are in sbin, which is not in everybody's PATH.

@@ -173,7 +173,8 @@ PROGRAM int try_port(__u32 port)
 
 /* take_port reserves the client's own port, or the next of the source's that is free. In order, so that one that was used
  * rests for as long as possible: the backend may have it in TIME_WAIT. An address of the edge's has two parts of ports: the
- * host's sockets get theirs by themselves, and these are not among them. RFC 6056 §3.3.1, RFC 9293 §3.6.1 */
+ * host's sockets get theirs by themselves, and these are not among them. The cursors are the counters of RFC 6056 §3.3.4 without its
+ * secret offset: where the client's own port is free, nothing is chosen. RFC 9293 §3.6.1 */
 SUBPROGRAM int take_port(struct packet *p, struct scratch *s, int owner)
 {
 	__u32 *cursor, at, local = 0, locals = 0, zero = 0, port = be16(p->tuple.sport);

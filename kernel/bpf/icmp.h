@@ -177,7 +177,7 @@ inline_always int pointer4(__u32 at)
 	return -1;
 }
 
-/* plateau is the next smaller MTU that is found in the world, for a router that does not tell its own. RFC 1191 §7.1 */
+/* plateau is the next smaller MTU that is found in the world, for a router that does not tell its own. RFC 1191 §7 */
 inline_always __u32 plateau(__u32 size)
 {
 	if (size > 32000) return 32000;
@@ -336,7 +336,7 @@ inline_always __u32 quoted_length(const struct packet *p)
 }
 
 /* move_extension puts zeros between the quoted datagram, which has got another length, and the extension, so that the one has at
- * least 128 bytes and ends at a word of the family. It returns how many, or -1. RFC 4884 §4, §5.5 */
+ * least 128 bytes and ends at a word of the family. It returns how many, or -1. RFC 4884 §3, §4 */
 SUBPROGRAM int move_extension(struct __sk_buff *skb, struct scratch *s, __u32 end, __u32 length, __u32 align)
 {
 	__u32 want = max(128, (length + align - 1) & ~(align - 1)), pad = want - length, n = skb->len - end;

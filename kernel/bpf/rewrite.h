@@ -47,7 +47,7 @@ PROGRAM __s32 sum(struct __sk_buff *skb, __u32 at, __u32 length)
 }
 
 /* identification returns one that no packet of this machine has had for the longest time: each processor has those that
- * are its own modulo their number. RFC 6864 §4.1, RFC 7915 §5.1 */
+ * are its own modulo their number. RFC 6864 §4.3, RFC 7915 §5.1 */
 inline_always __u16 identification(struct scratch *s)
 {
 	return s->ids++ * processors + bpf_get_smp_processor_id();
@@ -197,7 +197,7 @@ inline_always int set_header(struct __sk_buff *skb, struct packet *p, struct pat
 	return set_ethernet(skb, path->family);
 }
 
-/* clamp lowers the MSS option of a SYN to what fits both ways; it never raises it. RFC 9293 §3.7.1, RFC 7915 §1.4 */
+/* clamp lowers the MSS option of a SYN to what fits both ways; it never raises it. RFC 9293 §3.7.1 */
 SUBPROGRAM int clamp(struct __sk_buff *skb, __u32 l4, __u32 length, __u16 mss)
 {
 	int at = find_option(skb, l4 + 20, length - 20, MSS_OPTION);
