@@ -217,6 +217,7 @@ var (
 	errVersion   = errors.New(`not a version of TLS; write "1.2" or "1.3"`)
 	errVerify    = errors.New("not a way to verify clients; write required or optional")
 	errUntold    = errors.New("the servers of this pool are not told of certificates of clients; only handover: header can")
+	errClear     = errors.New("clients that come in clear have no certificate: with verify: required they are answered 421")
 	errACMEHosts = errors.New("acme needs hosts: the certificates are for them")
 	errWildcard  = errors.New("a certificate for a wildcard needs challenge: dns-01")
 	errNoUpdate  = errors.New("challenge: dns-01 needs dns: the server that takes the records")
@@ -265,6 +266,13 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 	}
 	if t.PassThrough && len(o.Hosts) == 0 {
 		at(errPassHost, "tls", "pass-through")
+	}
+	if c := t.ClientCertificates; c != nil && c.Verify == VerifyRequired {
+		for i, l := range s.Listen {
+			if o.plain(l.AddrPort.Port()) {
+				errs = append(errs, &service.Error{Path: []string{"listen", strconv.Itoa(i)}, Err: errClear, Warning: true})
+			}
+		}
 	}
 	return append(errs, t.checkPools(s)...)
 }
