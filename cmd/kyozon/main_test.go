@@ -47,8 +47,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"kyozon": main})
 }
 
-// leaveNetwork takes the tests into a network of their own if they run as root: an edge with that right adds routes to
-// the machine. The thread that has left the network becomes the process: execve(2) ends the others.
+// leaveNetwork takes the tests into a network, and among mounts, of their own if they run as root: an edge with that right
+// adds routes to the machine, and what is mounted here is gone when the tests are. The thread that has left becomes the
+// process: execve(2) ends the others.
 func leaveNetwork() error {
 	const inside = "KYOZON_TEST_INSIDE"
 	if os.Geteuid() != 0 || os.Getenv(inside) != "" {
@@ -56,12 +57,15 @@ func leaveNetwork() error {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
 		return nil // a root without rights adds no routes either
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err == nil {
 		err = netlink.LinkSetUp(lo)
+	}
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	}
 	if err == nil {
 		err = unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), inside+"=1"))
