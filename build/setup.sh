@@ -24,6 +24,7 @@ ethtool                               ethtool
 openssl                               openssl
 clang-14                              clang-14
 llvm-strip-14                         llvm-14
+/usr/lib/systemd/systemd              systemd
 '
 
 # Servers are in sbin, which is not in everybody's PATH.

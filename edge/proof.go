@@ -185,7 +185,11 @@ func prove(ctx context.Context, w way) proof {
 	case errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES):
 		return proof{missing: true, reason: fmt.Sprintf("this process may not connect as %v: it needs CAP_NET_ADMIN", w.source)}
 	case !errors.Is(err, probe.ErrTimeout):
-		return proof{reason: fmt.Sprintf("cannot connect from %v: %v", w.source, err)}
+		reason := fmt.Sprintf("cannot connect from %v: %v", w.source, err)
+		if w.foreign() {
+			reason += "; " + w.advice()
+		}
+		return proof{missing: w.foreign(), reason: reason}
 	}
 	if direct := w.ask(ctx, probe.Target{Addr: w.backend}); direct != nil {
 		return proof{reason: w.silence(direct)}
@@ -253,10 +257,8 @@ func (w way) clients() string {
 
 // advice says what to do about answers that do not come.
 func (w way) advice() string {
-	if w.prefix.IsValid() {
-		if is, err := isLocal(w.source); err == nil && !is {
-			return fmt.Sprintf("this machine does not take them; ip route add local %v dev lo (CAP_NET_ADMIN)", w.prefix)
-		}
+	if w.foreign() {
+		return fmt.Sprintf("this machine does not take such addresses; ip route add local %v dev lo (CAP_NET_ADMIN)", w.prefix)
 	}
 	text := "make this machine the server's gateway, and look at rp_filter on both"
 	if w.prefix.IsValid() {
@@ -267,6 +269,15 @@ func (w way) advice() string {
 		text += "; let the server answer pings from " + w.clients()
 	}
 	return text
+}
+
+// foreign says whether this machine does not take what is sent to stand-ins or embedded clients.
+func (w way) foreign() bool {
+	if !w.prefix.IsValid() {
+		return false
+	}
+	is, err := isLocal(w.source)
+	return err == nil && !is
 }
 
 // here returns by which address of this machine a server knows it.

@@ -321,6 +321,9 @@ func localRoute(p netip.Prefix, table int) (*netlink.Route, error) {
 // isLocal says whether the kernel takes packets to a for its own.
 func isLocal(a netip.Addr) (bool, error) {
 	routes, err := netlink.RouteGet(net.IP(a.AsSlice())) //house:ok netlink has no other
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}

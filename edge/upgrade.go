@@ -42,20 +42,21 @@ const (
 var errUpgrade = errors.New("edge: the new process failed; this one goes on")
 
 // Upgrade starts binary with the arguments of this process in its place and returns its process number when it
-// serves. The caller then ends this process by draining it. On error this process runs on.
-func (e *Edge) Upgrade(binary string) (pid int, err error) {
+// serves. The caller then ends this process by draining it. If the new process fails before that, ended has the reason:
+// nobody else is told. On error this process runs on.
+func (e *Edge) Upgrade(binary string) (pid int, ended <-chan error, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	child, talk, flows, err := e.startSuccessor(binary)
 	if err != nil {
-		return 0, fmt.Errorf("upgrade: %w", err)
+		return 0, nil, fmt.Errorf("upgrade: %w", err)
 	}
 	defer talk.Close()
 	defer unix.Close(flows)
-	fail := func(err error) (int, error) {
+	fail := func(err error) (int, <-chan error, error) {
 		child.Process.Kill()
 		child.Wait()
-		return 0, fmt.Errorf("upgrade: %w", err)
+		return 0, nil, fmt.Errorf("upgrade: %w", err)
 	}
 	words := bufio.NewReader(talk)
 	if err := expect(talk, words, "built"); err != nil {
@@ -76,15 +77,20 @@ func (e *Edge) Upgrade(binary string) (pid int, err error) {
 		err = expect(talk, words, "serving")
 	}
 	if err != nil {
-		pid, err = fail(err)
-		return pid, errors.Join(err, e.standUpLocked())
+		_, _, err = fail(err)
+		return 0, nil, errors.Join(err, e.standUpLocked())
 	}
 	for _, d := range e.doors {
 		d.handOver()
 	}
 	e.replaced = true
-	go child.Wait() // it outlives us; if it ends first, it must not stay a zombie
-	return child.Process.Pid, nil
+	failed := make(chan error, 1) // we may have ended by then, or not listen
+	go func() {
+		if err := child.Wait(); err != nil { // it outlives us; if it ends first, it must not stay a zombie
+			failed <- fmt.Errorf("process %d, which had taken over: %w", child.Process.Pid, err)
+		}
+	}()
+	return child.Process.Pid, failed, nil
 }
 
 func (e *Edge) startSuccessor(binary string) (child *exec.Cmd, talk *os.File, flows int, err error) {

@@ -4,6 +4,7 @@
 package listen
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -236,8 +237,21 @@ func TestNotifier(t *testing.T) {
 				t.Errorf("got %q, %v, want %q", got, err, test.want)
 			}
 		}
+		passed := make(chan error)
+		go func() { passed <- n.Barrier(time.Minute) }()
+		b := make([]byte, 200)
+		if k, err := c.Read(b); string(b[:k]) != "BARRIER=1" {
+			t.Errorf("got %q, %v", b[:k], err)
+		}
+		if err := <-passed; err != nil {
+			t.Errorf("a barrier that was read: %v", err)
+		}
 	}
-	n := NewNotifier(getenv(map[string]string{"NOTIFY_SOCKET": "/nonexistent/notify", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}))
+	n := NewNotifier(getenv(map[string]string{"NOTIFY_SOCKET": path}))
+	if err := n.Barrier(time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a barrier that nobody reads: got %v", err)
+	}
+	n = NewNotifier(getenv(map[string]string{"NOTIFY_SOCKET": "/nonexistent/notify", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}))
 	if err := n.Stopping(); err == nil || n.WatchdogEvery() != 0 {
 		t.Errorf("got %v and %v", err, n.WatchdogEvery())
 	}

@@ -4,7 +4,9 @@
 package listen
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -56,11 +58,36 @@ func (n *Notifier) Status(status string) error { return n.send("STATUS=" + oneLi
 // MainPID says that another process, the one that replaces this one, is the service from now on.
 func (n *Notifier) MainPID(pid int) error { return n.send("MAINPID=" + strconv.Itoa(pid)) }
 
+// Barrier waits until the manager has read all that was said before, for as long as patience. What a process says last
+// may be lost otherwise: the manager believes nobody who has ended. sd_notify_barrier(3).
+func (n *Notifier) Barrier(patience time.Duration) error {
+	if n.socket == "" {
+		return nil
+	}
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("notify the service manager: %w", err)
+	}
+	defer ours.Close()
+	err = n.sendWith(unix.UnixRights(int(theirs.Fd())), "BARRIER=1")
+	theirs.Close()
+	if err != nil {
+		return err
+	}
+	ours.SetReadDeadline(time.Now().Add(patience))
+	if _, err := ours.Read(make([]byte, 1)); !errors.Is(err, io.EOF) { // it closes its copy
+		return fmt.Errorf("wait for the service manager: %w", err)
+	}
+	return nil
+}
+
 // Watchdog says that the process is alive.
 func (n *Notifier) Watchdog() error { return n.send("WATCHDOG=1") }
 
-// send sends one datagram. A socket whose name begins with @ is abstract: unix(7).
-func (n *Notifier) send(lines ...string) error {
+func (n *Notifier) send(lines ...string) error { return n.sendWith(nil, lines...) }
+
+// sendWith sends one datagram, with descriptors. A socket whose name begins with @ is abstract: unix(7).
+func (n *Notifier) sendWith(rights []byte, lines ...string) error {
 	if n.socket == "" {
 		return nil
 	}
@@ -69,7 +96,16 @@ func (n *Notifier) send(lines ...string) error {
 		return fmt.Errorf("notify the service manager: %w", err)
 	}
 	defer c.Close()
-	if _, err := c.Write([]byte(strings.Join(lines, "\n"))); err != nil {
+	raw, err := c.SyscallConn() // WriteMsgUnix refuses a socket that is connected
+	if err != nil {
+		return fmt.Errorf("notify the service manager: %w", err)
+	}
+	var failed error
+	err = raw.Write(func(fd uintptr) bool {
+		failed = unix.Sendmsg(int(fd), []byte(strings.Join(lines, "\n")), rights, nil, 0)
+		return failed != unix.EAGAIN
+	})
+	if err = errors.Join(err, failed); err != nil {
 		return fmt.Errorf("notify the service manager: %w", err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -171,7 +172,7 @@ func awaitStates(t *testing.T, e *lab.Host, services int, is func(name string, s
 	t.Fatalf("waited in vain; the services are %s", out)
 }
 
-// serveTeller runs a server on a host that says whom it sees.
+// serveTeller runs a server on a host that says whom it sees and stays for as long as its client does.
 func serveTeller(t *testing.T, h *lab.Host, at string) {
 	t.Helper()
 	l, err := h.Listen(t.Context(), "tcp", at)
@@ -185,8 +186,11 @@ func serveTeller(t *testing.T, h *lab.Host, at string) {
 			if err != nil {
 				return
 			}
-			fmt.Fprintln(c, ip.Canonical(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()))
-			c.Close()
+			go func() {
+				defer c.Close()
+				fmt.Fprintln(c, ip.Canonical(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()))
+				io.Copy(io.Discard, c)
+			}()
 		}
 	}()
 }
@@ -194,19 +198,32 @@ func serveTeller(t *testing.T, h *lab.Host, at string) {
 // saw connects from a host and returns whom the server behind the edge saw.
 func saw(t *testing.T, from *lab.Host, at string) (netip.Addr, error) {
 	t.Helper()
+	a, c, err := stay(t, from, at)
+	if err == nil {
+		c.Close()
+	}
+	return a, err
+}
+
+// stay is saw with the connection left open.
+func stay(t *testing.T, from *lab.Host, at string) (netip.Addr, net.Conn, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c, err := from.DialContext(ctx, "tcp", at)
 	if err != nil {
-		return netip.Addr{}, err
+		return netip.Addr{}, nil, err
 	}
-	defer c.Close()
 	c.SetDeadline(time.Now().Add(patience))
+	var a netip.Addr
 	said, err := bufio.NewReader(c).ReadString('\n')
-	if err != nil {
-		return netip.Addr{}, err
+	if err == nil {
+		a, err = netip.ParseAddr(strings.TrimSpace(said))
 	}
-	return netip.ParseAddr(strings.TrimSpace(said))
+	if err != nil {
+		c.Close()
+	}
+	return a, c, err
 }
 
 // addRoute gives a host a route.

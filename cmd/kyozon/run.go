@@ -34,6 +34,9 @@ import (
 // once.
 const gcPercent = 400
 
+// barrierPatience is how long a process that ends waits for the service manager to hear its last words.
+const barrierPatience = 5 * time.Second
+
 func (e *env) runCommand() *cobra.Command {
 	var control string
 	var loops int
@@ -79,8 +82,9 @@ func (e *env) serveAs(ctx context.Context, s site, successor *edge.Successor) er
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{listen.UpgradeEnv, edge.UpgradeEnv, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} {
-		os.Unsetenv(name)
+	notify := listen.NewNotifier(e.getenv)
+	for _, name := range []string{listen.UpgradeEnv, edge.UpgradeEnv, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID"} {
+		os.Unsetenv(name) // they are not meant for a process that replaces this one
 	}
 	cfg, err := config.Load(s.file, protocols())
 	if err != nil {
@@ -101,7 +105,7 @@ func (e *env) serveAs(ctx context.Context, s site, successor *edge.Successor) er
 	if err != nil {
 		return err
 	}
-	p := &process{env: e, site: s, edge: ed, notify: listen.NewNotifier(e.getenv), successor: successor}
+	p := &process{env: e, site: s, edge: ed, notify: notify, successor: successor}
 	p.ctx, p.stop = context.WithCancel(ctx)
 	defer p.stop()
 	return p.run(cfg, sockets)
@@ -129,43 +133,45 @@ type process struct {
 
 	then func() // called when the edge serves; may be nil
 
-	ctx  context.Context // done when the process must drain and end
-	stop context.CancelFunc
-	mu   sync.Mutex // one reload or upgrade at a time
+	ctx   context.Context // done when the process must drain and end
+	stop  context.CancelFunc
+	ended context.Context // done when the edge has ended
+	wg    sync.WaitGroup  // what runs beside the edge
+	mu    sync.Mutex      // one reload or upgrade at a time
 
 	replaced atomic.Bool // another process is the service now
 }
 
 func (p *process) run(cfg *config.Config, sockets *listen.Set) error {
-	var wg sync.WaitGroup
-	defer wg.Wait()
+	defer p.wg.Wait()
 	page, err := p.lendAdmin(cfg.Admin.Listen, sockets)
 	if err != nil {
 		return err
 	}
-	ended, end := context.WithCancel(context.Background())
+	var end context.CancelFunc
+	p.ended, end = context.WithCancel(context.Background())
 	defer end()
 	failed := make(chan error, 2)
 	started := func() {
-		listening, listens := context.WithCancel(ended)
-		wg.Go(func() {
+		listening, listens := context.WithCancel(p.ended)
+		p.wg.Go(func() {
 			defer listens() // also if it fails
-			p.failOn(failed, p.edge.Control(ended, p.site.control, p.commands(), listens))
+			p.failOn(failed, p.edge.Control(p.ended, p.site.control, p.commands(), listens))
 		})
 		<-listening.Done() // whoever asks after an upgrade must not get the old process
 		if p.ctx.Err() != nil {
 			return
 		}
-		wg.Go(func() { p.failOn(failed, p.serveAdmin(ended, page)) })
-		wg.Go(func() { p.signals(ended) })
-		wg.Go(func() { p.watchdog(ended) })
-		wg.Go(func() { p.sayStopping(ended) })
+		p.wg.Go(func() { p.failOn(failed, p.serveAdmin(p.ended, page)) })
+		p.wg.Go(func() { p.signals(p.ended) })
+		p.wg.Go(func() { p.watchdog(p.ended) })
+		p.wg.Go(func() { p.sayStopping(p.ended) })
 		if p.successor != nil {
 			p.failOn(failed, p.successor.Serving())
 		}
 		p.notify.Ready(p.summary())
 		if p.then != nil {
-			wg.Go(p.then)
+			p.wg.Go(p.then)
 		}
 	}
 	err = p.edge.Run(p.ctx, cfg, started)
@@ -279,6 +285,9 @@ func (p *process) watchdog(ctx context.Context) {
 			return
 		case <-t.C:
 			p.edge.Flows(1) // asks every loop
+			if p.replaced.Load() {
+				return // the new process must speak for itself
+			}
 			p.notify.Watchdog()
 		}
 	}
@@ -329,12 +338,26 @@ func (p *process) upgrade() (edge.Done, error) {
 			return edge.Done{}, err
 		}
 	}
-	pid, err := p.edge.Upgrade(binary)
+	pid, failed, err := p.edge.Upgrade(binary)
 	if err != nil {
 		return edge.Done{}, err
 	}
 	p.replaced.Store(true)
 	p.notify.MainPID(pid)
+	p.wg.Go(func() { p.outlive(failed) })
 	time.AfterFunc(100*time.Millisecond, p.stop) // after the answer has been sent
 	return edge.Done{Text: fmt.Sprintf("process %d serves; this one, %d, drains", pid, os.Getpid())}, nil
+}
+
+// outlive ends this process at once if the one that has taken over fails while this one drains. The service manager does
+// not see that end, for it is not its child: it is told of ours instead, and starts the service again.
+func (p *process) outlive(failed <-chan error) {
+	select {
+	case <-p.ended.Done():
+	case err := <-failed:
+		p.env.report(err)
+		p.notify.MainPID(os.Getpid())
+		p.notify.Barrier(barrierPatience)
+		os.Exit(exitError)
+	}
 }

@@ -89,7 +89,7 @@ func TestSystemd(t *testing.T) {
 	direct := w.command
 	w.command = func() *exec.Cmd { // what the manager does between fork and exec
 		c := direct()
-		c.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=4 exec "$0" "$@"`, w.binary}, c.Args[1:]...)
+		c.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=4 WATCHDOG_PID=$$ exec "$0" "$@"`, w.binary}, c.Args[1:]...)
 		c.Path = "/bin/sh"
 		c.ExtraFiles = files
 		return c
@@ -134,11 +134,45 @@ func TestSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.expect("RELOADING=1", "STOPPING")
+	m.expect("READY=1", "STOPPING")
+	m.expect("WATCHDOG=1", "STOPPING") // of the new process: the old one has ended
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	m.expect("STOPPING=1")
 	if code := exited(pid); code != 0 {
 		t.Errorf("the new process ended with exit code %d", code)
+	}
+}
+
+// TestSuccessorFails: a new process that fails while the old one drains is nobody's child that the manager would see. The
+// old one tells of it by its own end.
+func TestSuccessorFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := newManager(t, filepath.Join(w.dir, "notify"))
+	w.env = append(w.env, "NOTIFY_SOCKET="+filepath.Join(w.dir, "notify"))
+	c := newCarried(t)
+	w.write(c.lines)
+	p := w.start()
+	stream := open(t, "tcp", c.tcp[0])
+	if err := echo(stream, "before"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.do("upgrade"); err != nil {
+		t.Fatal(err)
+	}
+	m.expect(fmt.Sprintf("MAINPID=%d", w.pidAfter(p)))
+	w.await("the old process drains", func() bool { return strings.Contains(w.log(), "draining") })
+	if err := echo(stream, "still here"); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(w.status().PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	m.expect(fmt.Sprintf("MAINPID=%d", p.Process.Pid), "STOPPING")
+	m.expect("BARRIER=1", "STOPPING") // it ends when this is read
+	if err := p.Wait(); p.ProcessState.ExitCode() != exitError || !strings.Contains(w.log(), "which had taken over: signal: killed") {
+		t.Errorf("the old process ended with %v", err)
 	}
 }
