@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/kyozon/kyozon/bench"
 	"github.com/kyozon/kyozon/bench/load"
 	"github.com/kyozon/kyozon/ip"
 )
@@ -64,7 +65,7 @@ func (p *place) checkAnswer(ctx context.Context, r *running, f ip.Family, e endp
 	at := r.at(f, e.port)
 	t := &http.Transport{DisableKeepAlives: true, Protocols: new(http.Protocols), TLSClientConfig: load.ClientTLS(host),
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return p.client.DialContext(ctx, family(at), at.String())
+			return p.client.DialContext(ctx, bench.Network(at), at.String())
 		}}
 	defer t.CloseIdleConnections()
 	t.Protocols.SetHTTP1(e.major == 1)
@@ -102,7 +103,7 @@ func (e endpoint) judge(answer *http.Response, got []byte) error {
 // checkBytes reads the beginning of a download.
 func (p *place) checkBytes(ctx context.Context, r *running, f ip.Family) error {
 	at := r.at(f, portBulk)
-	c, err := p.client.DialContext(ctx, family(at), at.String())
+	c, err := p.client.DialContext(ctx, bench.Network(at), at.String())
 	if err != nil {
 		return err
 	}
@@ -110,7 +111,7 @@ func (p *place) checkBytes(ctx context.Context, r *running, f ip.Family) error {
 	if err := c.SetDeadline(time.Now().Add(checkTime)); err != nil {
 		return err
 	}
-	want, got := bulkData(), make([]byte, bulkSize)
+	want, got := bench.BulkData(), make([]byte, bench.BulkSize)
 	for range 4 {
 		if _, err := io.ReadFull(c, got); err != nil {
 			return err

@@ -99,7 +99,7 @@ func (p *place) openIdle(ctx context.Context, at netip.AddrPort, n int) (conns [
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			c, err := net.DialTimeout(family(at), at.String(), 5*time.Second)
+			c, err := net.DialTimeout(bench.Network(at), at.String(), 5*time.Second)
 			if err != nil {
 				return err
 			}

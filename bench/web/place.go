@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/kyozon/kyozon/bench"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/lab"
 )
@@ -28,7 +29,7 @@ type place struct {
 	lab     *lab.Lab
 	client  *lab.Host
 	edge    *lab.Host
-	source  *source // on server1
+	source  *bench.Source // on server1
 	keyPair keyPair
 }
 
@@ -83,7 +84,7 @@ func openPlace(ctx context.Context, programs []program, out io.Writer) (*place, 
 		return nil, err
 	}
 	p.client, p.edge = p.lab.Host("client"), p.lab.Host("edge")
-	if p.source, err = openSource(ctx, p.lab.Host("server1"), netip.AddrPortFrom(servers()[0], portBulk)); err != nil {
+	if p.source, err = bench.OpenSource(ctx, p.lab.Host("server1"), netip.AddrPortFrom(servers()[0], portBulk)); err != nil {
 		return nil, errors.Join(err, p.lab.Close())
 	}
 	return p, nil
@@ -95,7 +96,7 @@ func (p *place) writeKeyPair(name string) error {
 }
 
 func (p *place) close() error {
-	p.source.close()
+	p.source.Close()
 	return p.lab.Close()
 }
 
@@ -114,18 +115,18 @@ func network(programs []program) *lab.File {
 		Names: names,
 		Links: map[string]lab.Link{"front": {}},
 		Hosts: map[string]lab.HostSpec{
-			"client": {Sysctls: sysctls(), Local: lab.List[netip.Prefix]{subscribers()}, Links: map[string]lab.List[netip.Prefix]{
+			"client": {Sysctls: bench.Untuned(), Local: lab.List[netip.Prefix]{subscribers()}, Links: map[string]lab.List[netip.Prefix]{
 				"front": {netip.MustParsePrefix("203.0.113.1/24"), netip.PrefixFrom(clientAddr(), 64)}}},
 		},
 	}
-	edge := lab.HostSpec{Sysctls: sysctls(), Routes: []lab.Route{{To: subscribers(), Via: clientAddr()}},
+	edge := lab.HostSpec{Sysctls: bench.Untuned(), Routes: []lab.Route{{To: subscribers(), Via: clientAddr()}},
 		Links: map[string]lab.List[netip.Prefix]{"front": front}}
 	for i, server := range servers() {
 		name := fmt.Sprintf("server%d", i+1)
 		edge.Links[name] = lab.List[netip.Prefix]{netip.PrefixFrom(server.Prev(), 24)}
 		f.Links[name] = lab.Link{}
 		f.Hosts[name] = lab.HostSpec{
-			Sysctls: sysctls(),
+			Sysctls: bench.Untuned(),
 			Links:   map[string]lab.List[netip.Prefix]{name: {netip.PrefixFrom(server, 24)}},
 			Routes:  []lab.Route{{To: standIns(), Via: server.Prev()}},
 			Servers: []lab.Server{{Nginx: &lab.Nginx{Quiet: true, Body: body(),
@@ -134,16 +135,4 @@ func network(programs []program) *lab.File {
 	}
 	f.Hosts["edge"] = edge
 	return f
-}
-
-// sysctls makes the kernel treat streams as it does where nobody has tuned it, whatever the machine's own settings are,
-// but for two: a connection for each request uses up the ports; and Reno, which every namespace may use, does not pace
-// streams with timers as BBR does, where that is the default.
-func sysctls() map[string]string {
-	return map[string]string{
-		"net.ipv4.ip_local_port_range":    "10240 65535",
-		"net.ipv4.tcp_congestion_control": "reno",
-		"net.ipv4.tcp_rmem":               "4096 131072 6291456",
-		"net.ipv4.tcp_wmem":               "4096 16384 4194304",
-	}
 }

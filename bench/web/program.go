@@ -14,8 +14,6 @@ import (
 	"fmt"
 	"math/big"
 	"net/netip"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -37,9 +35,9 @@ type program struct {
 // programs returns ours, then its peers.
 func programs(o options) []program {
 	all := []program{
-		{ours, 0, versionOf(o.kyozon, "--version"), func(p *place, n int) (lab.Daemon, error) { return kyozonDaemon(p, n, o.kyozon) }},
-		{"haproxy", 1, versionOf("haproxy", "-v"), haproxyDaemon},
-		{"nginx", 2, versionOf("nginx", "-v"), nginxDaemon},
+		{ours, 0, bench.VersionOf(o.kyozon, "--version"), func(p *place, n int) (lab.Daemon, error) { return kyozonDaemon(p, n, o.kyozon) }},
+		{"haproxy", 1, bench.VersionOf("haproxy", "-v"), haproxyDaemon},
+		{"nginx", 2, bench.VersionOf("nginx", "-v"), nginxDaemon},
 	}
 	if binary, err := filepath.Abs(o.caddy); err == nil && o.caddy != "" {
 		all = append(all, program{caddy, 3, caddyVersion(binary),
@@ -66,26 +64,11 @@ func installed(o options) error {
 		needs[path] = "make bin/peers/caddy; or do without it: -caddy ''"
 	}
 	for name, how := range needs {
-		if _, err := find(name); err != nil {
+		if _, err := bench.Find(name); err != nil {
 			return fmt.Errorf("%w: %s (%s)", lab.ErrMissing, name, how)
 		}
 	}
 	return nil
-}
-
-// find returns where a program or another file is. Servers are in directories that an operator's PATH may lack.
-func find(name string) (string, error) {
-	if filepath.IsAbs(name) {
-		_, err := os.Stat(name)
-		return name, err
-	}
-	path, err := exec.LookPath(name)
-	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
-		if err != nil {
-			path, err = exec.LookPath(filepath.Join(dir, name))
-		}
-	}
-	return path, err
 }
 
 // running is a program that runs.

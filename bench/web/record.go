@@ -4,17 +4,15 @@
 package main
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/kyozon/kyozon/bench"
 )
 
 // limits says what limits each work: "## NAME", then a text. It is written by hand.
@@ -26,10 +24,10 @@ var limits string
 func (c *comparison) write(path string) error {
 	var b strings.Builder
 	p := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
-	p("# Results of %s, Linux %s\n", time.Now().UTC().Format("2006-01-02"), kernel())
+	p("# Results of %s, Linux %s\n", time.Now().UTC().Format("2006-01-02"), bench.Kernel())
 	p("```sh\nmake bench-web BENCH=\"%s\"\n```\n", c.command)
 	p("%d processors (%s), %d rounds of %v, %d of the crossings; %d idle connections. [How it is measured](README.md);\n"+
-		"[earlier results](results).\n", runtime.NumCPU(), processor(), c.rounds, c.time, c.crossing, c.idle)
+		"[earlier results](results).\n", runtime.NumCPU(), bench.Processor(), c.rounds, c.time, c.crossing, c.idle)
 	for _, pr := range c.programs {
 		p("- %s: %s", pr.name, pr.version)
 	}
@@ -64,39 +62,4 @@ func limitOf(text, name string) string {
 	_, after, _ := strings.Cut("\n"+text, "\n## "+name+"\n")
 	about, _, _ := strings.Cut(after, "\n## ")
 	return strings.TrimSpace(about)
-}
-func kernel() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "unknown"
-	}
-	return unix.ByteSliceToString(u.Release[:])
-}
-
-// processor returns the name of the processors.
-func processor() string {
-	info, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown"
-	}
-	for line := range bytes.Lines(info) {
-		if name, ok := bytes.CutPrefix(line, []byte("model name")); ok {
-			return string(bytes.TrimSpace(bytes.TrimLeft(name, "\t :")))
-		}
-	}
-	return runtime.GOARCH
-}
-
-// versionOf returns the first line of what a program says about itself.
-func versionOf(name string, args ...string) string {
-	path, err := find(name)
-	if err != nil {
-		return "unknown"
-	}
-	out, err := exec.Command(path, args...).CombinedOutput()
-	if err != nil {
-		return "unknown"
-	}
-	first, _, _ := strings.Cut(string(out), "\n")
-	return first
 }

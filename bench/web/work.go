@@ -166,19 +166,19 @@ func (p *place) drive(ctx context.Context, r *running, to netip.AddrPort, plan l
 // bulk downloads over n connections. Its unit is the GB, of 10⁹ bytes.
 func bulk(n int) task {
 	return func(ctx context.Context, p *place, r *running, f ip.Family, d time.Duration) (bench.Sample, error) {
-		s, err := openSink(ctx, p.client, r.at(f, portBulk), n)
+		s, err := bench.OpenSink(ctx, p.client, r.at(f, portBulk), n)
 		if err != nil {
 			return bench.Sample{}, err
 		}
-		defer s.close()
-		if err := wait(ctx, settle); err != nil {
+		defer s.Close()
+		if err := bench.Wait(ctx, bench.Settle); err != nil {
 			return bench.Sample{}, err
 		}
 		used, err := r.meter()
 		if err != nil {
 			return bench.Sample{}, err
 		}
-		bytes, took, err := s.moved(ctx, d)
+		bytes, took, err := s.Moved(ctx, d)
 		if err != nil {
 			return bench.Sample{}, err
 		}
@@ -205,11 +205,3 @@ func (r *running) meter() (used func() (time.Duration, error), err error) {
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
-
-// family returns the network of a stream to at: "tcp4" or "tcp6".
-func family(at netip.AddrPort) string {
-	if ip.FamilyOf(at.Addr()) == ip.V4 {
-		return "tcp4"
-	}
-	return "tcp6"
-}

@@ -1,7 +1,7 @@
 // Copyright the kyozon authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package bench
 
 import (
 	"context"
@@ -16,20 +16,20 @@ import (
 	"github.com/kyozon/kyozon/lab"
 )
 
-// bulkSize is how much is written or read with one call.
-const bulkSize = 256 << 10
+// BulkSize is how much is written or read with one call.
+const BulkSize = 256 << 10
 
-// bulkData returns what is sent, again and again. A part that is lost or comes twice shows.
-func bulkData() []byte {
-	data := make([]byte, bulkSize)
+// BulkData returns what is sent, again and again. A part that is lost or comes twice shows.
+func BulkData() []byte {
+	data := make([]byte, BulkSize)
 	for i := range data {
 		data[i] = byte(i * i >> 8)
 	}
 	return data
 }
 
-// source is a server that writes to each client as much as it takes.
-type source struct {
+// Source is a server that writes to each client as much as it takes.
+type Source struct {
 	listener net.Listener
 	wg       sync.WaitGroup
 
@@ -38,18 +38,18 @@ type source struct {
 	closed bool
 }
 
-// openSource opens the server on a host. The caller must close it.
-func openSource(ctx context.Context, h *lab.Host, at netip.AddrPort) (*source, error) {
+// OpenSource opens the server on a host. The caller must close it.
+func OpenSource(ctx context.Context, h *lab.Host, at netip.AddrPort) (*Source, error) {
 	l, err := h.Listen(ctx, "tcp4", at.String())
 	if err != nil {
 		return nil, fmt.Errorf("open source: %w", err)
 	}
-	s := &source{listener: l, conns: make(map[net.Conn]struct{})}
+	s := &Source{listener: l, conns: make(map[net.Conn]struct{})}
 	s.wg.Go(s.serve)
 	return s, nil
 }
 
-func (s *source) serve() {
+func (s *Source) serve() {
 	for {
 		c, err := s.listener.Accept()
 		if err != nil {
@@ -61,8 +61,8 @@ func (s *source) serve() {
 	}
 }
 
-// add notes a connection, so that close ends it. It returns false if close was first.
-func (s *source) add(c net.Conn) bool {
+// add notes a connection, so that Close ends it. It returns false if Close was first.
+func (s *Source) add(c net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -73,9 +73,9 @@ func (s *source) add(c net.Conn) bool {
 	return true
 }
 
-// fill writes until the client, or close, ends the connection.
-func (s *source) fill(c net.Conn) {
-	data := bulkData()
+// fill writes until the client, or Close, ends the connection.
+func (s *Source) fill(c net.Conn) {
+	data := BulkData()
 	for {
 		if _, err := c.Write(data); err != nil {
 			break
@@ -87,7 +87,7 @@ func (s *source) fill(c net.Conn) {
 	delete(s.conns, c)
 }
 
-func (s *source) close() {
+func (s *Source) Close() {
 	s.listener.Close()
 	s.mu.Lock()
 	s.closed = true
@@ -98,20 +98,20 @@ func (s *source) close() {
 	s.wg.Wait()
 }
 
-// sink is clients that read as much as comes.
-type sink struct {
+// Sink is clients that read as much as comes.
+type Sink struct {
 	conns []net.Conn
 	bytes atomic.Int64
 	wg    sync.WaitGroup
 }
 
-// openSink opens n connections from a host. The caller must close it.
-func openSink(ctx context.Context, h *lab.Host, at netip.AddrPort, n int) (*sink, error) {
-	s := new(sink)
+// OpenSink opens n connections from a host. The caller must close it.
+func OpenSink(ctx context.Context, h *lab.Host, at netip.AddrPort, n int) (*Sink, error) {
+	s := new(Sink)
 	for range n {
-		c, err := h.DialContext(ctx, family(at), at.String())
+		c, err := h.DialContext(ctx, Network(at), at.String())
 		if err != nil {
-			s.close()
+			s.Close()
 			return nil, fmt.Errorf("open sink: %w", err)
 		}
 		s.conns = append(s.conns, c)
@@ -120,8 +120,8 @@ func openSink(ctx context.Context, h *lab.Host, at netip.AddrPort, n int) (*sink
 	return s, nil
 }
 
-func (s *sink) drain(c net.Conn) {
-	data := make([]byte, bulkSize)
+func (s *Sink) drain(c net.Conn) {
+	data := make([]byte, BulkSize)
 	for {
 		n, err := c.Read(data)
 		s.bytes.Add(int64(n))
@@ -131,22 +131,22 @@ func (s *sink) drain(c net.Conn) {
 	}
 }
 
-func (s *sink) close() {
+func (s *Sink) Close() {
 	for _, c := range s.conns {
 		c.Close()
 	}
 	s.wg.Wait()
 }
 
-// settle is how long connections have to reach their pace before it is measured.
-const settle = 300 * time.Millisecond
+// Settle is how long connections have to reach their pace before it is measured.
+const Settle = 300 * time.Millisecond
 
 var errStill = errors.New("bulk: no byte came")
 
-// moved returns how many bytes came within d, and the time that it really was.
-func (s *sink) moved(ctx context.Context, d time.Duration) (n int64, took time.Duration, err error) {
+// Moved returns how many bytes came within d, and the time that it really was.
+func (s *Sink) Moved(ctx context.Context, d time.Duration) (n int64, took time.Duration, err error) {
 	began, before := time.Now(), s.bytes.Load()
-	if err := wait(ctx, d); err != nil {
+	if err := Wait(ctx, d); err != nil {
 		return 0, 0, err
 	}
 	n, took = s.bytes.Load()-before, time.Since(began)
@@ -156,8 +156,8 @@ func (s *sink) moved(ctx context.Context, d time.Duration) (n int64, took time.D
 	return n, took, nil
 }
 
-// wait returns after d, or with an error when ctx is done.
-func wait(ctx context.Context, d time.Duration) error {
+// Wait returns after d, or with an error when ctx is done.
+func Wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
