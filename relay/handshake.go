@@ -8,6 +8,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"time"
 )
 
 // maxHandshake bounds the bytes that are taken from a peer before its handshake is done.
@@ -15,6 +16,9 @@ const maxHandshake = 64 << 10
 
 // maxHandshakes bounds the handshakes under way, each of which holds a goroutine.
 const maxHandshakes = 8192
+
+// refusedTime is how long a client has to read why its handshake has failed.
+const refusedTime = time.Second
 
 // ErrBusy means that as many TLS handshakes are under way as may be.
 var ErrBusy = errors.New("relay: too many TLS handshakes under way")
@@ -74,17 +78,32 @@ func (s *tlsState) handshake(ready func(tls.ConnectionState)) {
 			return
 		}
 		if err != nil {
-			s.mu.Lock()
-			unsent := s.unsent
-			s.mu.Unlock()
-			if len(unsent) > 0 {
-				c.transmit(unsent)
-			}
-			c.fail(err)
+			s.refuse(err)
 			return
 		}
 		s.finish(ready)
 	})
+}
+
+// refuse closes the connection, whose handshake has failed. A client of ours may not have read yet why it has: in TLS 1.3
+// it is done before us, and what it goes on to send would have the kernel reset the connection.
+func (s *tlsState) refuse(err error) {
+	s.mu.Lock()
+	unsent, ended := s.unsent, s.ended
+	s.unsent = nil
+	s.mu.Unlock()
+	c := s.owner
+	if len(unsent) > 0 {
+		c.transmit(unsent)
+	}
+	if !s.server || ended {
+		c.fail(err)
+		return
+	}
+	h := c.handler
+	c.tls = nil // what comes now is thrown away as it is
+	c.Linger(refusedTime)
+	h.Closed(c, err)
 }
 
 // finish gives the connection to the loop.

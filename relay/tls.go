@@ -39,6 +39,7 @@ func (waitError) Temporary() bool { return true }
 type tlsState struct {
 	conn    *tls.Conn
 	owner   *Conn
+	server  bool   // which side of TLS we have
 	pending bool   // bytes may be left in tls.Conn or in in
 	sent    []byte // ciphertext that crypto/tls has written on the loop
 	in      []byte // ciphertext that crypto/tls has not read
@@ -57,9 +58,11 @@ type tlsState struct {
 
 // StartServerTLS makes c a TLS server. Bytes that were not consumed are the beginning of the handshake. When it is
 // done the handler's Data sees what was encrypted; before that the handler is told only Timeout and Closed. ready is
-// called on the loop after the handshake. The handler's Closed gets ErrBusy if there are too many.
+// called on the loop after the handshake. The handler's Closed gets ErrBusy if there are too many. If the handshake
+// fails, the connection may outlive Closed for a moment, so that the client learns why.
 func (c *Conn) StartServerTLS(config *tls.Config, ready func(tls.ConnectionState)) {
 	s := c.newTLS()
+	s.server = true
 	s.conn = tls.Server(s, config)
 	s.start(ready)
 }

@@ -230,7 +230,7 @@ func TestTLSPeerStops(t *testing.T) {
 	}{
 		"ends at once":   {0, func(c *net.TCPConn) { c.CloseWrite() }, func(err error) bool { return errors.Is(err, io.EOF) }},
 		"ends halfway":   {50, func(c *net.TCPConn) { c.CloseWrite() }, func(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }},
-		"resets halfway": {50, func(c *net.TCPConn) { c.SetLinger(0); c.Close() }, func(err error) bool { return errors.Is(err, unix.ECONNRESET) }},
+		"resets halfway": {50, func(c *net.TCPConn) { c.SetLinger(0); c.Close() }, func(err error) bool { return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) }},
 		"is silent":      {50, func(*net.TCPConn) {}, func(err error) bool { return errors.Is(err, ErrTimeout) }},
 	} {
 		t.Run(name, func(t *testing.T) {
