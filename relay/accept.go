@@ -34,6 +34,8 @@ type door struct {
 	loop  *Loop
 	fd    int
 	local netip.AddrPort // zero if the socket is bound to all addresses
+	many  int            // clients that came in the last go
+	plain bool           // they are taken one by one
 	retry Timer
 }
 
@@ -89,11 +91,11 @@ func (d *door) open() {
 }
 
 func (d *door) ready(uint32) {
-	for range acceptBatch {
-		fd, remote, errno := accept(d.fd)
+	for taken := 0; taken < acceptBatch; {
+		n, errno := d.take()
+		taken += max(n, 1) // also a client that has given up is a turn
 		switch errno {
 		case 0:
-			d.place(fd, remote)
 		case syscall.EAGAIN:
 			return
 		case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
@@ -105,6 +107,62 @@ func (d *door) ready(uint32) {
 		}
 	}
 }
+
+// take takes clients, as many in one go as came the last time and one more. It returns how many there were, and what
+// ended it: 0 if there may be more.
+func (d *door) take() (n int, errno syscall.Errno) {
+	ring := d.loop.round.ring
+	if ring == nil || d.plain {
+		return d.takeOne()
+	}
+	callers := d.loop.callers[:min(d.many+1, maxCallers)]
+	for i := range callers {
+		c := &callers[i]
+		c.size = unix.SizeofSockaddrAny
+		ring.push(submission{opcode: opAccept, fd: int32(d.fd), priority: acceptDontWait, addr: address(&c.addr),
+			offset: address(&c.size), flags: unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC})
+	}
+	for i, result := range ring.submit() {
+		if callers[i].fd = result; result < 0 {
+			errno = syscall.Errno(-result)
+		}
+	}
+	for i := range callers {
+		if c := &callers[i]; c.fd >= 0 {
+			d.place(int(c.fd), addrPort(&c.addr))
+			n++
+		}
+	}
+	d.many = n
+	switch {
+	case errno == syscall.EINVAL: // this kernel would have waited
+		d.plain = true
+		return n, 0
+	case again(errno): // was not made
+		k, errno := d.takeOne()
+		return n + k, errno
+	}
+	return n, errno
+}
+
+func (d *door) takeOne() (n int, errno syscall.Errno) {
+	fd, remote, errno := accept(d.fd)
+	if errno != 0 {
+		return 0, errno
+	}
+	d.place(fd, remote)
+	return 1, 0
+}
+
+// caller is where the kernel writes who is accepted.
+type caller struct {
+	addr unix.RawSockaddrAny
+	size uint32
+	fd   int32 // or below 0 an errno
+}
+
+// maxCallers is how many clients are accepted in one go.
+const maxCallers = 16
 
 // place gives a client to this loop, or to the one with the fewest connections if that has clearly fewer.
 func (d *door) place(fd int, remote netip.AddrPort) {

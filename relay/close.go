@@ -151,7 +151,7 @@ func (c *Conn) release() {
 	c.flags |= closed
 	c.loop.wheel.stop(&c.timer)
 	c.loop.forget(int(c.fd))
-	unix.Close(int(c.fd))
+	c.loop.chores.close(c.fd)
 	c.loop.conns.Add(-1)
 	c.out.clear(&c.loop.all.buffers)
 	c.in.clear(&c.loop.all.buffers)

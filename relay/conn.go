@@ -144,7 +144,12 @@ func (c *Conn) HasEnded() bool { return c.flags&eofTold != 0 }
 // newConn registers fd, which it owns from now on, also if it fails.
 func (l *Loop) newConn(fd int, h Handler) (*Conn, error) {
 	c := &Conn{loop: l, fd: int32(fd), handler: h}
-	if err := l.watch(fd, c, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLET); err != nil {
+	e, err := l.own(fd, c, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLET)
+	if err == nil {
+		err = l.chores.watch(c, e)
+	}
+	if err != nil {
+		l.forget(fd)
 		unix.Close(fd)
 		return nil, err
 	}

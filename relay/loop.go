@@ -55,9 +55,11 @@ type Loop struct {
 	plain   [64 << 10]byte  // what TLS records are decrypted into
 	cipher  []byte          // what they are encrypted into
 
-	round  round        // what is put off to be done in one go
-	batch  *packetBatch // what UDP sockets are read into
-	ending []*Packets   // have something to do at the end of the round
+	round   round  // what is put off to be done in one go
+	chores  chores // and what connections leave that come or go
+	callers [maxCallers]caller
+	batch   *packetBatch // what UDP sockets are read into
+	ending  []*Packets   // have something to do at the end of the round
 
 	asleep atomic.Bool
 	mu     sync.Mutex
@@ -104,12 +106,14 @@ func (l *Loop) open(ring func() (*ring, error)) (err error) {
 		l.all.unbatched = err
 	}
 	l.round.init()
+	l.chores.init(l.round.ring)
 	return l.watch(l.wake, (*waker)(l), unix.EPOLLIN|unix.EPOLLET)
 }
 
 // Close releases the loops' descriptors.
 func (ls *Loops) Close() {
 	for _, l := range ls.loops {
+		l.chores.do(l)
 		if l.epfd >= 0 {
 			unix.Close(l.epfd)
 		}
@@ -226,6 +230,7 @@ func (l *Loop) run() {
 			p.flush()
 		}
 		l.ending = l.ending[:0]
+		l.chores.do(l)
 	}
 }
 
@@ -314,8 +319,21 @@ func (l *Loop) Each(fn func(c *Conn)) {
 
 // watch begins to wait for events of fd on behalf of w.
 func (l *Loop) watch(fd int, w watcher, events uint32) error {
+	e, err := l.own(fd, w, events)
+	if err != nil {
+		return err
+	}
+	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &e); err != nil {
+		l.forget(fd)
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	return nil
+}
+
+// own notes that the events of fd are w's, and returns what to tell the kernel.
+func (l *Loop) own(fd int, w watcher, events uint32) (unix.EpollEvent, error) {
 	if l.stopped {
-		return ErrStopped
+		return unix.EpollEvent{}, ErrStopped
 	}
 	for fd >= len(l.slots) {
 		l.slots = append(l.slots, make([]slot, max(64, len(l.slots)))...)
@@ -323,12 +341,7 @@ func (l *Loop) watch(fd int, w watcher, events uint32) error {
 	s := &l.slots[fd]
 	s.owner = w
 	s.count++
-	e := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: int32(s.count)}
-	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &e); err != nil {
-		s.owner = nil
-		return os.NewSyscallError("epoll_ctl", err)
-	}
-	return nil
+	return unix.EpollEvent{Events: events, Fd: int32(fd), Pad: int32(s.count)}, nil
 }
 
 // forget ends watch. The caller closes fd, which takes it out of the epoll set unless it has been duplicated.

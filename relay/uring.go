@@ -19,7 +19,7 @@ const ringEntries = 128
 
 // ring makes many calls of a socket with one system call: io_uring(7).
 //
-// It is used as a mere batch. Every call is non-blocking (MSG_DONTWAIT) and so has completed when submit returns, as
+// It is used as a mere batch. Every call is non-blocking (MSG_DONTWAIT, or its descriptor is) and so has completed when submit returns, as
 // if it had been made by itself: no buffer stays with the kernel, and nothing completes later.
 type ring struct {
 	fd            int
@@ -34,12 +34,13 @@ type ring struct {
 // submission is struct io_uring_sqe.
 type submission struct {
 	opcode   uint8
-	_        [3]uint8
+	_        uint8
+	priority uint16 // or flags of the operation
 	fd       int32
-	_        uint64
+	offset   uint64 // or a second address
 	addr     uint64
 	len      uint32
-	flags    uint32 // of the call: MSG_…
+	flags    uint32 // of the call: MSG_…, SOCK_…
 	userData uint64
 	_        [3]uint64
 }
@@ -72,8 +73,12 @@ type ringParams struct {
 }
 
 const (
-	opSend         = 26         // IORING_OP_SEND, Linux 5.6
+	opAccept       = 13         // IORING_OP_ACCEPT, Linux 5.5
+	opClose        = 19         // IORING_OP_CLOSE, Linux 5.6
+	opSend         = 26         // IORING_OP_SEND
 	opReceive      = 27         // IORING_OP_RECV
+	opWatch        = 29         // IORING_OP_EPOLL_CTL
+	acceptDontWait = 2          // IORING_ACCEPT_DONTWAIT, Linux 6.10
 	enterGetEvents = 1          // IORING_ENTER_GETEVENTS
 	featSingleMmap = 1          // IORING_FEAT_SINGLE_MMAP, Linux 5.4
 	offsetTable    = 0x10000000 // IORING_OFF_SQES
@@ -132,13 +137,20 @@ func (r *ring) close() {
 	unix.Close(r.fd)
 }
 
-// add prepares one call, of at most ringEntries. p must stay as it is until submit.
+// add prepares one call that sends or receives p, which must stay as it is until submit.
 func (r *ring) add(op uint8, fd int32, p []byte) {
-	e := &r.entries[(*r.tail+r.added)%uint32(len(r.entries))]
-	*e = submission{opcode: op, fd: fd, addr: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(p)))), len: uint32(len(p)),
-		flags: unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT, userData: uint64(r.added)}
+	r.push(submission{opcode: op, fd: fd, addr: address(unsafe.SliceData(p)), len: uint32(len(p)),
+		flags: unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT})
+}
+
+// push prepares one call, of at most ringEntries. What it points to must stay until submit.
+func (r *ring) push(s submission) {
+	s.userData = uint64(r.added)
+	r.entries[(*r.tail+r.added)%uint32(len(r.entries))] = s
 	r.added++
 }
+
+func address[T any](p *T) uint64 { return uint64(uintptr(unsafe.Pointer(p))) }
 
 // submit makes the calls that were added and returns what each returned. A call that could not be made, because the
 // kernel is out of memory, has returned -EINTR: make it again.

@@ -317,7 +317,7 @@ func (x *exchange) earn(n int) {
 		x.due = now + idle
 	}
 	x.due = min(x.due+int64(n)*int64(time.Second)/x.site.rate, now+idle)
-	x.deadline(time.Duration(max(x.due-now, 1)))
+	x.peer.conn.Loop().SetTimer(&x.timer, time.Duration(x.due-now)) // perhaps in the past: then it is due at once
 }
 
 // more asks the client for more of the request, because the backend takes more again. How long it did not is not the
