@@ -6,13 +6,15 @@ package relay
 // Hot path: no allocation per packet.
 
 import (
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// lingerTime is how long a connection that closes waits for the peer to take more of the last bytes.
-const lingerTime = 30 * time.Second
+// lingerTime is how long a connection that closes waits for the peer to take more of the last bytes: when it has passed
+// twice without, the peer is given up.
+const lingerTime = 15 * time.Second
 
 // CloseWrite ends our half when everything written has been sent.
 func (c *Conn) CloseWrite() {
@@ -47,7 +49,7 @@ func (c *Conn) Close() {
 		c.release()
 		return
 	}
-	c.unsent = c.Unsent()
+	c.unsent = math.MaxInt // what it is, is looked at only if it takes time
 	c.SetTimeout(lingerTime)
 }
 

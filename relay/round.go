@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -81,7 +83,7 @@ func (r *round) receive() {
 			r.reads[i] = nil
 			continue
 		}
-		r.ring.add(opReceive, c.fd, r.slots[i][:])
+		r.ring.add(opReceive, c.fd, r.slots[i][:], 0)
 	}
 	results := r.ring.submit()
 	for i, c := range r.reads {
@@ -145,7 +147,7 @@ func (r *round) send() {
 	sends := slices.DeleteFunc(r.sends, func(s deferred) bool { return s.conn == nil || s.conn.flags&(closed|broken) != 0 })
 	if r.ring != nil {
 		for _, s := range sends {
-			r.ring.add(opSend, s.conn.fd, r.arena[s.from:s.to])
+			r.ring.add(opSend, s.conn.fd, r.arena[s.from:s.to], s.conn.more())
 		}
 		for i, result := range r.ring.submit() {
 			s := &sends[i]
@@ -173,6 +175,15 @@ func (r *round) sendNow(c *Conn) {
 			return
 		}
 	}
+}
+
+// more is MSG_MORE if what was put off is the last that c sends: the end of our half follows in this round, and then goes
+// in one packet with it.
+func (c *Conn) more() uint32 {
+	if c.flags&(closing|shut) != 0 && c.out.size == 0 {
+		return unix.MSG_MORE
+	}
+	return 0
 }
 
 func (c *Conn) sendDeferred(p []byte) {

@@ -137,10 +137,10 @@ func (r *ring) close() {
 	unix.Close(r.fd)
 }
 
-// add prepares one call that sends or receives p, which must stay as it is until submit.
-func (r *ring) add(op uint8, fd int32, p []byte) {
+// add prepares one call that sends or receives p, which must stay as it is until submit, with flags (MSG_…) of its own.
+func (r *ring) add(op uint8, fd int32, p []byte, flags uint32) {
 	r.push(submission{opcode: op, fd: fd, addr: address(unsafe.SliceData(p)), len: uint32(len(p)),
-		flags: unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT})
+		flags: unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT | flags})
 }
 
 // push prepares one call, of at most ringEntries. What it points to must stay until submit.
