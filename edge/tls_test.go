@@ -115,7 +115,7 @@ func TestTLSToServers(t *testing.T) {
 				}
 				at, tcp := b.free(listen.TCP, x.Client), b.free(listen.TCP, x.Client)
 				pool := servers([]netip.AddrPort{server}, "tls: "+tt.keys)
-				b.serve(line("web", "web", at, pool, "health: {every: 1s}"), line("tcp", "tcp", tcp, pool, "health: {every: 1s}"))
+				b.serve(line("web", "web", at, pool, "health: {every: 1s, timeout: 10s}"), line("tcp", "tcp", tcp, pool, "health: {every: 1s, timeout: 10s}"))
 				status := b.edge.Status().Backends[0]
 				if !strings.HasPrefix(status.Reason, tt.reason) || (tt.reason == "") != (status.Reason == "") {
 					t.Errorf("the status says %q, want %q", status.Reason, tt.reason)
@@ -180,7 +180,7 @@ func TestTLSReload(t *testing.T) {
 		at := b.free(listen.TCP, x.Client)
 		pool := servers([]netip.AddrPort{whoServer(t, x.Backend, before), whoServer(t, x.Backend, after)},
 			"tls: {name: shop.example.jp, ca: "+ca+"}", "handover: header")
-		site := line("web", "web", at, pool, "health: {every: 1s}")
+		site := line("web", "web", at, pool, "health: {every: 10s, timeout: 10s}")
 		up := func() (states string) {
 			for _, s := range b.edge.Status().Backends {
 				states += s.State + " "
@@ -235,7 +235,7 @@ func TestTLSAfterProxy(t *testing.T) {
 		})
 		at := b.free(listen.TCP, x.Client)
 		pool := servers([]netip.AddrPort{server}, "handover: proxy-v1", "tls: {name: shop.example.jp, ca: "+ca+"}")
-		b.serve(line("web", "web", at, pool, "health: {every: 1s, http: /}"))
+		b.serve(line("web", "web", at, pool, "health: {every: 1s, timeout: 10s, http: /}"))
 		if s := b.edge.Status().Backends[0]; s.State != "up" {
 			t.Errorf("the server is %s: %s", s.State, s.Reason)
 		}
