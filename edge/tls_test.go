@@ -115,7 +115,7 @@ func TestTLSToServers(t *testing.T) {
 				}
 				at, tcp := b.free(listen.TCP, x.Client), b.free(listen.TCP, x.Client)
 				pool := servers([]netip.AddrPort{server}, "tls: "+tt.keys)
-				b.serve(line("web", "web", at, pool, "health: {every: 1s, timeout: 10s}"), line("tcp", "tcp", tcp, pool, "health: {every: 1s, timeout: 10s}"))
+				b.serve(line("web", "web", at, pool, "health: {every: 10s, timeout: 10s}"), line("tcp", "tcp", tcp, pool, "health: {every: 10s, timeout: 10s}"))
 				status := b.edge.Status().Backends[0]
 				if !strings.HasPrefix(status.Reason, tt.reason) || (tt.reason == "") != (status.Reason == "") {
 					t.Errorf("the status says %q, want %q", status.Reason, tt.reason)
@@ -235,7 +235,7 @@ func TestTLSAfterProxy(t *testing.T) {
 		})
 		at := b.free(listen.TCP, x.Client)
 		pool := servers([]netip.AddrPort{server}, "handover: proxy-v1", "tls: {name: shop.example.jp, ca: "+ca+"}")
-		b.serve(line("web", "web", at, pool, "health: {every: 1s, timeout: 10s, http: /}"))
+		b.serve(line("web", "web", at, pool, "health: {every: 10s, timeout: 10s, http: /}"))
 		if s := b.edge.Status().Backends[0]; s.State != "up" {
 			t.Errorf("the server is %s: %s", s.State, s.Reason)
 		}
