@@ -169,38 +169,3 @@ func (s *server1) settle(surplus bool) {
 
 // drop implements answerer.
 func (s *server1) drop() { s.flow.Conn.Abort() }
-
-// piece is a piece of a body as it is written to a connection of HTTP/1.1.
-type piece struct {
-	data     []byte
-	end      bool
-	chunks   bool // it has no framing yet, and is to have that
-	trailers []byte
-}
-
-// write writes what is in out, which is scratch, and after it the piece, in as few writes as is cheap. It returns how
-// many bytes that were.
-func (b *piece) write(c *relay.Conn, out []byte) uint64 {
-	if b.chunks && len(b.data) > 0 {
-		out = http1.AppendChunkSize(out, len(b.data))
-	}
-	before := 0
-	if len(out)+len(b.data) > cap(out) {
-		before = len(out) + len(b.data)
-		c.Write(out)
-		c.Write(b.data)
-		out = out[:0]
-	} else {
-		out = append(out, b.data...)
-	}
-	if b.chunks && len(b.data) > 0 {
-		out = append(out, "\r\n"...)
-	}
-	if b.chunks && b.end {
-		out = http1.AppendLastChunk(out, b.trailers)
-	}
-	if len(out) > 0 {
-		c.Write(out)
-	}
-	return uint64(before + len(out))
-}
