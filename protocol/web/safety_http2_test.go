@@ -64,7 +64,7 @@ type outcome struct {
 	gone   bool // the connection ended
 }
 
-// await reads until it is clear what became of a stream.
+// await reads until it is clear what became of a stream; 0 stands for the connection, to which nothing is then said.
 func (c *raw2) await(s uint32) (o outcome) {
 	c.t.Helper()
 	decoder := hpack.NewDecoder(4096, nil)
@@ -95,7 +95,7 @@ func (c *raw2) await(s uint32) (o outcome) {
 				return o
 			}
 		case *xhttp2.SettingsFrame:
-			if !f.IsAck() {
+			if !f.IsAck() && s != 0 {
 				c.WriteSettingsAck()
 			}
 		case *xhttp2.GoAwayFrame:
