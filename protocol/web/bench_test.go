@@ -4,12 +4,17 @@
 package web
 
 import (
+	"bytes"
 	"crypto/tls"
+	"encoding/binary"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	xhttp2 "golang.org/x/net/http2"
 
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
@@ -104,6 +109,76 @@ func TestRequestAllocations(t *testing.T) {
 			t.Errorf("%s: %v allocations a request, want at most %v", name, n, limit)
 		}
 	}
+}
+
+// So it is over HTTP/2, with servers of either version: the flow, and nothing of the client's connection or stream.
+func TestRequestAllocations2(t *testing.T) {
+	b := newBench(t)
+	for name, limit := range map[string]float64{"shared": 1, "private": 0} {
+		at := b.freeAddr(ip.V6)
+		b.serve(b.service("shop", at, kinds(servertest.TCP(t, ip.V4, simple))[name], defaults()))
+		a := newAsker2(t, at.AddrPort)
+		for range 10 {
+			a.ask()
+		}
+		if n := testing.AllocsPerRun(100, a.ask); n > limit {
+			t.Errorf("%s: %v allocations a request, want at most %v", name, n, limit)
+		}
+	}
+}
+
+// pinger2 asks over one connection of HTTP/2, with the same frame but for the number of its stream.
+type pinger2 struct {
+	pinger
+	stream uint32
+}
+
+func newAsker2(t testing.TB, at netip.AddrPort) *pinger2 {
+	c := connect2(t, at)
+	c.SetDeadline(time.Time{})
+	c.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 1 << 30})
+	c.WriteWindowUpdate(0, 1<<30)
+	if o := c.await(c.ask(true, ":method", "GET", ":scheme", "http", ":authority", "shop.example.jp", ":path", "/index.html")); o.status != "200" {
+		t.Fatalf("got %+v", o)
+	}
+	var frame bytes.Buffer
+	xhttp2.NewFramer(&frame, nil).WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82, 0x86, 0x84, 0xbe}, // indexed
+		EndHeaders: true, EndStream: true})
+	a := &pinger2{pinger: pinger{t: t, c: c.raw.TCPConn, request: frame.Bytes()}, stream: 1}
+	a.size = a.answerSize(c)
+	return a
+}
+
+// answerSize asks once and returns how many bytes the answer has, the end of it included.
+func (a *pinger2) answerSize(c *raw2) (size int) {
+	a.number()
+	a.c.Write(a.request)
+	for {
+		h, err := xhttp2.ReadFrameHeader(c.r)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		if _, err := c.r.Discard(int(h.Length)); err != nil {
+			a.t.Fatal(err)
+		}
+		if h.StreamID != a.stream {
+			continue
+		}
+		size += 9 + int(h.Length)
+		if h.Flags.Has(xhttp2.FlagDataEndStream) {
+			return size
+		}
+	}
+}
+
+func (a *pinger2) number() {
+	a.stream += 2
+	binary.BigEndian.PutUint32(a.request[5:], a.stream)
+}
+
+func (a *pinger2) ask() {
+	a.number()
+	a.pinger.ask()
 }
 
 // One request after another: latency, not throughput.
