@@ -73,6 +73,7 @@ type Conn struct {
 	loop      *Loop
 	fd        int32
 	flags     uint16
+	deaf      uint8 // events that epoll does not tell of now: see heed
 	handler   Handler
 	in        queue // bytes the handler has not consumed; beyond one buffer only while it is paused
 	out       queue // bytes the kernel has not taken
@@ -144,7 +145,7 @@ func (c *Conn) HasEnded() bool { return c.flags&eofTold != 0 }
 // newConn registers fd, which it owns from now on, also if it fails.
 func (l *Loop) newConn(fd int, h Handler) (*Conn, error) {
 	c := &Conn{loop: l, fd: int32(fd), handler: h}
-	e, err := l.own(fd, c, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLET)
+	e, err := l.own(fd, c, connEvents)
 	if err == nil {
 		err = l.chores.watch(c, e)
 	}
@@ -159,6 +160,9 @@ func (l *Loop) newConn(fd int, h Handler) (*Conn, error) {
 
 func (c *Conn) ready(events uint32) {
 	if events&(unix.EPOLLIN|unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		if c.pump != nil && c.flags&paused != 0 {
+			c.pump.mute(c)
+		}
 		c.flags |= readable
 		if events&(unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 			c.flags |= hangup
@@ -369,6 +373,7 @@ func (c *Conn) transmit(p []byte) {
 	}
 	if len(p) > 0 && c.flags&broken == 0 {
 		c.out.append(p, &c.loop.all.buffers)
+		c.heed()
 		if c.Full() {
 			c.flags |= full
 		}
@@ -383,6 +388,7 @@ func (c *Conn) flush() {
 	for c.out.size > 0 {
 		n, errno := send(int(c.fd), c.out.first.bytes())
 		if errno == syscall.EAGAIN {
+			c.heed()
 			return
 		}
 		if again(errno) {

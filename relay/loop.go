@@ -131,7 +131,7 @@ func (ls *Loops) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer close(ls.ended)
 	if runtime.GOMAXPROCS(0) > len(ls.loops) { // else the loops would wait with what other goroutines need
-		ls.glance = 1
+		ls.glance = glance
 	}
 	for _, l := range ls.loops {
 		wg.Go(l.run)
@@ -211,7 +211,12 @@ func (w *waker) ready(uint32) {
 }
 
 // run is the loop. It ends when stop has been posted.
+//
+// It stays on one thread. Every 10 ms Go's monitor takes the processor from it and wakes up another thread, which would
+// often go on with the loop, on another core: a stream in bulk then needs a twentieth more.
 func (l *Loop) run() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for !l.stopped {
 		n := l.wait()
 		l.tell()
@@ -233,6 +238,11 @@ func (l *Loop) run() {
 		l.chores.do(l)
 	}
 }
+
+// glance is how many milliseconds a loop waits with its processor in hand. It is longer than a tick of the kernel's
+// clock, 4 ms mostly: a timer that would be due first has to be set in the hardware, and again when the wait has ended
+// early. Under virtualisation that costs more than all else about a wait. After 10 ms Go's monitor interrupts.
+const glance = 8
 
 // wait returns the number of events that have come. It first waits for a glance with its processor in hand. The other
 // way to block costs more than the wait: Go's monitor then wakes up every 20 µs, to see whether the processor must be
@@ -342,6 +352,12 @@ func (l *Loop) own(fd int, w watcher, events uint32) (unix.EpollEvent, error) {
 	s.owner = w
 	s.count++
 	return unix.EpollEvent{Events: events, Fd: int32(fd), Pad: int32(s.count)}, nil
+}
+
+// change has l wait for other events of fd. What has happened already is told again.
+func (l *Loop) change(fd int, events uint32) {
+	e := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: int32(l.slots[fd].count)}
+	unix.EpollCtl(l.epfd, unix.EPOLL_CTL_MOD, fd, &e) // fails only if fd is not there
 }
 
 // forget ends watch. The caller closes fd, which takes it out of the epoll set unless it has been duplicated.

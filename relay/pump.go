@@ -23,8 +23,8 @@ const (
 	// trickle is how little a turn moves when a stream no longer flows in bulk.
 	trickle = 32 << 10
 
-	// gulps is how often a turn takes from the sender before it gives to the receiver: fewer, larger pieces cost less.
-	gulps = 4
+	// connEvents is what a loop waits for on behalf of a Conn, but for what heed takes out.
+	connEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 )
 
 // pipe is a kernel buffer between two sockets.
@@ -80,10 +80,16 @@ func (p *pipe) close() {
 }
 
 // pump moves what arrives on one connection to another by splice(2), without copying it through user space.
+//
+// What a byte costs is the kernel's work for it, the same for whoever splices, and its part of a wake-up, which costs
+// as much as 200 KB do. So the pump takes care to be woken up seldom: see heed. It takes from the sender what there
+// is, at most a pipe full, and gives it to the receiver until that takes no more, which is then the one to wait for:
+// it has room for a third of its buffer when the kernel says so, a megabyte or more.
 type pump struct {
 	to    *Conn
 	pipe  *pipe
-	held  int // bytes in the pipe
+	held  int  // bytes in the pipe
+	muted bool // epoll does not tell that more has come
 	moved *uint64
 	seen  uint64 // what moved was when the idle deadline last looked
 	quiet int    // turns in a row that moved little
@@ -103,23 +109,16 @@ func (c *Conn) startPump(to *Conn, moved *uint64, stop func()) bool {
 	}
 	c.pump = &pump{to: to, pipe: p, moved: moved, stop: stop}
 	to.feeder = c
+	c.heed()
+	to.heed()
 	return true
 }
 
 // run gives the stream one turn.
 func (p *pump) run(c *Conn) {
 	before := *p.moved
-	for range gulps {
-		held := p.held
-		if p.held == p.pipe.size { // of a full pipe, splice(2) would say what it says of the end
-			break
-		}
-		if !p.fill(c) {
-			return
-		}
-		if p.held == held || c.flags&eof != 0 {
-			break
-		}
+	if p.held < p.pipe.size && !p.fill(c) { // of a full pipe, splice(2) would say what it says of the end
+		return
 	}
 	p.push(c)
 	if c.pump != p {
@@ -139,6 +138,8 @@ func (p *pump) fill(c *Conn) bool {
 	switch {
 	case errno == syscall.EAGAIN && p.held == 0:
 		c.flags &^= readable
+		p.muted = false
+		c.heed() // if some has come since, epoll tells now
 		p.rest(c)
 		return false
 	case errno == syscall.EAGAIN, again(errno): // the pipe may have no slot left: it empties below
@@ -186,4 +187,30 @@ func (p *pump) close(c *Conn) {
 	c.loop.all.pipes.put(p.pipe, p.held == 0)
 	c.pump = nil
 	p.to.feeder = nil
+	c.heed()
+	p.to.heed()
+}
+
+// mute is called when something has come although c is paused. It will be found when the receiver takes more; until
+// then each packet would be another wake-up.
+func (p *pump) mute(c *Conn) {
+	p.muted = true
+	c.heed()
+}
+
+// heed has epoll tell of what there is to be done about. An edge-triggered event comes with each packet that arrives,
+// even if it was read together with the one before; and then epoll tells at least that c can be written to, as it
+// almost always can.
+func (c *Conn) heed() {
+	var deaf uint8
+	if c.pump != nil && c.pump.muted {
+		deaf = unix.EPOLLIN | unix.EPOLLPRI // the kernel's wake-up for bytes names both
+	}
+	if c.pump != nil && c.out.size == 0 && c.feeder == nil {
+		deaf |= unix.EPOLLOUT
+	}
+	if deaf != c.deaf && c.flags&closed == 0 {
+		c.deaf = deaf
+		c.loop.change(int(c.fd), connEvents&^uint32(deaf))
+	}
 }
