@@ -34,7 +34,7 @@ missing=$(echo "$needs" | while read -r command package; do
 	[ -n "$command" ] || continue
 	# shellcheck disable=SC2086 # the pattern must be expanded
 	case $command in
-	/*) set -- $command && [ -x "$1" ] || echo "$package" ;;
+	/*) set -- $command && [ -e "$1" ] || echo "$package" ;;
 	*) command -v "$command" >/dev/null || echo "$package" ;;
 	esac
 done)
