@@ -87,6 +87,7 @@ func (s *Source) fill(c net.Conn) {
 	delete(s.conns, c)
 }
 
+// Close ends all downloads.
 func (s *Source) Close() {
 	s.listener.Close()
 	s.mu.Lock()
@@ -131,6 +132,7 @@ func (s *Sink) drain(c net.Conn) {
 	}
 }
 
+// Close ends all downloads.
 func (s *Sink) Close() {
 	for _, c := range s.conns {
 		c.Close()

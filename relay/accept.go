@@ -34,7 +34,7 @@ type door struct {
 	loop  *Loop
 	fd    int
 	local netip.AddrPort // zero if the socket is bound to all addresses
-	many  int            // clients that came in the last go
+	many  int            // clients that are taken in one go
 	plain bool           // they are taken one by one
 	retry Timer
 }
@@ -91,67 +91,67 @@ func (d *door) open() {
 }
 
 func (d *door) ready(uint32) {
-	for taken := 0; taken < acceptBatch; {
-		n, errno := d.take()
-		taken += max(n, 1) // also a client that has given up is a turn
-		switch errno {
-		case 0:
-		case syscall.EAGAIN:
-			return
-		case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
-			d.failures.Add(1)
-			d.leave()
-			d.loop.SetTimer(&d.retry, acceptPause)
-			return
-		default: // the client has given up already: accept(2), "Error handling"
-		}
+	errno := syscall.Errno(0)
+	if d.loop.round.ring == nil || d.plain {
+		errno = d.takeEach()
+	} else {
+		errno = d.takeSome()
+	}
+	switch errno {
+	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
+		d.failures.Add(1)
+		d.leave()
+		d.loop.SetTimer(&d.retry, acceptPause)
+	default: // nobody is left, or a client has given up already: accept(2), "Error handling"
 	}
 }
 
-// take takes clients, as many in one go as came the last time and one more. It returns how many there were, and what
-// ended it: 0 if there may be more.
-func (d *door) take() (n int, errno syscall.Errno) {
-	ring := d.loop.round.ring
-	if ring == nil || d.plain {
-		return d.takeOne()
+// takeEach takes clients one by one and returns why it has stopped.
+func (d *door) takeEach() syscall.Errno {
+	for range acceptBatch {
+		fd, remote, errno := accept(d.fd)
+		switch errno {
+		case 0:
+			d.place(fd, remote)
+		case syscall.EAGAIN, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
+			return errno
+		}
 	}
-	callers := d.loop.callers[:min(d.many+1, maxCallers)]
+	return 0
+}
+
+// takeSome takes clients in one go: as many as the last time, or, if all of those were there, twice as many. Of others
+// that wait, epoll tells again. It returns what went wrong.
+func (d *door) takeSome() (errno syscall.Errno) {
+	callers := d.loop.callers[:max(d.many, 1)]
 	for i := range callers {
 		c := &callers[i]
 		c.size = unix.SizeofSockaddrAny
-		ring.push(submission{opcode: opAccept, fd: int32(d.fd), priority: acceptDontWait, addr: address(&c.addr),
+		d.loop.round.ring.push(submission{opcode: opAccept, fd: int32(d.fd), priority: acceptDontWait, addr: address(&c.addr),
 			offset: address(&c.size), flags: unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC})
 	}
-	for i, result := range ring.submit() {
+	for i, result := range d.loop.round.ring.submit() {
 		if callers[i].fd = result; result < 0 {
 			errno = syscall.Errno(-result)
 		}
 	}
+	n := 0
 	for i := range callers {
 		if c := &callers[i]; c.fd >= 0 {
 			d.place(int(c.fd), addrPort(&c.addr))
 			n++
 		}
 	}
-	d.many = n
+	if d.many = n; n == len(callers) {
+		d.many = min(2*n, maxCallers)
+	}
 	switch {
 	case errno == syscall.EINVAL: // this kernel would have waited
 		d.plain = true
-		return n, 0
 	case again(errno): // was not made
-		k, errno := d.takeOne()
-		return n + k, errno
+		return d.takeEach()
 	}
-	return n, errno
-}
-
-func (d *door) takeOne() (n int, errno syscall.Errno) {
-	fd, remote, errno := accept(d.fd)
-	if errno != 0 {
-		return 0, errno
-	}
-	d.place(fd, remote)
-	return 1, 0
+	return errno
 }
 
 // caller is where the kernel writes who is accepted.
