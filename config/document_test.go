@@ -58,7 +58,7 @@ func (d *documenter) object(path string, o *jsonschema.Schema) {
 	d.WriteString("\n")
 	if path == "services.NAME" {
 		d.WriteString("A section with the name of the protocol holds what only that protocol understands: see the README " +
-			"of its folder in [protocol](../protocol).\n\n")
+			"of its folder in [protocol](../protocol), and what `kyozon schema` says of each key.\n\n")
 	}
 	for p := o.Properties.Oldest(); p != nil; p = p.Next() {
 		d.below(strings.TrimPrefix(path+"."+p.Key, "."), p.Value)

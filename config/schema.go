@@ -43,7 +43,12 @@ func schemaOf(protocols []service.Protocol) (*jsonschema.Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read comments: %w", err)
 	}
-	s := &schemer{comments: comments, protocols: protocols}
+	s := &schemer{comments: comments, protocols: protocols, options: make(map[string]map[string]string)}
+	for _, p := range protocols {
+		if s.options[p.Name], err = readComments(p.Source); err != nil && p.Source != "" {
+			return nil, fmt.Errorf("read comments of %s: %w", p.Name, err)
+		}
+	}
 	file := reflect.New(reflect.TypeFor[siteFile]()).Elem()
 	setDefaults(file)
 	root := s.of(file)
@@ -81,6 +86,7 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 // schemer makes the schema of a type from a value that holds its defaults.
 type schemer struct {
 	comments  map[string]string
+	options   map[string]map[string]string // the comments of each protocol's options
 	protocols []service.Protocol
 }
 

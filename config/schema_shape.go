@@ -35,7 +35,8 @@ func (f *serviceFile) schema(s *schemer) *jsonschema.Schema {
 	protocol, _ := o.Properties.Get("protocol")
 	for _, p := range s.protocols {
 		protocol.Enum = append(protocol.Enum, p.Name)
-		options := s.of(reflect.ValueOf(p.Options()).Elem())
+		own := &schemer{comments: s.options[p.Name]}
+		options := own.of(reflect.ValueOf(p.Options()).Elem())
 		options.Title = p.Name
 		options.Description = strings.TrimSpace("What only " + p.Name + " understands. " + p.Doc)
 		o.Properties.Set(p.Name, options)

@@ -72,6 +72,7 @@ type Protocol struct {
 	Kernel    bool               // the kernel plane can carry its services: nothing in them needs to be read
 	Counts    []limit.Kind       // what it can limit: connections and open at its doors, others with Route.Admit
 	Options   func() Options     // new options holding the defaults; the file is decoded over them
+	Source    string             // the Go source of the options, whose comments describe their keys to editors; may be empty
 	Build     func(services []*Service, env Env) (Server, error)
 
 	// Share, if set, lets several services have the same listen. It says what is wrong with two that have, each mistake

@@ -46,7 +46,9 @@ type Options struct {
 type TLS struct {
 	// The certificate chain and its key, PEM files. Changed files are taken without a reload.
 	Certificate service.Path `yaml:"certificate"`
-	Key         service.Path `yaml:"key"`
+
+	// The private key of the certificate, a PEM file.
+	Key service.Path `yaml:"key"`
 
 	// More certificates, for other names or another kind of key.
 	Also []Pair `yaml:"also"`
@@ -89,6 +91,7 @@ type ACME struct {
 
 // Update is a DNS server that takes dynamic updates (RFC 2136).
 type Update struct {
+	// Its address and port.
 	Server netip.AddrPort `yaml:"server,required"`
 
 	// The TSIG key, in the file that tsig-keygen writes. Without it updates are not signed.

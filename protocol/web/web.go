@@ -18,11 +18,18 @@
 package web
 
 import (
+	_ "embed"
+
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/service"
 )
+
+// source is options.go, whose comments describe the keys of the section.
+//
+//go:embed options.go
+var source string
 
 // Protocol is the line of the protocol table.
 func Protocol() service.Protocol {
@@ -32,6 +39,7 @@ func Protocol() service.Protocol {
 		Handovers: []backend.Handover{backend.HandoverHeader, backend.HandoverProxyV1, backend.HandoverProxyV2},
 		Counts:    []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open},
 		Options:   func() service.Options { return defaults() },
+		Source:    source,
 		Build:     build,
 	}
 }
