@@ -4,10 +4,12 @@
 package edge_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -227,5 +229,63 @@ func TestShares(t *testing.T) {
 		if all := count(); all != clients {
 			t.Errorf("of %d clients %d are in the new pool, want all", clients, all)
 		}
+	})
+}
+
+// TestSharesRise: while clients ask again and again over connections that stay, a share is raised step by step. No request
+// fails, who is with the new servers stays there, and in the end all are.
+func TestSharesRise(t *testing.T) {
+	t.Parallel()
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		t.Parallel()
+		b := newBench(t)
+		at := b.free(listen.TCP, x.Client)
+		pools := fmt.Sprintf(`new: {servers: [%q], handover: header}, existing: {servers: [%q], handover: header}`,
+			namer(t, x.Backend, "new"), namer(t, x.Backend, "existing"))
+		rise := func(share int) {
+			b.serve(line("web", "web", at, pools, proxyFrom, "health: {every: never}",
+				fmt.Sprintf("clients: {%v: {share: {new: %d%%, existing: %d%%}}}", x.Client, share, 100-share)))
+		}
+		rise(10)
+		const clients = 20
+		var inNew, asked atomic.Int64
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for i := range clients {
+			c := browser(t, x.Client, true)
+			dial := c.Transport.(*http.Transport).DialContext
+			c.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := dial(ctx, network, addr)
+				if err == nil {
+					_, err = conn.Write(proxied(2, netip.AddrPortFrom(another(x.Client, i), 1000)))
+				}
+				return conn, err
+			}
+			wg.Go(func() {
+				moved := false
+				for ; ctx.Err() == nil; asked.Add(1) {
+					status, pool, err := get(c, at)
+					switch {
+					case err != nil || status != 200:
+						t.Errorf("client %d: got %d %q, %v", i, status, pool, err)
+						return
+					case pool == "new" && !moved:
+						moved = true
+						inNew.Add(1)
+					case pool != "new" && moved:
+						t.Errorf("client %d has gone back", i)
+						return
+					}
+				}
+			})
+		}
+		for _, share := range []int{30, 60, 100} {
+			before := asked.Load()
+			await(t, "all have asked", func() bool { return asked.Load() > before+3*clients })
+			rise(share)
+		}
+		await(t, "all are with the new servers", func() bool { return inNew.Load() == clients || t.Failed() })
+		cancel()
+		wg.Wait()
 	})
 }
