@@ -40,7 +40,7 @@ type Source struct {
 
 // OpenSource opens the server on a host. The caller must close it.
 func OpenSource(ctx context.Context, h *lab.Host, at netip.AddrPort) (*Source, error) {
-	l, err := h.Listen(ctx, "tcp4", at.String())
+	l, err := h.Listen(ctx, Network(at), at.String())
 	if err != nil {
 		return nil, fmt.Errorf("open source: %w", err)
 	}
@@ -147,11 +147,15 @@ var errStill = errors.New("bulk: no byte came")
 
 // Moved returns how many bytes came within d, and the time that it really was.
 func (s *Sink) Moved(ctx context.Context, d time.Duration) (n int64, took time.Duration, err error) {
-	began, before := time.Now(), s.bytes.Load()
+	return moved(ctx, &s.bytes, d)
+}
+
+func moved(ctx context.Context, bytes *atomic.Int64, d time.Duration) (n int64, took time.Duration, err error) {
+	began, before := time.Now(), bytes.Load()
 	if err := Wait(ctx, d); err != nil {
 		return 0, 0, err
 	}
-	n, took = s.bytes.Load()-before, time.Since(began)
+	n, took = bytes.Load()-before, time.Since(began)
 	if n == 0 {
 		return 0, 0, errStill
 	}
@@ -168,4 +172,53 @@ func Wait(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	}
+}
+
+// Drain is a server that reads what each client sends.
+type Drain struct {
+	listener net.Listener
+	wg       sync.WaitGroup
+	bytes    atomic.Int64
+}
+
+// OpenDrain opens the server on a host. The caller must close it, after its clients.
+func OpenDrain(ctx context.Context, h *lab.Host, at netip.AddrPort) (*Drain, error) {
+	l, err := h.Listen(ctx, Network(at), at.String())
+	if err != nil {
+		return nil, fmt.Errorf("open drain: %w", err)
+	}
+	d := &Drain{listener: l}
+	d.wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			d.wg.Go(func() { d.read(c) })
+		}
+	})
+	return d, nil
+}
+
+func (d *Drain) read(c net.Conn) {
+	defer c.Close()
+	data := make([]byte, BulkSize)
+	for {
+		n, err := c.Read(data)
+		d.bytes.Add(int64(n))
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Close ends the server when its clients have gone.
+func (d *Drain) Close() {
+	d.listener.Close()
+	d.wg.Wait()
+}
+
+// Moved returns how many bytes came within t, and the time that it really was.
+func (d *Drain) Moved(ctx context.Context, t time.Duration) (n int64, took time.Duration, err error) {
+	return moved(ctx, &d.bytes, t)
 }
