@@ -76,6 +76,10 @@ bench: ## the benchmarks of the packages
 bench-web: setup build bin/peers/caddy ## beside HAProxy, nginx and Caddy in one lab; as root; BENCH="-quick" or other flags
 	go run ./bench/web $(BENCH)
 
+.PHONY: bench-kernel
+bench-kernel: setup build ## the kernel plane beside plain routing, HAProxy, nginx and the user plane; as root; BENCH="-quick"
+	go run ./bench/l4 $(BENCH)
+
 # Debian has none. Where it cannot be built, BENCH="-caddy ''" does without it.
 bin/peers/caddy:
 	-GOBIN=$(CURDIR)/bin/peers CGO_ENABLED=0 go install github.com/caddyserver/caddy/v2/cmd/caddy@v2.11.9

@@ -4,6 +4,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -105,8 +106,24 @@ func (r *rig) loop(c ip.Crossing, p packet) {
 	}
 	back := there
 	back.Saddr, back.Daddr, back.Kind, back.Family = p.from.Addr().As16(), p.to.Addr().As16(), forwardKindTO_CLIENT, uint8(c.Client)
-	r.must(r.objects.Flows.Put(tuple(transportOf(protocolUDP), p.from, p.to), there))
-	r.must(r.objects.Flows.Put(forwardTuple{Saddr: there.Saddr, Daddr: there.Daddr, Sport: there.Sport, Dport: there.Dport, Protocol: protocolUDP}, back))
+	first := tuple(transportOf(protocolUDP), p.from, p.to)
+	second := forwardTuple{Saddr: there.Saddr, Daddr: there.Daddr, Sport: there.Sport, Dport: there.Dport, Protocol: protocolUDP}
+	there.Addresses, back.Addresses = difference(first, second), difference(second, first)
+	r.must(r.objects.Flows.Put(first, there))
+	r.must(r.objects.Flows.Put(second, back))
+}
+
+// difference is what the change of addresses adds to a checksum, as the program works it out. RFC 1624
+func difference(from, to forwardTuple) (sum uint32) {
+	for _, a := range [][2][16]uint8{{from.Saddr, to.Saddr}, {from.Daddr, to.Daddr}} {
+		for i := 0; i < 16; i += 2 {
+			sum += uint32(^binary.NativeEndian.Uint16(a[0][i:])) + uint32(binary.NativeEndian.Uint16(a[1][i:]))
+		}
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return sum
 }
 
 // memory returns what the established flows take, in bytes.
