@@ -41,6 +41,8 @@ type bench struct {
 	book     *backend.Book
 	registry metrics.Registry
 	sockets  *listen.Set
+	ports    backend.Ports    // nil if there is no other plane
+	standIns backend.StandIns // nil if there is no ledger
 }
 
 func newBench(t testing.TB) *bench {
@@ -108,7 +110,8 @@ func (b *bench) serve(t testing.TB, p service.Protocol, f ip.Family, spec backen
 	if err != nil {
 		t.Fatal(err)
 	}
-	route.Open(backend.Access{Service: s.Name, Family: f, Deny: s.Deny, Timeouts: s.Timeouts, Book: b.book, Registry: &b.registry})
+	route.Open(backend.Access{Service: s.Name, Family: f, Deny: s.Deny, Timeouts: s.Timeouts, Book: b.book, Registry: &b.registry,
+		Ports: b.ports, StandIns: b.standIns})
 	server, err := p.Build([]*service.Service{s}, service.NewEnv(service.Env{Log: slog.New(slog.DiscardHandler), Loops: b.loops,
 		Route: func(string, service.Door) *backend.Route { return route }}, make(map[string]any)))
 	if err != nil {

@@ -1,0 +1,90 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyozon/kyozon/bench/load"
+	"github.com/kyozon/kyozon/lab"
+)
+
+func TestMain(m *testing.M) {
+	lab.Main()
+	load.Main()
+	os.Exit(m.Run())
+}
+
+// TestQuick is the comparison in its shortest form, so that it works when somebody wants to know.
+func TestQuick(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "kyozon")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/kyozon")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build kyozon: %v\n%s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	var lines bytes.Buffer
+	err := run(ctx, options{kyozon: binary, rounds: 1, time: time.Second, only: "l4-bulk"}, &lines, t.Output())
+	if (errors.Is(err, lab.ErrRoot) || errors.Is(err, lab.ErrMissing)) && os.Getenv("KYOZON_LAB") != "require" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, work := range []string{"l4-bulk-up", "l4-bulk-down"} {
+		for _, pr := range programs()[1:] {
+			for _, metric := range []string{"rate", "cpu_us"} {
+				if n := countLines(lines.String(), "bench "+work+" "+metric+" ours=", " "+pr.name+"="); n != 1 {
+					t.Errorf("%d lines of %s, %s beside %s, want one\n%s", n, work, metric, pr.name, lines.String())
+				}
+			}
+		}
+	}
+}
+
+func countLines(text, prefix, part string) (n int) {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, prefix) && strings.Contains(line, part) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args string
+		ok   bool
+	}{
+		{"", true}, {"-quick", true}, {"-rounds 3 -time 5s -only l4-bulk", true}, {"-rounds 0", false}, {"-rounds 51", false},
+		{"-time 500ms", false}, {"-time 1500ms", false}, {"-time 2m", false}, {"-only web", false}, {"more", false}, {"-x", false},
+	} {
+		if _, err := parse(strings.Fields(tt.args), io.Discard); (err == nil) != tt.ok {
+			t.Errorf("%q: %v", tt.args, err)
+		}
+	}
+}
+
+// TestMeasured: the figures are found in what go test prints.
+func TestMeasured(t *testing.T) {
+	t.Parallel()
+	const out = "goos: linux\nBenchmarkProgram/6→4/flows=1-2         \t  100000\t     41656 ns/op\t        95.47 ns/packet\n" +
+		"BenchmarkProgram/6→4/new-16   \t  100000\t 3677 ns/op\t 1531 ns/packet\nPASS\n"
+	found := measured.FindAllStringSubmatch(out, -1)
+	if len(found) != 2 || found[0][1] != "6→4" || found[0][2] != "flows=1" || found[0][3] != "95.47" || found[1][2] != "new" || found[1][3] != "1531" {
+		t.Errorf("found %q", found)
+	}
+}
