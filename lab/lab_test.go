@@ -253,6 +253,13 @@ func TestKill(t *testing.T) {
 	if len(users(t, namespaces)) == 0 {
 		t.Fatal("no process is in the lab: this test would find nothing")
 	}
+	for _, ns := range namespaces { // kept open, so that the kernel gives its number to no other meanwhile
+		f, err := os.Open(strings.Fields(ns)[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+	}
 	if err := c.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -293,11 +300,12 @@ func waitForKill() error {
 }
 
 func tell(f *os.File) {
-	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-	fmt.Println("namespace", name, errors.Join(err))
+	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+	name, err := os.Readlink(path)
+	fmt.Println("namespace", name, path, errors.Join(err))
 }
 
-// users returns what holds one of the namespaces: a process that is in it or has it open.
+// users returns what else than this process holds one of the namespaces: a process that is in it or has it open.
 func users(t *testing.T, namespaces []string) []string {
 	t.Helper()
 	of := make(map[string]bool)
@@ -305,13 +313,14 @@ func users(t *testing.T, namespaces []string) []string {
 		of[strings.Fields(ns)[0]] = true
 	}
 	var found []string
+	ours := fmt.Sprintf("/proc/%d/fd/", os.Getpid())
 	for _, pattern := range []string{"/proc/[0-9]*/ns/*", "/proc/[0-9]*/fd/*"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range paths {
-			if to, err := os.Readlink(p); err == nil && of[to] {
+			if to, err := os.Readlink(p); err == nil && of[to] && !strings.HasPrefix(p, ours) {
 				found = append(found, p+" "+to)
 			}
 		}
