@@ -136,6 +136,7 @@ func runSite(t *testing.T, h *lab.Host, site string) {
 	}
 	run := kyozonOn(h, "run", "/run/site.yaml")
 	run.Stderr = t.Output()
+	run.WaitDelay = time.Second // for a process that has taken over and has its stderr
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +173,7 @@ func awaitStates(t *testing.T, e *lab.Host, services int, is func(name string, s
 	t.Fatalf("waited in vain; the services are %s", out)
 }
 
-// serveTeller runs a server on a host that says whom it sees and stays for as long as its client does.
+// serveTeller runs a server on a host that says who it is and whom it sees, and stays for as long as its client does.
 func serveTeller(t *testing.T, h *lab.Host, at string) {
 	t.Helper()
 	l, err := h.Listen(t.Context(), "tcp", at)
@@ -188,7 +189,7 @@ func serveTeller(t *testing.T, h *lab.Host, at string) {
 			}
 			go func() {
 				defer c.Close()
-				fmt.Fprintln(c, ip.Canonical(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()))
+				fmt.Fprintln(c, h.Name(), ip.Canonical(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()))
 				io.Copy(io.Discard, c)
 			}()
 		}
@@ -198,32 +199,36 @@ func serveTeller(t *testing.T, h *lab.Host, at string) {
 // saw connects from a host and returns whom the server behind the edge saw.
 func saw(t *testing.T, from *lab.Host, at string) (netip.Addr, error) {
 	t.Helper()
-	a, c, err := stay(t, from, at)
-	if err == nil {
-		c.Close()
-	}
+	_, a, err := told(t, from, at)
 	return a, err
 }
 
-// stay is saw with the connection left open.
-func stay(t *testing.T, from *lab.Host, at string) (netip.Addr, net.Conn, error) {
+// told is saw with the name of the server.
+func told(t *testing.T, from *lab.Host, at string) (server string, saw netip.Addr, err error) {
+	t.Helper()
+	c, said, err := stay(t, from, at)
+	if err != nil {
+		return "", netip.Addr{}, err
+	}
+	defer c.Close()
+	server, text, _ := strings.Cut(said, " ")
+	saw, err = netip.ParseAddr(text)
+	return server, saw, err
+}
+
+// stay connects from a host and returns the connection, and what the server has said.
+func stay(t *testing.T, from *lab.Host, at string) (c net.Conn, said string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, err := from.DialContext(ctx, "tcp", at)
-	if err != nil {
-		return netip.Addr{}, nil, err
+	if c, err = from.DialContext(ctx, "tcp", at); err != nil {
+		return nil, "", err
 	}
 	c.SetDeadline(time.Now().Add(patience))
-	var a netip.Addr
-	said, err := bufio.NewReader(c).ReadString('\n')
-	if err == nil {
-		a, err = netip.ParseAddr(strings.TrimSpace(said))
-	}
-	if err != nil {
+	if said, err = bufio.NewReader(c).ReadString('\n'); err != nil {
 		c.Close()
 	}
-	return a, c, err
+	return c, strings.TrimSpace(said), err
 }
 
 // addRoute gives a host a route.

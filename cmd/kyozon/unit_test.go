@@ -73,7 +73,7 @@ func TestUnit(t *testing.T) {
 		t.Errorf("after a reload the status is %q", got)
 	}
 
-	_, kept, err := stay(t, l.Host("client"), "[2001:db8:200:6::1]:4004")
+	kept, _, err := stay(t, l.Host("client"), "[2001:db8:200:6::1]:4004")
 	if err != nil {
 		t.Fatal(err)
 	}
