@@ -90,6 +90,11 @@ func TestUnit(t *testing.T) {
 	systemd(t, e, "kill -KILL "+third)
 	awaitProcess(t, e, third)
 	crossings(t, l)
+
+	systemd(t, e, "install -m 644 /run/boot/kernel-plane.conf /etc/systemd/system/kyozon.service.d/ && systemctl daemon-reload && "+
+		"systemd-analyze verify --man=no /etc/systemd/system/kyozon.service && systemctl restart kyozon")
+	awaitStates(t, e, 4, func(_ string, s edge.ServiceStatus) bool { return s.Plane == "kernel" })
+	crossings(t, l)
 	systemd(t, e, "systemctl stop kyozon")
 	if got := property(t, e, "ActiveState") + " " + property(t, e, "Result"); got != "inactive success" {
 		t.Errorf("after the end it is %s", got)
@@ -137,7 +142,7 @@ func newCgroup(t *testing.T) string {
 func boot(t *testing.T, h *lab.Host, cgroup string) {
 	t.Helper()
 	for _, name := range []string{"testdata/boot.sh", "../../packaging/kyozon.service", "../../packaging/kyozon.sysusers",
-		"../../packaging/client-source.conf"} {
+		"../../packaging/client-source.conf", "../../packaging/kernel-plane.conf"} {
 		data, err := os.ReadFile(name)
 		if err == nil {
 			err = h.WriteFile("/run/boot/"+filepath.Base(name), data)

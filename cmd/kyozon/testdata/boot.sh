@@ -39,6 +39,7 @@ ln -s pts/ptmx /run/dev/ptmx
 echo $$ >"$cgroup"/cgroup.procs
 exec unshare --pid --cgroup --mount-proc --fork --kill-child sh -c '
 	mount -t cgroup2 cgroup2 /sys/fs/cgroup
+	mount -t bpf bpf /sys/fs/bpf
 	mount -t tmpfs tmpfs /tmp
 	mount -t tmpfs tmpfs /var/tmp
 	mount --rbind /run/dev /dev
