@@ -213,7 +213,7 @@ func (w *waker) ready(uint32) {
 // run is the loop. It ends when stop has been posted.
 //
 // It stays on one thread. Every 10 ms Go's monitor takes the processor from it and wakes up another thread, which would
-// often go on with the loop, on another core: a stream in bulk then needs a twentieth more.
+// often go on with the loop, on another core.
 func (l *Loop) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -241,7 +241,7 @@ func (l *Loop) run() {
 
 // glance is how many milliseconds a loop waits with its processor in hand. It is longer than a tick of the kernel's
 // clock, 4 ms mostly: a timer that would be due first has to be set in the hardware, and again when the wait has ended
-// early. Under virtualisation that costs more than all else about a wait. After 10 ms Go's monitor interrupts.
+// early. tcp-bulk-1 costs a quarter less than with 1 ms. After 10 ms Go's monitor interrupts.
 const glance = 8
 
 // wait returns the number of events that have come. It first waits for a glance with its processor in hand. The other

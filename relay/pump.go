@@ -82,7 +82,7 @@ func (p *pipe) close() {
 // pump moves what arrives on one connection to another by splice(2), without copying it through user space.
 //
 // What a byte costs is the kernel's work for it, the same for whoever splices, and its part of a wake-up, which costs
-// as much as 200 KB do. So the pump takes care to be woken up seldom: see heed. It takes from the sender what there
+// as much as some hundred KB do. So the pump takes care to be woken up seldom: see heed. It takes from the sender what there
 // is, at most a pipe full, and gives it to the receiver until that takes no more, which is then the one to wait for:
 // it has room for a third of its buffer when the kernel says so, a megabyte or more.
 type pump struct {

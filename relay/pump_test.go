@@ -7,6 +7,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -15,6 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/metrics"
 )
 
@@ -76,4 +81,111 @@ func socketPair(t *testing.T) (fd int, peer *os.File) {
 	t.Cleanup(func() { peer.Close() })
 	peer.SetDeadline(time.Now().Add(20 * time.Second))
 	return both[0], peer
+}
+
+// A pump whose receiver takes nothing hears no more of what arrives; when the receiver takes something, every byte comes,
+// and the end.
+func TestPumpMuted(t *testing.T) {
+	t.Parallel()
+	ls := startLoops(t, 1)
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		client, clientPeer := tcpPair(t, x.Client)
+		server, serverPeer := tcpPair(t, x.Backend)
+		_, s := pumping(t, ls, client, server)
+		want := make([]byte, 32<<20)
+		rand.NewChaCha8([32]byte{1}).Read(want)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			serverPeer.Write(want)
+			serverPeer.CloseWrite()
+		})
+		waitFor(t, func() (muted bool) {
+			ls.Do(func(*Loop) { muted = s.pump != nil && s.pump.muted })
+			return muted
+		})
+		got := make([]byte, len(want))
+		if n, err := io.ReadFull(clientPeer, got); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("got %d bytes, %v", n, err)
+		}
+		if n, err := clientPeer.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("after the last byte: %d, %v", n, err)
+		}
+		wg.Wait()
+	})
+}
+
+// A connection that is pumped from, and so does not hear that it can be written to, hears it when bytes wait for it.
+func TestPumpedFromAndFull(t *testing.T) {
+	t.Parallel()
+	ls := startLoops(t, 1)
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		client, _ := tcpPair(t, x.Client)
+		server, serverPeer := tcpPair(t, x.Backend)
+		_, s := pumping(t, ls, client, server)
+		want := make([]byte, 16<<20)
+		rand.NewChaCha8([32]byte{2}).Read(want)
+		ls.Do(func(*Loop) {
+			s.Write(want)
+			if s.pump == nil || s.out.size == 0 {
+				t.Error("the kernel has taken all at once, or the pump has stopped")
+			}
+		})
+		got := make([]byte, len(want))
+		if n, err := io.ReadFull(serverPeer, got); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("got %d bytes, %v", n, err)
+		}
+	})
+}
+
+// pumping splices two connections, of which the server's is pumped from.
+func pumping(t *testing.T, ls *Loops, client, server int) (c, s *Conn) {
+	t.Helper()
+	ls.Do(func(l *Loop) {
+		var errC, errS error
+		c, errC = l.newConn(client, nobody{})
+		s, errS = l.newConn(server, nobody{})
+		if err := errors.Join(errC, errS); err != nil {
+			t.Error(err)
+		}
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+	ls.Do(func(*Loop) { // in another round: by now their events are waited for
+		p := Splice(c, s, time.Minute, func(metrics.Counts, metrics.Reason) {})
+		if !s.startPump(c, &p.server.moved, func() {}) {
+			t.Error("no pump")
+		}
+	})
+	return c, s
+}
+
+// tcpPair returns one end of a connection of family f to be given to a loop, and the other.
+func tcpPair(t *testing.T, f ip.Family) (fd int, peer *net.TCPConn) {
+	t.Helper()
+	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(iptest.Loopback(f), 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if peer, err = net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peer.Close() })
+	peer.SetDeadline(time.Now().Add(20 * time.Second))
+	ours, err := l.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	raw, err := ours.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dupErr error
+	err = raw.Control(func(of uintptr) { fd, dupErr = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, 0) })
+	if err := errors.Join(err, dupErr); err != nil {
+		t.Fatal(err)
+	}
+	return fd, peer
 }
