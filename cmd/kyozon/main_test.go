@@ -116,26 +116,16 @@ func setUp(e *testscript.Env) error {
 		ctx, end := context.WithCancel(context.Background())
 		go serveDemo(ctx, server)
 		e.Defer(end)
-		free, err := freeAddr(f)
+		free, err := servertest.FreeAddr(f)
 		if err != nil {
 			return err
 		}
 		e.Setenv(fmt.Sprintf("SERVER%d", f), server.Addr().String())
 		e.Setenv(fmt.Sprintf("LISTEN%d", f), free.String())
 	}
-	admin, err := freeAddr(ip.V4)
+	admin, err := servertest.FreeAddr(ip.V4)
 	e.Setenv("ADMIN", admin.String())
 	return err
-}
-
-// freeAddr returns a loopback address at which nobody listens.
-func freeAddr(f ip.Family) (netip.AddrPort, error) {
-	l, err := net.Listen("tcp", netip.AddrPortFrom(iptest.Loopback(f), 0).String())
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	defer l.Close()
-	return ip.CanonicalPort(l.Addr().(*net.TCPAddr).AddrPort()), nil
 }
 
 func expand(ts *testscript.TestScript, _ bool, args []string) {

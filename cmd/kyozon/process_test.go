@@ -62,7 +62,7 @@ func newWorld(t *testing.T) *world {
 		}))
 	}
 	for i, x := range ip.Crossings() {
-		if w.at[i], err = freeAddr(x.Client); err != nil {
+		if w.at[i], err = servertest.FreeAddr(x.Client); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -243,7 +243,7 @@ func TestSIGHUP(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	free, err := freeAddr(ip.V6)
+	free, err := servertest.FreeAddr(ip.V6)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestSIGTERM(t *testing.T) {
 		<-finish
 		fmt.Fprint(w, "well")
 	}))
-	at, err := freeAddr(ip.V6)
+	at, err := servertest.FreeAddr(ip.V6)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func newCarried(t *testing.T) *carried {
 	var b strings.Builder
 	for i, f := range []ip.Family{ip.V4, ip.V6} {
 		var err error
-		if c.tcp[i], err = freeAddr(f); err != nil {
+		if c.tcp[i], err = servertest.FreeAddr(f); err != nil {
 			t.Fatal(err)
 		}
 		c.udp[i] = c.tcp[i]

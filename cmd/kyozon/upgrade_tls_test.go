@@ -38,7 +38,7 @@ func TestUpgradeResumes(t *testing.T) {
 	var more strings.Builder
 	var at [4]netip.AddrPort
 	for i, x := range ip.Crossings() {
-		if at[i], err = freeAddr(x.Client); err != nil {
+		if at[i], err = servertest.FreeAddr(x.Client); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Fprintf(&more, "  tls%d: {protocol: web, listen: [%q], pools: {existing: [%q]}, clients: {%v: existing}, "+
