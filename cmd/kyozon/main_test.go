@@ -7,9 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -20,8 +18,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
-	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/lab"
 )
 
