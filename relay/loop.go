@@ -49,6 +49,7 @@ type Loop struct {
 	start    time.Time
 	conns    atomic.Int64
 	stopped  bool // takes nothing new
+	idle     bool // nothing has come since it has glanced
 
 	events  [256]unix.EpollEvent
 	scratch [128 << 10]byte // what a socket is read into
@@ -246,36 +247,39 @@ const glance = 8
 
 // wait returns the number of events that have come. It first waits for a glance with its processor in hand. The other
 // way to block costs more than the wait: Go's monitor then wakes up every 20 µs, to see whether the processor must be
-// taken away from who blocks.
+// taken away from who blocks. Who has glanced in vain does not glance again before something has come: a process without
+// work would be kept awake by it.
 func (l *Loop) wait() int {
 	l.asleep.Store(true)
 	defer l.asleep.Store(false)
-	patience := l.patience()
-	glance := l.all.glance
-	if patience == 0 {
-		glance = 0
+	if l.busy() {
+		n, errno := poll(l.epfd, l.events[:], 0)
+		return events(n, errno)
 	}
-	n, errno := poll(l.epfd, l.events[:], glance)
-	if n == 0 && errno == 0 && patience != 0 {
-		n, errno = wait(l.epfd, l.events[:], patience)
+	if !l.idle {
+		if n, errno := poll(l.epfd, l.events[:], l.all.glance); n != 0 || errno != 0 {
+			return events(n, errno)
+		}
+		l.idle = true
 	}
-	if errno != 0 { // EINTR: the runtime interrupts threads
+	n, errno := wait(l.epfd, l.events[:], l.wheel.rest(l.now))
+	l.idle = n == 0
+	return events(n, errno)
+}
+
+// events is how many events there are after a call that may have failed: EINTR, as the runtime interrupts threads.
+func events(n int, errno syscall.Errno) int {
+	if errno != 0 {
 		return 0
 	}
 	return n
 }
 
-// patience is how many milliseconds the loop may sleep.
-func (l *Loop) patience() int {
+// busy says whether the loop has something to do at once.
+func (l *Loop) busy() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case len(l.posted) > 0 || !l.runnable.empty() || len(l.round.sends) > 0:
-		return 0
-	case l.wheel.count > 0:
-		return int(tick / time.Millisecond)
-	}
-	return -1
+	return len(l.posted) > 0 || !l.runnable.empty() || len(l.round.sends) > 0
 }
 
 func (l *Loop) runPosted() {

@@ -76,6 +76,18 @@ func (w *wheel) stop(t *Timer) {
 	}
 }
 
+// rest returns how many milliseconds may pass before a slot must be looked at, but a second at most; -1 if there is no timer.
+func (w *wheel) rest(now int64) int {
+	if w.count == 0 {
+		return -1
+	}
+	next := w.tick + 1
+	for h := &w.slots[next%slots]; h.next == h && next < w.tick+int64(time.Second/tick); h = &w.slots[next%slots] {
+		next++
+	}
+	return int((max(next*int64(tick)-now, 0) + int64(time.Millisecond) - 1) / int64(time.Millisecond))
+}
+
 // advance runs the timers that are due.
 func (w *wheel) advance(now int64) {
 	last := now / int64(tick)

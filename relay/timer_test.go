@@ -44,17 +44,21 @@ func TestTimers(t *testing.T) {
 		now += r.Int64N(int64(tick))
 		w.advance(now)
 	}
-	for range 4 * slots {
-		now += int64(tick)
+	for w.count > 0 { // as a loop without work does
+		rest := w.rest(now)
+		if rest < 0 || rest > 1000 {
+			t.Fatalf("a rest of %d ms", rest)
+		}
+		now += int64(rest) * int64(time.Millisecond)
 		w.advance(now)
+	}
+	if rest := w.rest(now); rest != -1 {
+		t.Errorf("a rest of %d ms without timers", rest)
 	}
 	for i := range timers {
 		if timers[i].due != 0 {
 			t.Errorf("timer %d was due at %v and never called", i, time.Duration(timers[i].due))
 		}
-	}
-	if w.count != 0 {
-		t.Errorf("%d timers on the wheel", w.count)
 	}
 }
 
