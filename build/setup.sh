@@ -25,6 +25,9 @@ openssl                               openssl
 clang-14                              clang-14
 llvm-strip-14                         llvm-14
 /usr/lib/systemd/systemd              systemd
+rbldnsd                               rbldnsd
+rspamd                                rspamd
+clamd                                 clamav-daemon
 '
 
 # Servers are in sbin, which is not in everybody's PATH.
