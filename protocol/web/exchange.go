@@ -288,7 +288,7 @@ func (x *exchange) reach(f *backend.Flow, reused bool) {
 	x.record.reached(f, reused)
 	f.Counts, f.Cut = x.onCounts, x.onCut
 	_, from1 := x.asker.(*client1)
-	x.framed = from1 && x.upstream == nil
+	x.framed = from1 && x.upstream == nil && !x.repeated // the framing of a body that has been read is gone
 	x.toServer = x.request.Body()
 	if !x.framed {
 		x.toServer.Unframe(&x.trailersToServer)
@@ -298,6 +298,9 @@ func (x *exchange) reach(f *backend.Flow, reused bool) {
 // upload sends more of the request.
 func (x *exchange) upload(p []byte, end bool) {
 	x.complete = end
+	if len(p) > 0 {
+		x.saved = x.saved[:0] // what goes is here no longer, so that the request cannot be sent once more
+	}
 	x.answerer.send(p, end)
 	switch {
 	case end && !x.headed:

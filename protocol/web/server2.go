@@ -66,8 +66,13 @@ func upstreamLimits(answers http1.Limits) *http2.Limits {
 // open gives x a stream. It returns false if the server takes no more.
 func (u *upstream) open(x *exchange) bool {
 	s, err := u.http2.Open()
-	if err != nil {
+	switch {
+	case err == nil:
+	case u.backend != nil:
 		u.withdraw()
+		return false
+	default: // nobody holds it any more
+		u.end()
 		return false
 	}
 	s.Owner = (*server2)(x)
