@@ -1,0 +1,204 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	_ "embed" // the countries
+	"errors"
+	"fmt"
+	"strings"
+)
+
+//go:embed japan.txt
+var japan string
+
+// Country is what numbers mean in a country.
+type Country struct {
+	Name          string // of the file
+	Code          string // 81
+	Trunk         string // what stands before a national number: 0
+	International string // what stands before a foreign one: 010
+
+	privacy  []prefix
+	carriers []Pattern // the digits that choose one
+	classes  []class
+	areas    []string // with the trunk prefix: 03
+}
+
+type prefix struct {
+	digits string
+	asks   Privacy
+}
+
+// class is one pattern of a class.
+type class struct {
+	name    string
+	pattern Pattern
+	place   string
+}
+
+// Countries returns the names of the plans that come with the program.
+func Countries() []string { return []string{"japan"} }
+
+// OpenCountry returns the plan of that name, or nil if there is none.
+func OpenCountry(name string) (*Country, error) {
+	if name != "japan" {
+		return nil, fmt.Errorf("plan: no plan %q: want one of %s", name, strings.Join(Countries(), ", "))
+	}
+	return ParseCountry("japan.txt", japan)
+}
+
+// ParseCountry reads a country's plan: a line says one thing, # begins a comment. All mistakes are returned at once,
+// each with its line.
+func ParseCountry(name, text string) (*Country, error) {
+	c := &Country{Name: name}
+	var wrong []error
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		place := fmt.Sprintf("%s:%d", name, number)
+		if err := c.line(words[0], words[1:], place); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w", place, err))
+		}
+	}
+	if c.Code == "" || c.Trunk == "" || c.International == "" {
+		wrong = append(wrong, fmt.Errorf("%s: country, trunk and international are not all there", name))
+	}
+	return c, errors.Join(wrong...)
+}
+
+// line reads the words behind the first one of a line.
+func (c *Country) line(word string, rest []string, place string) error {
+	if len(rest) == 0 {
+		return fmt.Errorf("%s: nothing follows", word)
+	}
+	switch word {
+	case "country":
+		return once(&c.Code, rest)
+	case "trunk":
+		return once(&c.Trunk, rest)
+	case "international":
+		return once(&c.International, rest)
+	case "privacy":
+		return c.addPrivacy(rest)
+	case "carrier":
+		return c.addCarriers(rest, place)
+	case "class":
+		for _, text := range rest[1:] {
+			p, err := ParsePattern(text)
+			if err != nil {
+				return err
+			}
+			c.classes = append(c.classes, class{rest[0], p, place})
+		}
+		return nil
+	case "area":
+		for _, code := range rest {
+			if !allDigits(code) {
+				return fmt.Errorf("area %q: not digits", code)
+			}
+		}
+		c.areas = append(c.areas, rest...)
+		return nil
+	}
+	return fmt.Errorf("%q is none of country, trunk, international, privacy, carrier, class, area", word)
+}
+
+// once sets what may be said once.
+func once(field *string, words []string) error {
+	if len(words) != 1 || *field != "" || !allDigits(words[0]) {
+		return fmt.Errorf("%q: want digits, once", strings.Join(words, " "))
+	}
+	*field = words[0]
+	return nil
+}
+
+func (c *Country) addPrivacy(words []string) error {
+	asks := map[string]Privacy{"withhold": Withhold, "show": Show}
+	if len(words) != 2 || !allDigits(words[0]) || asks[words[1]] == NoPrefix {
+		return fmt.Errorf("privacy: want digits and withhold or show, have %q", strings.Join(words, " "))
+	}
+	c.privacy = append(c.privacy, prefix{words[0], asks[words[1]]})
+	return nil
+}
+
+// addCarriers adds the digits that choose a carrier, and with them the class: those digits, and something behind.
+func (c *Country) addCarriers(words []string, place string) error {
+	for _, text := range words {
+		code, err := ParsePattern(text)
+		if err != nil {
+			return err
+		}
+		if code.min != code.max || code.max > 6 {
+			return fmt.Errorf("carrier %q: want a fixed length of at most 6", text)
+		}
+		whole, err := ParsePattern(fmt.Sprintf("%sx{1,%d}", text, maxDigits-code.max))
+		if err != nil {
+			return err
+		}
+		for i := range c.classes {
+			if n, ok := whole.shared(&c.classes[i].pattern); ok && c.classes[i].name == Carrier {
+				return fmt.Errorf("carrier %q: %s is also of %s", text, n, c.classes[i].pattern.text)
+			}
+		}
+		c.carriers = append(c.carriers, code)
+		c.classes = append(c.classes, class{Carrier, whole, place})
+	}
+	return nil
+}
+
+func allDigits(s string) bool {
+	for i := range len(s) {
+		if !isDigit(s[i]) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxDigits
+}
+
+// begins says whether n could still become a prefix for privacy.
+func (c *Country) begins(n *Number) bool {
+	for _, p := range c.privacy {
+		if int(n.n) < len(p.digits) && p.digits[:n.n] == string(n.digits[:n.n]) {
+			return true
+		}
+	}
+	return false
+}
+
+// chosen returns how many digits of n choose a carrier. Two codes never begin alike: ParseCountry refuses it.
+func (c *Country) chosen(n *Number) int {
+	for i := range c.carriers {
+		code := &c.carriers[i]
+		if head := n.first(code.max); head.n > 0 && code.Match(head) {
+			return code.max
+		}
+	}
+	return 0
+}
+
+// first returns the first k digits of n, or none if there are fewer.
+func (n *Number) first(k int) (m Number) {
+	if int(n.n) >= k {
+		m.n = uint8(copy(m.digits[:], n.digits[:k]))
+	}
+	return m
+}
+
+// Area returns how many digits of a national number are its area code with the trunk prefix, or 0. Of codes that
+// begin alike the longest counts, unless what would follow begins with 0 or 1, as no local number does.
+func (c *Country) Area(n Number) int {
+	best := 0
+	for _, code := range c.areas {
+		if k := len(code); k > best && k < int(n.n) && n.begins(code) && n.digits[k] >= '2' {
+			best = k
+		}
+	}
+	return best
+}

@@ -1,0 +1,366 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// open returns Japan's plan.
+func open(t testing.TB) *Country {
+	t.Helper()
+	c, err := OpenCountry("japan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// isp is the site of an ISP with 050 numbers, as in the mission's S7.
+func isp() Site {
+	return Site{
+		Own: []OwnNumbers{{"0501000xxxx", "numbers.own[0]"}},
+		Routes: []Route{
+			{To: []string{Emergency}, From: []string{Own}, Announce: "no-emergency", Place: "routes[0]"},
+			{To: []string{Emergency}, Via: "pstn", Place: "routes[1]"},
+			{To: []string{Own}, Via: "subscribers", Place: "routes[2]"},
+			{To: []string{"0ab-j", "mobile", "other-050", "freephone", "unified"}, Via: "pstn", Place: "routes[3]"},
+			{To: []string{International}, Via: "international", Place: "routes[4]"},
+			{To: []string{"010881x{6,12}", "premium"}, Deny: "premium", Place: "routes[5]"},
+			{To: []string{"1411"}, Via: "voicemail", Place: "routes[6]"},
+			{To: []string{"0120444xxx"}, From: []string{"05010001xxx"}, Via: "second", Place: "routes[7]"},
+			{To: []string{"special", Carrier, "direct", "fmc", "messages", "mass-calling"}, Deny: "not offered", Place: "routes[8]"},
+			{To: []string{"data", "pager"}, Deny: "no telephone", Place: "routes[9]"},
+		},
+	}
+}
+
+const International = "international"
+
+func compile(t testing.TB, s Site) *Plan {
+	t.Helper()
+	p, warnings, err := Compile(open(t), s)
+	if err != nil || len(warnings) > 0 {
+		t.Fatalf("%v; warnings %v", err, warnings)
+	}
+	return p
+}
+
+func TestLook(t *testing.T) {
+	t.Parallel()
+	p := compile(t, isp())
+	const own = "05010000001"
+	for _, tt := range []struct {
+		dialled, caller string
+		want            string // kind, class, national form, and what else there is
+	}{
+		{"0312345678", own, "complete 0ab-j 0312345678 via pstn"},
+		{"03-1234-5678", own, "complete 0ab-j 0312345678 via pstn"},
+		{"+81312345678", own, "complete 0ab-j 0312345678 via pstn"},
+		{"+81-3-1234-5678", own, "complete 0ab-j 0312345678 via pstn"},
+		{"01081312345678", own, "complete 0ab-j 0312345678 via pstn"},
+		{"1840312345678", own, "complete 0ab-j 0312345678 withhold via pstn"},
+		{"1860312345678", own, "complete 0ab-j 0312345678 show via pstn"},
+		{"18601081312345678", own, "complete 0ab-j 0312345678 show via pstn"},
+		{"1841840312345678", own, "none  1840312345678 withhold"},
+		{"+811840312345", own, "none  01840312345"},
+		{"031234567", own, "incomplete  031234567"},
+		{"03123456789", own, "none  03123456789"},
+		{"0269221234", own, "complete 0ab-j 0269221234 via pstn"},
+		{"05010000002", own, "complete own 05010000002 via subscribers"},
+		{"+815010000002", "", "complete own 05010000002 via subscribers"},
+		{"05020000002", own, "complete other-050 05020000002 via pstn"},
+		{"05000000002", own, "none  05000000002"},
+		{"06012345678", own, "complete mobile 06012345678 via pstn"},
+		{"06002345678", own, "complete fmc 06002345678 deny: not offered"},
+		{"07012345678", own, "complete mobile 07012345678 via pstn"},
+		{"08012345678", own, "complete mobile 08012345678 via pstn"},
+		{"09012345678", own, "complete mobile 09012345678 via pstn"},
+		{"0120123456", own, "complete freephone 0120123456 via pstn"},
+		{"0120444444", own, "complete freephone 0120444444 via pstn"},
+		{"0120444444", "05010001234", "complete freephone 0120444444 via second"},
+		{"0120444444", "+815010001234", "complete freephone 0120444444 via second"},
+		{"08001234567", own, "complete freephone 08001234567 via pstn"},
+		{"0570123456", own, "complete unified 0570123456 via pstn"},
+		{"0990123456", own, "complete premium 0990123456 deny: premium"},
+		{"0200123456", own, "incomplete  0200123456"},
+		{"02001234567890", own, "complete data 02001234567890 deny: no telephone"},
+		{"0911234", own, "complete direct 0911234 more deny: not offered"},
+		{"110", own, "complete emergency 110 emergency announce no-emergency"},
+		{"110", "0312345678", "complete emergency 110 emergency via pstn"},
+		{"118", "", "complete emergency 118 emergency via pstn"},
+		{"184119", "anonymous", "complete emergency 119 withhold emergency via pstn"},
+		{"186110", own, "complete emergency 110 show emergency announce no-emergency"},
+		{"1100", own, "none  1100"},
+		{"0110", own, "incomplete  0110"},
+		{"117", own, "complete special 117 deny: not offered"},
+		{"1411", own, "complete  1411 via voicemail"},
+		{"141", own, "complete special 141 more deny: not offered"},
+		{"18", own, "incomplete  18"},
+		{"184", own, "incomplete   withhold"},
+		{"", own, "incomplete  "},
+		{"+", own, "none  "},
+		{"+81", own, "incomplete  0"},
+		{"+810312345678", own, "none  "},
+		{"0108103", own, "none  "},
+		{"+12125550100", own, "complete international 01012125550100 more via international"},
+		{"01012125550100", own, "complete international 01012125550100 more via international"},
+		{"010123456789012345", own, "complete international 010123456789012345 via international"},
+		{"0101234567890123456", own, "none  0101234567890123456"},
+		{"01088112345678", own, "complete international 01088112345678 more deny: premium"},
+		{"010012345678", own, "none  010012345678"},
+		{"00330312345678", own, "complete carrier 00330312345678 0033 0ab-j deny: not offered"},
+		{"0033031234567", own, "incomplete  0033031234567 0033"},
+		{"00101012125550100", own, "complete carrier 00101012125550100 001 international more deny: not offered"},
+		{"0091200312345678", own, "complete carrier 0091200312345678 009120 0ab-j deny: not offered"},
+		{"00882123", own, "complete carrier 00882123 0088 more deny: not offered"},
+		{"0033", own, "incomplete  0033"},
+		{"00", own, "incomplete  00"},
+		{"0092", own, "none  0092"},
+		{"21234567", own, "none  21234567"},
+		{"alice", own, "none  "},
+		{"１１０", own, "none  "},
+		{"0312345678;ext=1", own, "none  "},
+		{strings.Repeat("1", 28), own, "none  "},
+	} {
+		if got := say(p, p.Look(tt.dialled, tt.caller)); got != tt.want {
+			t.Errorf("%s from %s: got %q, want %q", tt.dialled, tt.caller, got, tt.want)
+		}
+	}
+}
+
+// unnumbered takes the lines off the places in japan.txt, which change with it.
+func unnumbered(s string) string {
+	return regexp.MustCompile(`japan\.txt:\d+`).ReplaceAllString(s, "japan.txt")
+}
+
+func say(p *Plan, d Decision) string {
+	s := d.Kind.String() + " " + d.Class + " " + d.Number.String()
+	if d.Privacy != NoPrefix {
+		s += " " + d.Privacy.String()
+	}
+	if d.Chosen > 0 {
+		s += " " + d.Number.first(d.Chosen).String()
+	}
+	if d.Called != "" {
+		s += " " + d.Called
+	}
+	if d.More && d.Kind == Complete {
+		s += " more"
+	}
+	if d.Emergency {
+		s += " emergency"
+	}
+	if d.Route >= 0 {
+		s += " " + p.routes[d.Route].action()
+	}
+	return s
+}
+
+func TestAppendGlobal(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	for dialled, want := range map[string]string{
+		"0312345678": "+81312345678", "05010000001": "+815010000001", "01012125550100": "+12125550100",
+		"0120123456": "+81120123456", "110": "", "00330312345678": "", "+81312345678": "+81312345678",
+	} {
+		n, _, _ := c.Read(dialled)
+		if got, ok := c.AppendGlobal(nil, n); string(got) != want || ok != (want != "") {
+			t.Errorf("%s: got %q, %v; want %q", dialled, got, ok, want)
+		}
+	}
+}
+
+func TestArea(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	for number, want := range map[string]string{
+		"0312345678": "", "0332345678": "03", "0154103456": "015", "0154223456": "0154", "0126723456": "01267", "0126223456": "0126",
+		"0470223456": "0470", "0429223456": "042", "0428223456": "0428", "09012345678": "", "110": "",
+	} {
+		n, _, _ := c.Read(number)
+		if got := number[:c.Area(n)]; got != want {
+			t.Errorf("%s: got %q, want %q", number, got, want)
+		}
+	}
+}
+
+// TestFindings shows each way in which a site can contradict itself.
+func TestFindings(t *testing.T) {
+	t.Parallel()
+	all := Route{To: []string{Emergency}, Via: "pstn", Place: "r0"}
+	own := func(patterns ...string) Site {
+		s := Site{Routes: []Route{all}}
+		for _, p := range patterns {
+			s.Own = append(s.Own, OwnNumbers{p, "own " + p})
+		}
+		return s
+	}
+	routes := func(rs ...Route) Site { return Site{Routes: append([]Route{all}, rs...)} }
+	for _, tt := range []struct {
+		name string
+		site Site
+		want string
+	}{
+		{"overlap", own("05[01]1xxxxxxx"), `ambiguous: 05010000000 is both`},
+		{"overlap with a class", own("05[01]1xxxxxx"), `own 05[01]1xxxxxx: ambiguous: 0511000000 is both 0ab-j 0[1-8][1-9]x{7} (japan.txt) and own 05[01]1xxxxxx (own 05[01]1xxxxxx)`},
+		{"twice", own("0501000xxxx", "0501000x{4}"), `own 0501000x{4}: 0501000x{4} is there twice: before at own 0501000xxxx`},
+		{"the class itself", routes(Route{To: []string{"0990x{6}"}, Via: "a", Place: "r1"}), `r1: 0990x{6} (r1) is exactly premium 0990x{6} (japan.txt): write that`},
+		{"own covers a class", own("0990[0-4]xxxxx", "0990[5-9]xxxxx"),
+			`japan.txt: unreachable: premium 0990x{6} (japan.txt) has no number of its own: 0990000000, for one, is own 0990[0-4]xxxxx`},
+		{"behind a prefix", own("184xxxx"), `own 184xxxx: unreachable: 1840000 begins with 184, which is taken off first`},
+		{"own emergency", own("11x"), `own 11x: 110, an emergency number, cannot be the site's own`},
+		{"no emergency", Site{}, `a call from an unknown number to 110 has no route: say via, announce or deny`},
+		{"no emergency for some", Site{Routes: []Route{{To: []string{Emergency}, From: []string{"0ab-j"}, Via: "a", Place: "r"}}},
+			`a call from an unknown number to 110 has no route`},
+		{"route twice", routes(Route{To: []string{Emergency}, Via: "a", Place: "r1"}), `r1: unreachable: a call to 110 goes via pstn (r0)`},
+		{"route covered", routes(Route{To: []string{"11[08]", "119"}, Via: "a", Place: "r1"}), `r0: unreachable: a call to 110 goes via a (r1)`},
+		{"from twice", routes(Route{To: []string{"premium"}, From: []string{"mobile"}, Via: "a", Place: "r1"},
+			Route{To: []string{"premium"}, From: []string{"mobile"}, Via: "b", Place: "r2"}),
+			`r2: unreachable: a call from 06010000000 to 0990000000 goes via a (r1)`},
+		{"overlapping routes", routes(Route{To: []string{"03[12]x{7}"}, Via: "a", Place: "r1"}, Route{To: []string{"03[23]x{7}"}, Via: "b", Place: "r2"}),
+			`r2: ambiguous: 0320000000 is both 03[12]x{7} (r1) and 03[23]x{7} (r2)`},
+		{"unknown class", routes(Route{To: []string{"moblie"}, Via: "a", Place: "r1"}), `r1: no class "moblie": want own, carrier, emergency, special`},
+		{"bad pattern", routes(Route{To: []string{"03x{"}, Via: "a", Place: "r1"}), `r1: pattern "03x{": at "{": want {3} or {3,9}`},
+		{"two actions", routes(Route{To: []string{"premium"}, Via: "a", Deny: "b", Place: "r1"}), `r1: want one of via, announce and deny`},
+		{"nobody", routes(Route{Via: "a", Place: "r1"}), `r1: to whom?`},
+		{"own without numbers", routes(Route{To: []string{"premium"}, From: []string{Own}, Via: "a", Place: "r1"}), `r1: unreachable: nobody can be its caller`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, _, err := Compile(open(t), tt.site)
+			if err == nil || !strings.Contains(unnumbered(err.Error()), tt.want) {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	s := isp()
+	s.Routes = s.Routes[:7]
+	p, warnings, err := Compile(open(t), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := p.Look("0170000000", ""); d.Class != "messages" || d.Route >= 0 {
+		t.Errorf("what has no route of its own goes %s", say(p, d))
+	}
+	var got []string
+	for _, w := range warnings {
+		got = append(got, w.Error())
+	}
+	want := []string{
+		"no route to special: a call to 100, for one, is refused",
+		"no route to carrier: a call to 0010, for one, is refused",
+		"no route to direct: a call to 091000, for one, is refused",
+		"no route to mass-calling: a call to 0180000000, for one, is refused",
+		"no route to messages: a call to 0170000000, for one, is refused",
+	}
+	for _, w := range want {
+		found := false
+		for _, g := range got {
+			found = found || g == w
+		}
+		if !found {
+			t.Errorf("no %q in %q", w, got)
+		}
+	}
+	if len(got) != len(want)+3 {
+		t.Errorf("%d warnings %q", len(got), got)
+	}
+}
+
+func TestParseCountry(t *testing.T) {
+	t.Parallel()
+	const good = "country 81\ntrunk 0\ninternational 010\n"
+	for _, tt := range []struct{ text, want string }{
+		{good + "class a 1xx # comment\n\narea 03", ""},
+		{"country 81", "x: country, trunk and international are not all there"},
+		{good + "country 82", `x:4: "82": want digits, once`},
+		{good + "clas a 1", `x:4: "clas" is none of country,`},
+		{good + "class", `x:4: class: nothing follows`},
+		{good + "class a 1y", `x:4: pattern "1y": at "y": want a digit`},
+		{good + "privacy 184 hide", `x:4: privacy: want digits and withhold or show`},
+		{good + "area 0x", `x:4: area "0x": not digits`},
+		{good + "carrier 00x{1,2}", `x:4: carrier "00x{1,2}": want a fixed length`},
+		{good + "carrier 001 001x", `x:4: carrier "001x": 00100 is also of 001x{1,24}`},
+	} {
+		_, err := ParseCountry("x", tt.text)
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%q: got %v, want %q", tt.text, err, tt.want)
+		}
+	}
+	if _, err := OpenCountry("atlantis"); err == nil {
+		t.Error("atlantis has a plan")
+	}
+}
+
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	p := compile(t, isp())
+	for _, tt := range []struct {
+		dialled, caller string
+		want            []string
+	}{
+		{"0332345678", "05010000001", []string{
+			"0332345678 is 0ab-j 0[1-8][1-9]x{7} (japan.txt)",
+			"03 is the area code, 32345678 the number there",
+			"its global form is +81332345678",
+			"the caller, 05010000001, is own 0501000xxxx (numbers.own[0])",
+			"routes[3]: to 0ab-j, mobile, other-050, freephone, unified, for everybody: via pstn",
+		}},
+		{"184110", "05010000001", []string{
+			"the prefix asks to withhold the caller's number",
+			"184110 in national form is 110",
+			"110 is emergency 11[089] (japan.txt)",
+			"110 is wider: special 1xx (japan.txt)",
+			"an emergency call: never refused for want of room",
+			"the caller, 05010000001, is own 0501000xxxx (numbers.own[0])",
+			"routes[0]: to emergency, for callers of own: announce no-emergency",
+		}},
+		{"00330312345678", "", []string{
+			"00330312345678 is carrier 00[3-8]xx{1,23} (japan.txt)",
+			"0033 chooses a carrier; 0312345678 behind it is 0ab-j",
+			"routes[8]: to special, carrier, direct, fmc, messages, mass-calling, for everybody: deny: not offered",
+		}},
+		{"031", "", []string{"031: digits are missing"}},
+		{"21", "", []string{"21: no number of japan.txt begins so, or it is too long"}},
+		{"+8103", "", []string{"+8103 is not a telephone number: digits, or + and a country code, without a 0 behind +81"}},
+		{"184", "", []string{"the prefix asks to withhold the caller's number", "nothing else was dialled yet"}},
+	} {
+		got := strings.Split(unnumbered(strings.Join(p.Explain(tt.dialled, tt.caller), "\n")), "\n")
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.dialled, diff)
+		}
+	}
+}
+
+// BenchmarkLook takes, with its caller, 106 ns of CPU for 110 and 160 for the others, without an allocation, on a busy
+// core of an AMD EPYC (Turin), Go 1.26.
+func BenchmarkLook(b *testing.B) {
+	p := compile(b, isp())
+	for _, dialled := range []string{"0312345678", "110", "+81312345678", "00330312345678"} {
+		b.Run(dialled, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Look(dialled, "05010000001")
+			}
+		})
+	}
+}
+
+func TestLookAllocatesNothing(t *testing.T) {
+	p := compile(t, isp())
+	for _, dialled := range []string{"0312345678", "+81312345678", "00330312345678", "1860312345678", "nonsense"} {
+		if n := testing.AllocsPerRun(100, func() { p.Look(dialled, "+815010000001") }); n != 0 {
+			t.Errorf("%s: %v allocations", dialled, n)
+		}
+	}
+}

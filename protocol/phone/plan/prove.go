@@ -1,0 +1,185 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"slices"
+)
+
+func (c *compiler) fault(format string, words ...any) {
+	c.wrong = append(c.wrong, fmt.Errorf(format, words...))
+}
+
+// ambiguous finds two rules that share numbers while neither lies in the other: which of them counts would depend on
+// nothing that is written.
+func (c *compiler) ambiguous() {
+	for i := range c.rules {
+		for j := range c.rules[:i] {
+			a, b := &c.rules[j], &c.rules[i]
+			n, both := a.pattern.shared(&b.pattern)
+			if !both {
+				continue
+			}
+			inner, outer := a.pattern.within(&b.pattern), b.pattern.within(&a.pattern)
+			switch same := a.owner() == b.owner(); {
+			case inner && outer && same:
+				c.fault("%s: %s is there twice: before at %s", b.place, b.pattern.text, a.place)
+			case inner && outer:
+				c.fault("%s: %s is exactly %s: write that", b.place, b.describe(), a.describe())
+			case !inner && !outer && !same:
+				c.fault("%s: ambiguous: %s is both %s and %s: let one lie in the other", b.place, n, a.describe(), b.describe())
+			}
+		}
+	}
+}
+
+// shadowed finds rules that no dialled number reaches, since a prefix is taken off first, and numbers of the site that
+// would take emergency calls.
+func (c *compiler) shadowed() {
+	for i := range c.rules {
+		r := &c.rules[i]
+		for _, p := range c.country.privacy {
+			whole, err := ParsePattern(fmt.Sprintf("%sx{0,%d}", p.digits, maxDigits-len(p.digits)))
+			if err != nil {
+				c.fault("%s: %v", c.country.Name, err)
+				continue
+			}
+			if r.pattern.within(&whole) {
+				c.fault("%s: unreachable: %s begins with %s, which is taken off first", r.place, r.pattern.example(), p.digits)
+			}
+		}
+		if r.class != Own {
+			continue
+		}
+		for j := range c.rules {
+			if e := &c.rules[j]; e.class == Emergency {
+				if n, ok := r.pattern.shared(&e.pattern); ok {
+					c.fault("%s: %s, an emergency number, cannot be the site's own", r.place, n)
+				}
+			}
+		}
+	}
+}
+
+// prove walks all chains that can happen, and so all numbers.
+func (c *compiler) prove() {
+	numbers := c.numbers.examples()
+	c.proveRules(numbers)
+	c.proveRoutes(numbers)
+	c.proveEmergency(numbers)
+	c.missing(numbers)
+}
+
+// proveRules finds patterns of which narrower ones take every number.
+func (c *compiler) proveRules(numbers []Number) {
+	first := make([]bool, len(c.rules))
+	for _, chain := range c.numbers.chains[1:] {
+		first[chain[0]] = true
+	}
+	for i := range c.rules {
+		if first[i] {
+			continue
+		}
+		r := &c.rules[i]
+		for k, chain := range c.numbers.chains {
+			if slices.Contains(chain, uint16(i)) {
+				c.fault("%s: unreachable: %s has no number of its own: %s, for one, is %s", r.place, r.describe(), numbers[k],
+					c.rules[chain[0]].describe())
+				break
+			}
+		}
+	}
+}
+
+// proveRoutes finds routes that no call takes, whoever calls whom.
+func (c *compiler) proveRoutes(numbers []Number) {
+	used := make([]bool, len(c.routes))
+	for _, r := range c.table {
+		if r >= 0 {
+			used[r] = true
+		}
+	}
+	for i := range c.routes {
+		if !used[i] && len(c.whose[0][i]) > 0 {
+			c.unused(i, numbers)
+		}
+	}
+}
+
+// unused says of a route that no call takes which one a call to its numbers takes instead.
+func (c *compiler) unused(i int, numbers []Number) {
+	width := len(c.columns)
+	for k, to := range c.numbers.chains {
+		if !meet(c.scope(to), c.whose[0][i]) {
+			continue
+		}
+		for l, from := range c.columns {
+			r := c.table[k*width+l]
+			if r < 0 || len(c.routes[i].From) > 0 && !meet(from, c.whose[1][i]) {
+				continue
+			}
+			other, caller := &c.routes[r], ""
+			if l > 0 {
+				caller = " from " + c.someone(l, numbers).String()
+			}
+			c.fault("%s: unreachable: a call%s to %s goes %s (%s)", c.routes[i].Place, caller, numbers[k], other.action(), other.Place)
+			return
+		}
+	}
+	c.fault("%s: unreachable: nobody can be its caller", c.routes[i].Place)
+}
+
+// someone returns a caller of a column.
+func (c *compiler) someone(column int, numbers []Number) Number {
+	return numbers[slices.Index(c.callers, uint16(column))]
+}
+
+func meet(a, b []uint16) bool {
+	return slices.ContainsFunc(a, func(r uint16) bool { return slices.Contains(b, r) })
+}
+
+// proveEmergency demands that what becomes of an emergency call is decided for each caller, also for one whose number
+// is not known.
+func (c *compiler) proveEmergency(numbers []Number) {
+	width := len(c.columns)
+	for k, to := range c.numbers.chains {
+		if len(to) == 0 || c.rules[c.class(to)].class != Emergency {
+			continue
+		}
+		for l := range c.columns {
+			if c.table[k*width+l] >= 0 {
+				continue
+			}
+			caller := "an unknown number"
+			if l > 0 {
+				caller = c.someone(l, numbers).String()
+			}
+			c.fault("%s: a call from %s to %s has no route: say via, announce or deny", c.rules[to[0]].place, caller, numbers[k])
+			break
+		}
+	}
+}
+
+// missing warns of classes that no route takes.
+func (c *compiler) missing(numbers []Number) {
+	width := len(c.columns)
+	routed, example := map[string]bool{}, map[string]Number{}
+	var order []string
+	for k, to := range c.numbers.chains[1:] {
+		class := c.rules[c.class(to)].class
+		if _, ok := example[class]; !ok {
+			example[class] = numbers[k+1]
+			order = append(order, class)
+		}
+		if slices.ContainsFunc(c.table[(k+1)*width:(k+2)*width], func(r int16) bool { return r >= 0 }) {
+			routed[class] = true
+		}
+	}
+	for _, class := range order {
+		if !routed[class] && class != "" && class != Emergency {
+			c.warnings = append(c.warnings, fmt.Errorf("no route to %s: a call to %s, for one, is refused", class, example[class]))
+		}
+	}
+}
