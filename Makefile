@@ -89,10 +89,11 @@ lab: setup build ## bring up the mission's set-ups with real servers and try eve
 	@for f in examples/*-lab.yaml; do bin/kyozon lab run $$f || exit 1; done
 
 .PHONY: generate
-generate: ## rewrite what is generated: docs/config.md, docs/rfc.md, docs/dependencies.txt, docs/translator-scorecard.md
+generate: ## rewrite what is generated: docs/config.md, docs/rfc.md, docs/dependencies.txt, two scorecards
 	go generate ./...
 	go test ./internal/house -run 'TestRFC|TestDependencies' -update
 	go test ./kernel -run TestScorecard -update
+	go test ./protocol/phone/sip -run TestTortureTable -update
 
 .PHONY: bpf
 bpf: ## compile kernel/bpf again; the objects are in git, so that `go build` needs no clang

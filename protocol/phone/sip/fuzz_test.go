@@ -1,0 +1,91 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package sip
+
+import (
+	"bytes"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func seed(f *testing.F) {
+	f.Helper()
+	files, err := filepath.Glob("testdata/rfc*/*.dat")
+	if err != nil || len(files) == 0 {
+		f.Fatal(files, err)
+	}
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add(invite())
+}
+
+// FuzzMessage: nothing panics; a message that is taken goes out as it came; an answer to a good request is a good
+// response; and a message in which a field was set differs in that field only.
+func FuzzMessage(f *testing.F) {
+	seed(f)
+	from := netip.MustParseAddrPort("[2001:db8::1]:5060")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var m, r Message
+		err := m.Parse(data, nil)
+		if err == nil {
+			err = m.Check()
+		}
+		for i := range m.Fields() {
+			if _, name, value := m.At(i); !bytes.Contains(data, name) || !bytes.Contains(data, value) {
+				t.Fatalf("field %d is not in the message", i)
+			}
+		}
+		_, _ = endpoint().Check(&m), endpoint().CheckForward(&m)
+		_, _ = m.CheckRegister(), m.Ours()
+		a := Answer{Status: 420, Tag: []byte("x"), Dialog: true}
+		if m.Answerable() {
+			if e := r.Parse(a.Append(nil, &m, from), nil); err == nil && e != nil && e != ErrLongHead && e != ErrFields {
+				t.Fatalf("answer to %q: %v", data, e)
+			}
+			if err == nil && r.Check() != nil && r.Fields() > 0 {
+				t.Fatalf("answer to %q: %v", data, r.Check())
+			}
+		}
+		if err != nil {
+			return
+		}
+		var e Editor
+		e.Edit(&m)
+		body, _ := m.Body()
+		out, ok := e.Append(nil)
+		if want := append(bytes.Clone(m.Head()), body...); !ok || !bytes.Equal(out, want) {
+			t.Fatalf("sent on as %q, came as %q", out, want)
+		}
+		e.Replace(MaxForwards, []byte("7"))
+		if out, ok = e.Append(nil); !ok || r.Parse(out, nil) != nil && len(data) < defaultHead-30 && m.Fields() < defaultMany {
+			t.Fatalf("edited to %q", out)
+		}
+		if got := r.Get(MaxForwards); string(got) != "7" && m.Fields() < defaultMany && len(data) < defaultHead-30 {
+			t.Fatalf("set Max-Forwards to %q", got)
+		}
+	})
+}
+
+// FuzzStream: messages come out alike whether the bytes come at once or one by one, and nothing is taken twice.
+func FuzzStream(f *testing.F) {
+	seed(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 4096 {
+			return
+		}
+		l := &Limits{Head: 1024, Body: 1024}
+		got, want := pieces(string(data), 1, l), pieces(string(data), max(1, len(data)), l)
+		got, want = string(bytes.ReplaceAll([]byte(got), []byte("pong pong"), []byte("ping"))), string(bytes.ReplaceAll([]byte(want), []byte("pong pong"), []byte("ping")))
+		if got != want {
+			t.Fatalf("one by one %q, at once %q", got, want)
+		}
+	})
+}
