@@ -76,6 +76,9 @@ func (j *Journal) open() error {
 		}
 		return err
 	}
+	if !j.ours() {
+		return ErrLocked // by who has just removed it
+	}
 	names, err := filepath.Glob(filepath.Join(j.directory, "*"+suffix))
 	if err != nil {
 		return err

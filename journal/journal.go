@@ -89,6 +89,7 @@ type Options struct {
 // for Read and Each.
 type Journal struct {
 	directory string
+	shelved   bool // see OpenNew
 	options   Options
 	lock      *os.File
 	wake      chan struct{} // of size 1: one call to look is enough

@@ -45,7 +45,7 @@ func (j *Journal) Run(ctx context.Context) error {
 	j.finish()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.release(); err != nil {
+	if err := errors.Join(j.remove(), j.release()); err != nil {
 		return fmt.Errorf("close %s: %w", j.directory, err)
 	}
 	return nil
