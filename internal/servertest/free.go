@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/kyozon/kyozon/ip"
@@ -18,6 +20,9 @@ import (
 
 // firstFree is where the search for a free port begins: below it are the ports that services are known by.
 const firstFree = 10_000
+
+// reserved begins the names that keep ports for this process.
+const reserved = "@kyozon-test-"
 
 // FreeAddr returns a loopback address at which another process of the test can listen, again and again. Its port is not one
 // that the kernel gives to clients, who would take it between two listeners, and no other test has it until this process
@@ -49,11 +54,22 @@ func reserve(at netip.AddrPort) bool {
 	if err != nil {
 		return false
 	}
-	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: fmt.Sprintf("@kyozon-test-%d", at.Port())}); err != nil {
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: reserved + strconv.Itoa(int(at.Port()))}); err != nil {
 		syscall.Close(fd)
 		return false
 	}
 	return true
+}
+
+// reserves says whether a descriptor is a name that reserve has taken.
+func reserves(fd string) bool {
+	n, err := strconv.Atoi(fd)
+	if err != nil {
+		return false
+	}
+	name, err := syscall.Getsockname(n)
+	u, ok := name.(*syscall.SockaddrUnix)
+	return err == nil && ok && strings.HasPrefix(u.Name, reserved)
 }
 
 // vacant says whether nobody listens at the address, neither for TCP nor for UDP.

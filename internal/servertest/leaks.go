@@ -45,7 +45,7 @@ func leaks(before []string) (left []string) {
 }
 
 // descriptors returns the process's open descriptors and what they are: "7 socket:[4711]". Those of the runtime itself
-// are left out.
+// and those that keep ports free (FreeAddr) are left out.
 func descriptors() (all []string) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -53,7 +53,7 @@ func descriptors() (all []string) {
 	}
 	for _, e := range entries {
 		to, err := os.Readlink("/proc/self/fd/" + e.Name())
-		if err == nil && !strings.HasPrefix(to, "anon_inode:") && !strings.HasPrefix(to, "/proc/") {
+		if err == nil && !strings.HasPrefix(to, "anon_inode:") && !strings.HasPrefix(to, "/proc/") && !reserves(e.Name()) {
 			all = append(all, e.Name()+" "+to)
 		}
 	}
