@@ -21,6 +21,8 @@ h2load                                nghttp2-client
 chromium                              chromium
 ps                                    procps
 ethtool                               ethtool
+iperf3                                iperf3
+tcpdump                               tcpdump
 openssl                               openssl
 clang-14                              clang-14
 llvm-strip-14                         llvm-14
