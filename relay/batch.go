@@ -86,13 +86,18 @@ func (b *packetBatch) dialled(i int) netip.Addr {
 // room is where the payload of the next packet to send goes.
 func (b *packetBatch) room() []byte { return b.payloads[b.n][:] }
 
-// add makes the first n bytes of room a packet. It comes from our address from, if the socket has several.
+// add makes the first n bytes of room a packet. It comes from our address from, if the socket has several; if from is
+// zero too, the kernel chooses.
 func (b *packetBatch) add(n int, to netip.AddrPort, from netip.Addr) {
 	i := b.n
 	b.n++
 	b.iovs[i].Len = uint64(n)
 	h := &b.messages[i].header
 	h.Namelen = uint32(sockaddr(&b.names[i], to))
+	h.Controllen = 0
+	if !from.IsValid() {
+		return
+	}
 	c := (*unix.Cmsghdr)(unsafe.Pointer(&b.controls[i]))
 	data := b.controls[i][unix.SizeofCmsghdr:]
 	if from.Is4() {

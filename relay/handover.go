@@ -20,7 +20,7 @@ type HandedOver struct {
 // Pause stops reading what clients send: it waits in the socket. Servers' answers go on. It must not be called on a
 // loop.
 func (p *Packets) Pause() {
-	p.do(func() {
+	p.loop.do(func() {
 		unix.EpollCtl(p.loop.epfd, unix.EPOLL_CTL_DEL, p.fd, nil) // fails only if the socket is not there
 		p.loop.forget(p.fd)
 	})
@@ -28,7 +28,7 @@ func (p *Packets) Pause() {
 
 // Resume undoes Pause.
 func (p *Packets) Resume() (err error) {
-	p.do(func() { err = p.loop.watch(p.fd, p, unix.EPOLLIN) })
+	p.loop.do(func() { err = p.loop.watch(p.fd, p, unix.EPOLLIN) })
 	return err
 }
 

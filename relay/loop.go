@@ -25,6 +25,9 @@ type watcher interface {
 	ready(events uint32)
 }
 
+// flusher has put off what it sends.
+type flusher interface{ flush() }
+
 // Loops are the event loops of the process.
 type Loops struct {
 	loops      []*Loop
@@ -60,7 +63,7 @@ type Loop struct {
 	chores  chores // and what connections leave that come or go
 	callers [maxCallers]caller
 	batch   *packetBatch // what UDP sockets are read into
-	ending  []*Packets   // have something to do at the end of the round
+	ending  []flusher    // have something to send at the end of the round
 
 	asleep atomic.Bool
 	mu     sync.Mutex
@@ -198,6 +201,19 @@ func (l *Loop) Post(fn func()) {
 	}
 }
 
+// do has fn called on the loop and waits for it, unless the loop has ended. It must not be called on a loop.
+func (l *Loop) do(fn func()) {
+	done := make(chan struct{})
+	l.Post(func() {
+		fn()
+		close(done)
+	})
+	select {
+	case <-done:
+	case <-l.all.ended:
+	}
+}
+
 func (l *Loop) rouse() {
 	one := [8]byte{1}
 	unix.Write(l.wake, one[:]) // fails only if the counter is full, and then the loop wakes anyway
@@ -306,8 +322,8 @@ func (l *Loop) packets() *packetBatch {
 	return l.batch
 }
 
-// atEnd has p flushed at the end of this round.
-func (l *Loop) atEnd(p *Packets) { l.ending = append(l.ending, p) }
+// atEnd has f flushed at the end of this round.
+func (l *Loop) atEnd(f flusher) { l.ending = append(l.ending, f) }
 
 // stop cuts every connection and ends the loop. Whoever is told may try to open another, in vain.
 func (l *Loop) stop() {

@@ -92,13 +92,13 @@ func (p *Packets) Refused() int64 { return p.refused.Load() }
 
 // Len returns the number of flows. It must not be called on a loop.
 func (p *Packets) Len() (n int) {
-	p.do(func() { n = len(p.flows) })
+	p.loop.do(func() { n = len(p.flows) })
 	return n
 }
 
 // Each calls fn for every flow that has a server, on the loop. It must not be called on a loop.
 func (p *Packets) Each(fn func(f *PacketFlow)) {
-	p.do(func() {
+	p.loop.do(func() {
 		for _, f := range p.flows {
 			if f.fd >= 0 {
 				fn(f)
@@ -109,7 +109,7 @@ func (p *Packets) Each(fn func(f *PacketFlow)) {
 
 // Close cuts the flows, counts them as ended by r, and stops. It must not be called on a loop.
 func (p *Packets) Close(r metrics.Reason) {
-	p.do(func() {
+	p.loop.do(func() {
 		if p.out != nil {
 			p.flush() // not at the end of the round: the descriptor may be someone else's by then
 		}
@@ -119,18 +119,6 @@ func (p *Packets) Close(r metrics.Reason) {
 		unix.EpollCtl(p.loop.epfd, unix.EPOLL_CTL_DEL, p.fd, nil) // fails only if the socket is not there
 		p.loop.forget(p.fd)
 	})
-}
-
-func (p *Packets) do(fn func()) {
-	done := make(chan struct{})
-	p.loop.Post(func() {
-		fn()
-		close(done)
-	})
-	select {
-	case <-done:
-	case <-p.loop.all.ended: // the flows have ended with the loop
-	}
 }
 
 // ready reads what has come in one batch; what is left brings another event.

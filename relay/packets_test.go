@@ -180,7 +180,7 @@ func TestPacketsFlood(t *testing.T) {
 	c := dialUDP(t, at)
 	ask(t, c, []byte("one"))
 	ask(t, c, []byte("two")) // sent after an answer: proven
-	p.do(func() {
+	p.loop.do(func() {
 		server = silent.LocalAddr().(*net.UDPAddr).AddrPort()
 		for i := range maxUnproven + 500 {
 			p.carry(flowKey{netip.AddrPortFrom(netip.MustParseAddr("2001:db8::1"), uint16(i+1)), at}, []byte("x"))
