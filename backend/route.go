@@ -52,7 +52,7 @@ func NewRoute(service string, spec RouteSpec, pools map[string]*Pool) (*Route, e
 		}
 		r.fallback = append(r.fallback, p)
 	}
-	if len(r.shares) == 0 {
+	if len(r.shares) == 0 && len(spec.Shares) > 0 {
 		return nil, buildError(service, "no pool has a share")
 	}
 	return r, nil
@@ -64,7 +64,7 @@ func buildError(service, cause string) error {
 
 // Choose returns the pool that the client with this key belongs to, whether or not it is well. It is
 // the same in every process and for every listen of the service. When one share is raised against another, the only
-// clients that move are those that the one gains.
+// clients that move are those that the one gains. A route without shares has none for anybody.
 func (r *Route) Choose(key uint64) *Pool {
 	if len(r.shares) == 1 {
 		return r.shares[0].pool
@@ -87,6 +87,9 @@ func (r *Route) Choose(key uint64) *Pool {
 // loop. Next does not block and does not allocate. Returns ErrNoneUp or ErrFull.
 func (r *Route) Next(key uint64, now int64, tried *Tried) (*Backend, *Pool, error) {
 	own := r.Choose(key)
+	if own == nil {
+		return nil, nil, ErrNoneUp
+	}
 	for _, ejected := range [2]bool{false, true} {
 		q := picking{key, now, tried, ejected}
 		if b := own.pick(q); b != nil {

@@ -116,7 +116,7 @@ func (c *checker) networks(f *serviceFile) {
 	if everyone := f.ProxyFrom.everyone(); everyone != nil {
 		c.fail(everyone, "anyone could claim any address in a PROXY header; list the networks of your load balancers")
 	}
-	if n := f.ProxyFrom.node; n != nil && f.kind != nil && f.kind.Transport == listen.UDP {
+	if n := f.ProxyFrom.node; n != nil && f.kind != nil && !f.kind.Over(listen.TCP) {
 		c.fail(n.name(), "%s goes over UDP, where no PROXY header comes; remove it", f.kind.Name)
 	}
 	for _, family := range []ip.Family{ip.V4, ip.V6} {

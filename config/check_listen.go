@@ -32,12 +32,14 @@ func (c *checker) claims() []claim {
 			if !p.addr.value.IsValid() {
 				continue
 			}
-			all = append(all, claim{
-				service: e.name, kind: e.value.kind.Name, shares: e.value.kind.Share != nil,
-				addr:     listen.Addr{Transport: e.value.kind.Transport, AddrPort: p.addr.value},
-				node:     p.addr.node,
-				wildcard: p.addr.value.Addr().IsUnspecified(),
-			})
+			for _, t := range e.value.kind.Transports {
+				all = append(all, claim{
+					service: e.name, kind: e.value.kind.Name, shares: e.value.kind.Share != nil,
+					addr:     listen.Addr{Transport: t, AddrPort: p.addr.value},
+					node:     p.addr.node,
+					wildcard: p.addr.value.Addr().IsUnspecified(),
+				})
+			}
 		}
 	}
 	return all
@@ -51,13 +53,10 @@ func (c *checker) listens() {
 		}
 	}
 	var before []claim
+	told := make(map[*node]bool) // an address may be claimed for two transports
 	for _, l := range c.claims() {
-		c.listenAddr(l)
-		for _, b := range before {
-			if c.collide(b, l) {
-				break
-			}
-		}
+		told[l.node] = told[l.node] || c.listenAddr(l) ||
+			slices.ContainsFunc(before, func(b claim) bool { return c.collide(b, l) })
 		before = append(before, l)
 	}
 	if a := c.config.Admin.Listen; a.IsValid() && c.file.Admin.Listen.node != nil {
@@ -73,11 +72,14 @@ func (c *checker) listens() {
 
 // listenNames checks that listens have the names that the protocol knows, or none.
 func (c *checker) listenNames(f *serviceFile) {
-	known, n := f.kind.Listens, f.Listen.node
+	known, n, free := f.kind.Listens, f.Listen.node, f.kind.AnyListen
 	switch {
 	case n == nil || n.kind == null || n.kind == refused:
 		return
-	case len(known) == 0 && n.kind == mapping:
+	case free && n.kind != mapping:
+		c.fail(n, "listens of %s have names; write a mapping from names that you choose to addresses", f.kind.Name)
+		return
+	case len(known) == 0 && !free && n.kind == mapping:
 		c.fail(n.name(), "listens of %s have no names; write an address or a list of them", f.kind.Name)
 		n.bad = true
 		return
@@ -88,22 +90,29 @@ func (c *checker) listenNames(f *serviceFile) {
 		c.fail(n, "must not be empty")
 	}
 	for _, p := range n.pairs {
-		if !slices.Contains(known, p.key.text) {
+		if free && !nameForm.MatchString(p.key.text) {
+			c.fail(p.key, "%q cannot be a name; use letters, digits, dots, dashes and underscores, at most 63", p.key.text)
+			n.bad = true
+		}
+		if !free && !slices.Contains(known, p.key.text) {
 			c.fail(p.key, "unknown listen %q; known to %s: %s", p.key.text, f.kind.Name, enumerate(known, "and"))
 			n.bad = true
 		}
 	}
 }
 
-// listenAddr checks that a server can have the address.
-func (c *checker) listenAddr(l claim) {
+// listenAddr reports an address that no server can have.
+func (c *checker) listenAddr(l claim) bool {
 	addr := l.addr.AddrPort.Addr()
 	if why := unusable(addr); why != "" {
 		c.fail(l.node, "%s is %s; nobody can listen to it", addr, why)
+		return true
 	}
 	if l.wildcard && l.addr.Transport == listen.UDP {
 		c.fail(l.node, "a UDP listen needs one address, for an answer must come from the address that was asked")
+		return true
 	}
+	return false
 }
 
 // unusable says what an address is that no server has, or "".
@@ -150,7 +159,7 @@ func (c *checker) loops() {
 		}
 		for _, p := range f.Pools.entries {
 			for _, s := range p.value.Servers {
-				c.loop(claims, listen.Addr{Transport: f.kind.Transport, AddrPort: s.Address.value}, s.Address.node)
+				c.loop(claims, listen.Addr{Transport: f.kind.Transports[0], AddrPort: s.Address.value}, s.Address.node)
 			}
 		}
 	}

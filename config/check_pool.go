@@ -94,7 +94,7 @@ func (c *checker) clientTLS(f *serviceFile, p *poolFile) {
 	if !t.on || t.node.bad {
 		return
 	}
-	if f.kind != nil && f.kind.Transport == listen.UDP {
+	if f.kind != nil && !f.kind.Over(listen.TCP) {
 		c.fail(t.node, "%s goes over UDP, where this TLS is not spoken; remove it", f.kind.Name)
 	}
 	if n := t.Name.node; n != nil {

@@ -71,11 +71,12 @@ func (d *decoder) service(name string, f *serviceFile) *service.Service {
 	}
 	for _, p := range f.Listen.places {
 		if p.addr.value.IsValid() {
-			s.Listen = append(s.Listen, service.Listen{Name: p.name,
-				Addr: listen.Addr{Transport: f.kind.Transport, AddrPort: p.addr.value}})
+			for _, t := range f.kind.Transports {
+				s.Listen = append(s.Listen, service.Listen{Name: p.name, Addr: listen.Addr{Transport: t, AddrPort: p.addr.value}})
+			}
 		}
 	}
-	if f.kind.Transport == listen.UDP && f.Health.Every.node == nil {
+	if !f.kind.Over(listen.TCP) && f.Health.Every.node == nil {
 		s.Health.Every = 0 // nothing says that a UDP server would accept a connection
 	}
 	s.Routes = f.routes()
@@ -88,6 +89,10 @@ func (d *decoder) service(name string, f *serviceFile) *service.Service {
 func (f *serviceFile) routes() map[service.Door]backend.RouteSpec {
 	routes := make(map[service.Door]backend.RouteSpec)
 	for _, l := range f.service.Listen {
+		if f.kind.Standalone {
+			routes[service.Door{Listen: l.Name, Family: l.Family()}] = backend.RouteSpec{}
+			continue
+		}
 		family := f.Clients.family(l.Family())
 		if r := family.route(l.Name); r != nil {
 			routes[service.Door{Listen: l.Name, Family: l.Family()}] = r.spec()

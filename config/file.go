@@ -124,10 +124,10 @@ type serviceFile struct {
 
 	Listen listenFile `yaml:"listen,required"`
 
-	// The sets of servers, by name.
-	Pools dict[poolFile] `yaml:"pools,required"`
+	// The sets of servers, by name. `pools` and `clients` are required, unless the protocol has no servers.
+	Pools dict[poolFile] `yaml:"pools"`
 
-	Clients clientsFile `yaml:"clients,required"`
+	Clients clientsFile `yaml:"clients"`
 
 	// The networks whose clients may come in: `any`, or networks and addresses.
 	Allow networks `yaml:"allow"`

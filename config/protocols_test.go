@@ -20,13 +20,15 @@ import (
 func protocols() []service.Protocol {
 	proxy := []backend.Handover{backend.HandoverProxyV1, backend.HandoverProxyV2}
 	return []service.Protocol{
-		{Name: "tcp", Transport: listen.TCP, Kernel: true, Handovers: proxy, Counts: []limit.Kind{limit.Connections, limit.Open}, Options: func() service.Options { return new(plainOptions) }},
-		{Name: "udp", Transport: listen.UDP, Kernel: true, Options: func() service.Options { return new(plainOptions) }},
-		{Name: "web", Transport: listen.TCP, Share: share, Handovers: append(proxy, backend.HandoverHeader),
+		{Name: "tcp", Transports: []listen.Transport{listen.TCP}, Kernel: true, Handovers: proxy, Counts: []limit.Kind{limit.Connections, limit.Open}, Options: func() service.Options { return new(plainOptions) }},
+		{Name: "udp", Transports: []listen.Transport{listen.UDP}, Kernel: true, Options: func() service.Options { return new(plainOptions) }},
+		{Name: "web", Transports: []listen.Transport{listen.TCP}, Share: share, Handovers: append(proxy, backend.HandoverHeader),
 			Counts: []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open}, Options: func() service.Options { return &webOptions{Header: 16 << 10, Retries: 1} }},
-		{Name: "mail", Transport: listen.TCP, Listens: []string{"smtp", "submission", "imaps"},
+		{Name: "mail", Transports: []listen.Transport{listen.TCP}, Listens: []string{"smtp", "submission", "imaps"},
 			Handovers: []backend.Handover{backend.HandoverXclient, backend.HandoverID, backend.HandoverAuto},
 			Options:   func() service.Options { return new(mailOptions) }},
+		{Name: "phone", Transports: []listen.Transport{listen.UDP, listen.TCP}, AnyListen: true, Standalone: true,
+			Options: func() service.Options { return new(plainOptions) }},
 	}
 }
 

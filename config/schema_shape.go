@@ -46,11 +46,18 @@ func (f *serviceFile) schema(s *schemer) *jsonschema.Schema {
 				others.Set(other.Name, jsonschema.FalseSchema)
 			}
 		}
+		required := ofServers()[:2]
+		if p.Standalone {
+			required = nil
+			for _, key := range ofServers() {
+				others.Set(key, jsonschema.FalseSchema)
+			}
+		}
 		is := jsonschema.NewProperties()
 		is.Set("protocol", &jsonschema.Schema{Const: p.Name})
 		o.AllOf = append(o.AllOf, &jsonschema.Schema{
 			If:   &jsonschema.Schema{Properties: is},
-			Then: &jsonschema.Schema{Properties: others},
+			Then: &jsonschema.Schema{Properties: others, Required: required},
 		})
 	}
 	return o

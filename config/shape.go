@@ -67,6 +67,7 @@ func (f *serviceFile) shape(d *decoder, n *node) {
 	i := slices.Index(names, name)
 	if i < 0 {
 		d.structure(n, reflect.ValueOf(f).Elem(), append(names, name)...) // its section may be any
+		d.needed(n, ofServers()[:2])
 		if p := f.Protocol.node; p != nil && !p.bad {
 			d.fail(p, "unknown protocol %q; known here: %s", name, enumerate(names, "and"))
 		}
@@ -74,11 +75,39 @@ func (f *serviceFile) shape(d *decoder, n *node) {
 	}
 	d.structure(n, reflect.ValueOf(f).Elem(), name)
 	f.kind = &d.protocols[i]
+	if f.kind.Standalone {
+		d.needless(n, ofServers(), name)
+	} else {
+		d.needed(n, ofServers()[:2])
+	}
 	f.section = n.get(name)
 	if f.section == nil { // its defaults may do, if nothing in it is required
 		key := *n.name()
 		key.text, key.parent = name, n
 		f.section = &node{kind: mapping, line: key.line, column: key.column, key: &key, parent: n}
+	}
+}
+
+// ofServers returns the keys of a service that has servers; it must have the first two.
+func ofServers() []string { return []string{"pools", "clients", "health"} }
+
+// needed reports the keys that are missing in n, but those that another was probably meant to be.
+func (d *decoder) needed(n *node, keys []string) {
+	for _, key := range keys {
+		meant := slices.ContainsFunc(n.pairs, func(p pair) bool { return nearest(p.key.text, keys) == key })
+		if !meant {
+			d.missing(n, key)
+		}
+	}
+}
+
+// needless reports the keys that mean nothing, because the protocol has no servers.
+func (d *decoder) needless(n *node, keys []string, protocol string) {
+	for _, key := range keys {
+		if v := n.get(key); v != nil {
+			d.fail(v.name(), "%s has no servers; remove this", protocol)
+			v.bad = true
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ type door struct {
 	guard    atomic.Pointer[guard]
 	acceptor *relay.Acceptor
 	packets  *relay.Packets
+	world    *relay.Datagrams
 }
 
 // guard is who answers at a door, and what stands before it. It is immutable.
@@ -59,14 +60,35 @@ func lend(set *listen.Set, a listen.Addr) (*door, error) {
 // serve begins to take clients; UDP flows of the process that this one replaces go on.
 func (d *door) serve(loops *relay.Loops, g *guard, flows []relay.HandedOver) (err error) {
 	d.guard.Store(g)
-	if d.addr.Transport == listen.TCP {
+	switch {
+	case d.addr.Transport == listen.TCP:
 		d.acceptor, err = loops.Listen(d.lease.FD(), d.accept)
-	} else {
+	case g.handler.Datagrams != nil:
+		d.world, err = loops.OpenDatagrams(d.lease.FD(), g.handler.Datagrams)
+	default:
 		d.packets, err = loops.ResumePackets(d.lease.FD(), flows, d.open)
 	}
 	if err != nil {
 		return fmt.Errorf("serve %v: %w", d.addr, err)
 	}
+	return nil
+}
+
+// change puts another guard in place of the door's. UDP flows go on, unless from now on packets form none, or did not.
+func (d *door) change(loops *relay.Loops, g *guard) error {
+	switch {
+	case d.packets != nil && g.handler.Datagrams != nil:
+		d.packets.Close(metrics.Drained)
+		d.packets = nil
+		return d.serve(loops, g, nil)
+	case d.world != nil && g.handler.Datagrams == nil:
+		d.world.Close()
+		d.world = nil
+		return d.serve(loops, g, nil)
+	case d.world != nil:
+		d.world.Redirect(g.handler.Datagrams(d.world))
+	}
+	d.guard.Store(g)
 	return nil
 }
 
@@ -106,12 +128,18 @@ func (d *door) pause() {
 	if d.packets != nil {
 		d.packets.Pause()
 	}
+	if d.world != nil {
+		d.world.Pause()
+	}
 }
 
 // resume undoes pause.
 func (d *door) resume(loops *relay.Loops) (err error) {
 	if d.packets != nil {
 		return d.packets.Resume()
+	}
+	if d.world != nil {
+		return d.world.Resume()
 	}
 	d.acceptor, err = loops.Listen(d.lease.FD(), d.accept)
 	return err
@@ -142,6 +170,10 @@ func (d *door) close() {
 	if d.packets != nil {
 		d.packets.Close(metrics.Drained)
 		d.packets = nil
+	}
+	if d.world != nil {
+		d.world.Close()
+		d.world = nil
 	}
 	d.lease.Close()
 }

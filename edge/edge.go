@@ -249,7 +249,9 @@ func (e *Edge) commitLocked(g, old *generation) error {
 	}
 	for a, d := range e.doors {
 		if guard := g.guards[a]; guard != nil {
-			d.guard.Store(guard)
+			if err := d.change(e.loops, guard); err != nil {
+				e.options.Log.Error("a door is lost", "err", err)
+			}
 			continue
 		}
 		delete(e.doors, a)

@@ -360,5 +360,8 @@ func (p *proofs) whyShut(g *generation, s *service.Service) string {
 			}
 		}
 	}
+	if len(silent) == 0 {
+		return "" // it has no servers
+	}
 	return slices.Min(silent)
 }

@@ -62,7 +62,7 @@ func leaked() (left []string) {
 }
 
 func protocols() []service.Protocol {
-	return []service.Protocol{l4.TCP(), l4.UDP(), web.Protocol()}
+	return []service.Protocol{l4.TCP(), l4.UDP(), web.Protocol(), parrot()}
 }
 
 // bench is an edge on loopback, with stand-ins from 127.64.0.0/10: there every address can be bound without a

@@ -11,6 +11,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 
 	"github.com/kyozon/kyozon/accesslog"
 	"github.com/kyozon/kyozon/backend"
@@ -64,21 +65,28 @@ type Door struct {
 
 // Protocol is one line of the table in cmd/kyozon/protocols.go.
 type Protocol struct {
-	Name      string
-	Doc       string             // one line, for `kyozon protocols`
-	Transport listen.Transport   // what its listens are
-	Listens   []string           // the names its listens may have; none means that they have no names
-	Handovers []backend.Handover // those it can do, beside none
-	Kernel    bool               // the kernel plane can carry its services: nothing in them needs to be read
-	Counts    []limit.Kind       // what it can limit: connections and open at its doors, others with Route.Admit
-	Options   func() Options     // new options holding the defaults; the file is decoded over them
-	Source    string             // the Go source of the options, whose comments describe their keys to editors; may be empty
-	Build     func(services []*Service, env Env) (Server, error)
+	Name       string
+	Doc        string             // one line, for `kyozon protocols`
+	Transports []listen.Transport // what each of its listens is; its servers are reached by the first
+	Listens    []string           // the names its listens may have; none means that they have no names
+	AnyListen  bool               // they have names that the site chooses
+
+	// Standalone says that it has no pools and no routes: who is connected with whom is in its own section.
+	Standalone bool
+	Handovers  []backend.Handover // those it can do, beside none
+	Kernel     bool               // the kernel plane can carry its services: nothing in them needs to be read
+	Counts     []limit.Kind       // what it can limit: connections and open at its doors, others with Route.Admit
+	Options    func() Options     // new options holding the defaults; the file is decoded over them
+	Source     string             // the Go source of the options, whose comments describe their keys to editors; may be empty
+	Build      func(services []*Service, env Env) (Server, error)
 
 	// Share, if set, lets several services have the same listen. It says what is wrong with two that have, each mistake
 	// an *Error at a place of the second.
 	Share func(first, second *Service, at Listen) []error
 }
+
+// Over says whether a transport is one of p's.
+func (p *Protocol) Over(t listen.Transport) bool { return slices.Contains(p.Transports, t) }
 
 // Options is a protocol's section of a service.
 type Options interface {
@@ -140,6 +148,11 @@ type Finding struct {
 type Handler struct {
 	Conn func(c *relay.Conn)       // a client on its loop; it must not block
 	Flow func(f *relay.PacketFlow) // packets of one client, to be connected to a server or refused; on its loop
+
+	// Datagrams is told the socket of a door for packets that form no flows, and returns who receives them, on the socket's
+	// loop. It is called when the door opens and at each reload, before Server.Start. The socket may be used until it is
+	// closed, and is not used up by a reload.
+	Datagrams func(socket *relay.Datagrams) (receive func(relay.Datagram))
 }
 
 // Env is what the edge lends to a protocol.
@@ -156,7 +169,8 @@ type Env struct {
 	// AccessLog is where a protocol whose flows have requests writes a line for each; its flows say so (backend.Flow).
 	AccessLog *accesslog.Log
 
-	// Route returns the route of a service's door. It lives as long as the generation.
+	// Route returns the route of a service's door. It lives as long as the generation. Where the protocol is Standalone
+	// it leads nowhere, and says only who may come in.
 	Route func(service string, door Door) *backend.Route
 
 	kept map[string]any

@@ -93,7 +93,7 @@ func (b *bench) waitFor(what string, ok func() bool) {
 func (b *bench) serve(t testing.TB, p service.Protocol, f ip.Family, spec backend.Spec, change func(*service.Service)) netip.AddrPort {
 	t.Helper()
 	lend := map[listen.Transport]func(listen.Addr) (*listen.Lease, error){listen.TCP: b.sockets.Stream, listen.UDP: b.sockets.Packet}
-	lease, err := lend[p.Transport](listen.Addr{Transport: p.Transport, AddrPort: netip.AddrPortFrom(iptest.Loopback(f), 0)})
+	lease, err := lend[p.Transports[0]](listen.Addr{Transport: p.Transports[0], AddrPort: netip.AddrPortFrom(iptest.Loopback(f), 0)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func (b *bench) serve(t testing.TB, p service.Protocol, f ip.Family, spec backen
 		t.Fatal(err)
 	}
 	h := server.Doors[lease.Addr()]
-	if p.Transport == listen.UDP {
+	if p.Transports[0] == listen.UDP {
 		packets, err := b.loops.OpenPackets(lease.FD(), h.Flow)
 		if err != nil {
 			t.Fatal(err)

@@ -81,11 +81,11 @@ func TestPorts(t *testing.T) {
 				ports := &table{taken: make(map[backend.Use]bool)}
 				b.ports, b.standIns = ports, everybody{}
 				saw := make(chan netip.AddrPort, 10)
-				spec := to(sees(t, p.Transport, x.Backend, saw))
+				spec := to(sees(t, p.Transports[0], x.Backend, saw))
 				spec.Source = backend.SourceClient
 				at := b.serve(t, p, x.Client, spec, func(s *service.Service) { s.Timeouts.Idle = time.Second })
 				for range 4 {
-					c, err := net.Dial(p.Transport.String(), at.String())
+					c, err := net.Dial(p.Transports[0].String(), at.String())
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -99,7 +99,7 @@ func TestPorts(t *testing.T) {
 						t.Errorf("the server sees %v, which was not taken: %v", from, ports.taken)
 					}
 					client, err := netip.ParseAddrPort(c.LocalAddr().String())
-					if kept := ports.has(backend.Use{From: client, To: at, Client: true}); err != nil || kept != (p.Transport == listen.UDP) {
+					if kept := ports.has(backend.Use{From: client, To: at, Client: true}); err != nil || kept != (p.Transports[0] == listen.UDP) {
 						t.Errorf("the datagrams of %v are kept from the other plane: %v", client, kept)
 					}
 					c.Close()

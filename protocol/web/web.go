@@ -34,7 +34,7 @@ var source string
 // Protocol is the line of the protocol table.
 func Protocol() service.Protocol {
 	return service.Protocol{
-		Name: "web", Doc: "HTTP/1.1, HTTP/2 and WebSocket, with TLS ended here or passed through by name", Transport: listen.TCP,
+		Name: "web", Doc: "HTTP/1.1, HTTP/2 and WebSocket, with TLS ended here or passed through by name", Transports: []listen.Transport{listen.TCP},
 		Share:     share,
 		Handovers: []backend.Handover{backend.HandoverHeader, backend.HandoverProxyV1, backend.HandoverProxyV2},
 		Counts:    []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open},
