@@ -296,13 +296,18 @@ func (f *Flow) Carried() netip.AddrPort {
 	return a
 }
 
-// writeProxy begins the connection with a PROXY header, if that is the pool's handover. The header names the address
-// that the client dialled; beside a stand-in, which is IPv4, it is ours.
-func (f *Flow) writeProxy() {
-	h := proxyproto.Header{Client: f.Carried(), Dest: f.Client.Dialled}
-	if h.Client != f.Client.Addr {
-		h.Dest = netip.AddrPortFrom(f.Conn.Local().Addr(), f.Client.Dialled.Port())
+// Dialled returns the address that a handover names beside Carried: the one that the client dialled, or ours beside a
+// stand-in, which is IPv4.
+func (f *Flow) Dialled() netip.AddrPort {
+	if f.Carried() == f.Client.Addr {
+		return f.Client.Dialled
 	}
+	return netip.AddrPortFrom(f.Conn.Local().Addr(), f.Client.Dialled.Port())
+}
+
+// writeProxy begins the connection with a PROXY header, if that is the pool's handover.
+func (f *Flow) writeProxy() {
+	h := proxyproto.Header{Client: f.Carried(), Dest: f.Dialled()}
 	var space [256]byte
 	switch f.Pool.Spec.Handover {
 	case HandoverProxyV1:

@@ -5,6 +5,7 @@ package main
 
 import (
 	"github.com/kyozon/kyozon/protocol/l4"
+	"github.com/kyozon/kyozon/protocol/mail"
 	"github.com/kyozon/kyozon/protocol/web"
 	"github.com/kyozon/kyozon/service"
 )
@@ -15,5 +16,6 @@ func protocols() []service.Protocol {
 		l4.TCP(),
 		l4.UDP(),
 		web.Protocol(),
+		mail.Protocol(),
 	}
 }

@@ -5,6 +5,7 @@ package smtp
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 )
 
@@ -101,4 +102,39 @@ func AppendKeywords(dst []byte, host string, k Keywords) []byte {
 	add(k.Binary && k.Chunking, "BINARYMIME")
 	dst[last] = ' '
 	return append(dst, "\r\n"...)
+}
+
+// And returns what both k and o offer. Of the mechanisms of AUTH those that both have.
+func (k Keywords) And(o *Keywords) Keywords {
+	k.Pipelining = k.Pipelining && o.Pipelining
+	k.EightBit = k.EightBit && o.EightBit
+	k.SMTPUTF8 = k.SMTPUTF8 && o.SMTPUTF8
+	k.Chunking = k.Chunking && o.Chunking
+	k.Binary = k.Binary && o.Binary
+	k.DSN = k.DSN && o.DSN
+	k.Enhanced = k.Enhanced && o.Enhanced
+	k.StartTLS = k.StartTLS && o.StartTLS
+	k.HasSize = k.HasSize && o.HasSize
+	if k.Size == 0 || o.Size > 0 && o.Size < k.Size {
+		k.Size = o.Size
+	}
+	var both [][]byte
+	for m := range bytes.FieldsSeq(k.Auth) {
+		if slices.ContainsFunc(bytes.Fields(o.Auth), func(n []byte) bool { return bytes.EqualFold(m, n) }) {
+			both = append(both, m)
+		}
+	}
+	k.Auth = bytes.Join(both, []byte(" "))
+	k.HasAuth = len(both) > 0
+	return k
+}
+
+// Same says whether k and o offer the same.
+func (k *Keywords) Same(o *Keywords) bool {
+	return k.flags() == o.flags() && k.Size == o.Size && bytes.Equal(k.Auth, o.Auth) && bytes.Equal(k.Xclient, o.Xclient)
+}
+
+// flags are what k offers without more words.
+func (k *Keywords) flags() [10]bool {
+	return [...]bool{k.Pipelining, k.EightBit, k.SMTPUTF8, k.Chunking, k.Binary, k.DSN, k.Enhanced, k.StartTLS, k.HasSize, k.HasAuth}
 }

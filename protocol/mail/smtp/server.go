@@ -322,6 +322,9 @@ func (s *Server) reset() {
 	s.sender, s.chunked, s.last, s.recipients = false, false, false, 0
 }
 
+// Binary says whether the running transaction is of a message with lines of any kind.
+func (s *Server) Binary() bool { return s.binary }
+
 // Recipients is how many recipients of the running transaction were accepted.
 func (s *Server) Recipients() int { return s.recipients }
 

@@ -1,0 +1,191 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package servertest
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/kyozon/kyozon/ip"
+)
+
+// Message is what a Mail was given.
+type Message struct {
+	Helo    string
+	Xclient string // the attributes by which the client was told
+	Mail    string // the command
+	Rcpt    []string
+	Text    string
+}
+
+// Mail is a small SMTP server that keeps what it is given. It understands BDAT and XCLIENT whether or not they are
+// offered.
+type Mail struct {
+	Addr netip.AddrPort
+
+	// Offers are the keywords of its answer to EHLO.
+	Offers []string
+
+	// Reply, if set, returns what is said to a command, or to a message (".") that has come whole: "" for what is usual,
+	// "close" for nothing, ever.
+	Reply func(line string) string
+
+	mu       sync.Mutex
+	messages []Message
+	commands []string
+}
+
+// NewMail serves until the test ends. change, if it is not nil, is called before.
+func NewMail(t testing.TB, f ip.Family, change func(*Mail)) *Mail {
+	t.Helper()
+	m := &Mail{Offers: []string{"PIPELINING", "SIZE 10000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN"}}
+	if change != nil {
+		change(m)
+	}
+	m.Addr = TCP(t, f, m.serve)
+	return m
+}
+
+// Messages returns what has been accepted, in order.
+func (m *Mail) Messages() []Message {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.messages)
+}
+
+// Commands returns the first words of all commands of all clients.
+func (m *Mail) Commands() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.commands)
+}
+
+// dialogue is one client of a Mail.
+type dialogue struct {
+	*Mail
+	in   *bufio.Reader
+	out  io.Writer
+	now  Message
+	text bytes.Buffer
+}
+
+func (m *Mail) serve(c *net.TCPConn) {
+	d := &dialogue{Mail: m, in: bufio.NewReader(c), out: c}
+	if !d.answer("", "220 server.example ESMTP") {
+		return
+	}
+	for {
+		line, err := d.in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		line = strings.TrimRight(line, "\r\n")
+		verb, rest, _ := strings.Cut(line, " ")
+		verb = strings.ToUpper(verb)
+		m.mu.Lock()
+		m.commands = append(m.commands, verb)
+		m.mu.Unlock()
+		if !d.command(verb, line, rest) || verb == "QUIT" {
+			return
+		}
+	}
+}
+
+// answer returns false if the connection is to be closed.
+func (d *dialogue) answer(line, usual string) (ok bool) {
+	if d.Reply != nil {
+		if r := d.Reply(line); r != "" {
+			usual = r
+		}
+	}
+	if usual == "close" {
+		return false
+	}
+	_, err := io.WriteString(d.out, usual+"\r\n")
+	return err == nil
+}
+
+func (d *dialogue) command(verb, line, rest string) bool {
+	switch verb {
+	case "EHLO":
+		d.now = Message{Helo: rest, Xclient: d.now.Xclient}
+		return d.answer(line, "250-"+strings.Join(append([]string{"server.example"}, d.Offers[:len(d.Offers)-1]...), "\r\n250-")+
+			"\r\n250 "+d.Offers[len(d.Offers)-1])
+	case "XCLIENT":
+		d.now.Xclient = rest
+		return d.answer(line, "220 server.example ESMTP")
+	case "MAIL":
+		d.now = Message{Helo: d.now.Helo, Xclient: d.now.Xclient, Mail: line}
+		return d.answer(line, "250 2.1.0 Ok")
+	case "RCPT":
+		d.now.Rcpt = append(d.now.Rcpt, line)
+		return d.answer(line, "250 2.1.5 Ok")
+	case "DATA":
+		if !d.answer(line, "354 Go on") {
+			return false
+		}
+		return d.data() && d.keep()
+	case "BDAT":
+		var size int64
+		var last string
+		fmt.Sscan(rest, &size, &last)
+		p := make([]byte, size)
+		if _, err := io.ReadFull(d.in, p); err != nil {
+			return false
+		}
+		d.text.Write(p)
+		if last == "" {
+			return d.answer(line, "250 2.0.0 Ok")
+		}
+		return d.keep()
+	case "QUIT":
+		return d.answer(line, "221 2.0.0 Bye")
+	}
+	return d.answer(line, "250 2.0.0 Ok")
+}
+
+// data reads to the end of a message as a server does that has never heard of smuggling: a dot between two LF is one.
+func (d *dialogue) data() bool {
+	for {
+		line, err := d.in.ReadString('\n')
+		if err != nil {
+			return false
+		}
+		if strings.TrimRight(line, "\r\n") == "." {
+			return true
+		}
+		d.text.WriteString(strings.TrimPrefix(line, "."))
+	}
+}
+
+// keep takes the message, unless the answer to it is another.
+func (d *dialogue) keep() bool {
+	d.now.Text = d.text.String()
+	d.text.Reset()
+	r := ""
+	if d.Reply != nil {
+		r = d.Reply(".")
+	}
+	if r == "" || strings.HasPrefix(r, "250") || r == "keep and close" {
+		d.mu.Lock()
+		d.messages = append(d.messages, d.now)
+		d.mu.Unlock()
+	}
+	switch r {
+	case "close", "keep and close":
+		return false
+	case "":
+		r = "250 2.0.0 Ok: queued as 1"
+	}
+	_, err := io.WriteString(d.out, r+"\r\n")
+	return err == nil
+}

@@ -1,0 +1,111 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mail
+
+import (
+	"strconv"
+
+	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/protocol/mail/smtp"
+)
+
+// deliver sends the message: in one chunk if the backend takes chunks, whose end nothing in the message can feign.
+// RFC 3030 §2, RFC 5321 §4.1.1.4.
+func (l *link) deliver() {
+	s := l.session
+	l.at, l.start = 0, true
+	switch {
+	case l.has.Chunking:
+		l.out.Sent(smtp.Bdat)
+		l.send(append(strconv.AppendInt(append(s.scratch(), "BDAT "...), s.body.size, 10), " LAST\r\n"...))
+		l.become(sending, blockTime)
+		l.feed()
+	case s.in.Binary(): // another backend has offered it. RFC 3030 §3
+		s.forget()
+		s.say("451 4.6.1 No server takes binary messages now\r\n")
+	default:
+		l.write(smtp.Data, "DATA\r\n")
+		l.become(starting, replyTime)
+	}
+}
+
+// feed sends as much of the message as the backend takes now.
+func (l *link) feed() {
+	b := l.session.body
+	for !l.flow.Conn.Full() {
+		if l.at < b.filed {
+			l.flow.Conn.SetTimeout(blockTime)
+			b.read(l.at, l.piece)
+			return
+		}
+		l.content(b.memory)
+		if !l.has.Chunking {
+			l.send(smtp.AppendEnd(l.session.scratch(), l.start))
+		}
+		l.become(ending, finalTime)
+		return
+	}
+	l.flow.Conn.SetTimeout(blockTime)
+}
+
+// piece is called with a piece of the message that was in the file.
+func (l *link) piece(p []byte, err error) {
+	switch {
+	case l.session == nil || l.phase != sending:
+	case err != nil:
+		l.session.body.err = err
+		s := l.session
+		l.drop(metrics.Fine)
+		s.forward(delivery)
+	default:
+		l.at += int64(len(p))
+		l.content(p)
+		l.feed()
+	}
+}
+
+// content sends a piece of the message.
+func (l *link) content(p []byte) {
+	if l.has.Chunking {
+		l.send(p)
+		return
+	}
+	out := l.session.scratch()
+	for len(p) > 0 {
+		n := min(len(p), cap(out)/2)
+		var text []byte
+		text, l.start = smtp.AppendContent(out, p[:n], l.start)
+		l.send(text)
+		p = p[n:]
+	}
+}
+
+// delivering goes on with a reply while the message is delivered. One that comes before the end is the end: the
+// backend wants no more of it.
+func (l *link) delivering(r smtp.Reply) {
+	if l.phase == starting && r.Code == 354 {
+		l.out.Sent(smtp.Other)
+		l.become(sending, blockTime)
+		l.feed()
+		return
+	}
+	s, good := l.session, r.Code/100 == 2
+	if r.Code/100 == 3 || good && l.phase != ending || r.Code == 421 {
+		l.lost(metrics.ServerFault)
+		return
+	}
+	if good {
+		l.flow.Metrics().Request()
+	}
+	whole := l.phase != sending
+	code, raw := r.Code, r.Raw
+	l.said, l.stale = 0, l.phase == starting
+	l.become(ready, holdTime)
+	s.forget()
+	s.answer(code, raw)
+	if !whole && s.link == l {
+		l.drop(metrics.Fine)
+	}
+	s.rest()
+}

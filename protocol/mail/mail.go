@@ -1,0 +1,48 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package mail carries SMTP and message submission, with TLS ended here.
+//
+//	client ─▶ front (an address) ─ its dialect ─▶ session ─ smtp.Server: commands, content
+//	                                                │ envelope, body: kept until the backend has answered
+//	                                                ▼
+//	                          route.Dial, handover, EHLO ─▶ link ─ smtp.Client: replies ─▶ backend
+//
+// Nothing is stored and forwarded: a client gets 250 for a message when the backend has said it, and not before, so that
+// whatever dies on the way, the client still has the message. Recipients are answered by the backend too. What the
+// edge keeps for a moment is the envelope, so that it can be said again to a backend, and the message: it goes to the
+// backend when it is whole. A large or slow one does not hold a backend meanwhile.
+//
+// A front outlives the generations; a session looks at what it serves with each transaction.
+//
+// The machines that read and write SMTP are in package smtp, which knows no socket.
+//
+// RFC 5321 (SMTP), RFC 6409 (submission), RFC 8314 (TLS first), RFC 3207 (STARTTLS).
+package mail
+
+import (
+	_ "embed"
+
+	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/limit"
+	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/service"
+)
+
+// source is options.go, whose comments describe the keys of the section.
+//
+//go:embed options.go
+var source string
+
+// Protocol is the line of the protocol table.
+func Protocol() service.Protocol {
+	return service.Protocol{
+		Name: "mail", Doc: "SMTP and submission, with TLS ended here", Transports: []listen.Transport{listen.TCP},
+		Listens:   listens(),
+		Handovers: []backend.Handover{backend.HandoverProxyV1, backend.HandoverProxyV2, backend.HandoverXclient},
+		Counts:    []limit.Kind{limit.Connections, limit.Handshakes, limit.Open},
+		Options:   func() service.Options { return defaults() },
+		Source:    source,
+		Build:     build,
+	}
+}

@@ -1,0 +1,143 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mail
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/kyozon/kyozon/limit"
+	"github.com/kyozon/kyozon/service"
+)
+
+// Options is the section `mail` of a service.
+type Options struct {
+	// The name that the edge has in greetings: that of the clients' MX record, or of their mail settings.
+	Name string `yaml:"name,required"`
+
+	// TLS at this service's listens: from the first byte at those that are named so, by STARTTLS at the others.
+	TLS *TLS `yaml:"tls"`
+
+	// Let clients log in without TLS: what they say can be read on the way.
+	AuthInClear bool `yaml:"auth-in-clear"`
+
+	// What becomes of a CR or LF that stands alone in a message, where some servers see the end of a line and others do
+	// not: `refuse`, which is the default, or `repair`, which makes LF a line end and CR a space.
+	LineEnds LineEnds `yaml:"line-ends"`
+
+	// How large a message may be. Where the servers take less, that is what clients are told.
+	MessageSize service.Bytes `yaml:"message-size" range:"64KiB..1GiB"`
+
+	// The deadlines of a client, beside those of every service.
+	Timeouts Timeouts `yaml:"timeouts"`
+}
+
+// TLS says which certificates are shown.
+type TLS struct {
+	// The certificate chain, a PEM file. A changed file is taken without a reload.
+	Certificate service.Path `yaml:"certificate,required"`
+
+	// Its private key, a PEM file.
+	Key service.Path `yaml:"key,required"`
+
+	// More certificates, for other names or another kind of key.
+	Also []Pair `yaml:"also"`
+}
+
+// Pair is a certificate chain and its key.
+type Pair struct {
+	Certificate service.Path `yaml:"certificate,required"`
+	Key         service.Path `yaml:"key,required"`
+}
+
+// LineEnds says whether a CR or LF that stands alone is repaired. The zero value is that it is refused.
+type LineEnds bool
+
+// The words for it.
+const (
+	LineEndsRefuse LineEnds = false
+	LineEndsRepair LineEnds = true
+)
+
+// UnmarshalText reads "refuse" or "repair".
+func (l *LineEnds) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "refuse":
+		*l = LineEndsRefuse
+	case "repair":
+		*l = LineEndsRepair
+	default:
+		return errLineEnds
+	}
+	return nil
+}
+
+// Timeouts are the deadlines of a client. RFC 5321 §4.5.3.2 has clients wait for us twice as long and longer.
+type Timeouts struct {
+	// For the next command, and for a TLS handshake.
+	Command time.Duration `yaml:"command" range:"1s.."`
+
+	// For more of a message.
+	Data time.Duration `yaml:"data" range:"1s.."`
+}
+
+// defaults are those of RFC 5321 §4.5.3.2.5 and §4.5.3.2.7.
+func defaults() *Options {
+	return &Options{MessageSize: 100 << 20, Timeouts: Timeouts{Command: 5 * time.Minute, Data: 3 * time.Minute}}
+}
+
+// The mistakes that Check finds.
+var (
+	errLineEnds = errors.New("not a rule for line ends; write refuse or repair")
+	errName     = errors.New("not a host name; write, for example, mx6.example.jp")
+	errNoTLS    = errors.New("TLS comes first at this listen: write mail.tls with a certificate")
+	errNoLogin  = errors.New("without tls nobody can log in at submission; add tls, or auth-in-clear: true")
+	errNoShake  = errors.New("the edge ends no TLS here; limit connections")
+)
+
+// Check implements service.Options.
+func (o *Options) Check(s *service.Service) (errs []error) {
+	at := func(err error, warning bool, path ...string) {
+		errs = append(errs, &service.Error{Path: path, Err: err, Warning: warning})
+	}
+	if !isHostName(o.Name) {
+		at(errName, false, "mail", "name")
+	}
+	for i, l := range s.Listen {
+		if dialects[l.Name].secure && o.TLS == nil {
+			at(errNoTLS, false, "listen", strconv.Itoa(i))
+		}
+	}
+	if o.TLS == nil && s.Limits.Limits(limit.Handshakes) {
+		at(errNoShake, false, "limits", limit.Handshakes.String())
+	}
+	submits := slices.ContainsFunc(s.Listen, func(l service.Listen) bool { return dialects[l.Name].login })
+	if submits && o.TLS == nil && !o.AuthInClear {
+		at(errNoLogin, true, "mail", "tls")
+	}
+	return errs
+}
+
+// isHostName says whether name can stand in a greeting. RFC 5321 §2.3.5, §4.1.2.
+func isHostName(name string) bool {
+	if len(name) == 0 || len(name) > 255 {
+		return false
+	}
+	label := 0
+	for i, c := range []byte(name) {
+		switch {
+		case c == '.' && (label == 0 || name[i-1] == '-'), c == '-' && label == 0, label == 63:
+			return false
+		case c == '.':
+			label = 0
+			continue
+		case c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z'):
+			return false
+		}
+		label++
+	}
+	return label > 0 && name[len(name)-1] != '-'
+}

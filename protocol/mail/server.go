@@ -1,0 +1,169 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mail
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/certs"
+	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/relay"
+	"github.com/kyozon/kyozon/service"
+)
+
+// dialect is what is spoken at the listens of one name.
+type dialect struct {
+	secure bool // TLS comes first
+	login  bool // clients log in: what they submit is relayed
+
+	// speak begins with a client. Where TLS comes first, that is done.
+	speak func(f *front, t *table, c *relay.Conn)
+}
+
+// dialects is read only.
+var dialects = map[string]dialect{
+	"smtp":        {speak: speakSMTP},
+	"submission":  {speak: speakSMTP, login: true},
+	"submissions": {speak: speakSMTP, login: true, secure: true},
+}
+
+func listens() []string { return slices.Sorted(maps.Keys(dialects)) }
+
+// fronts is what outlives the generations.
+type fronts struct {
+	byAddr  map[listen.Addr]*front
+	locals  []local
+	known   acquaintances
+	spool   *spool
+	tickets *certs.Tickets
+	log     *slog.Logger
+}
+
+// local is what the connections of one loop have in common. Only that loop uses it.
+type local struct {
+	out [16 << 10]byte
+	_   [64]byte
+}
+
+// front is one address that clients come to.
+type front struct {
+	all     *fronts
+	current atomic.Pointer[table]
+}
+
+// table is what a front serves in one generation. It is immutable.
+type table struct {
+	dialect  dialect
+	options  *Options
+	service  string
+	route    *backend.Route
+	backends []*acquaintance // of the route
+	terms    *certs.Terms    // nil if there is no TLS
+	ending   atomic.Bool     // nobody follows: sessions end after their transaction
+}
+
+// build makes the tables of all services.
+func build(services []*service.Service, env service.Env) (service.Server, error) {
+	kept := service.Keep(env, "fronts", func() *fronts {
+		return &fronts{locals: make([]local, env.Loops.Len()), spool: newSpool(filepath.Join(env.State, "mail")),
+			tickets: openTickets(env), log: env.Log}
+	})
+	b := &builder{env: env, kept: kept, tables: make(map[listen.Addr]*table)}
+	for _, s := range services {
+		if err := b.add(s); err != nil {
+			return service.Server{}, fmt.Errorf("service %s: %w", s.Name, err)
+		}
+	}
+	server := service.Server{Doors: make(map[listen.Addr]service.Handler)}
+	fresh := make(map[listen.Addr]*front)
+	for a, t := range b.tables {
+		f := kept.byAddr[a]
+		if f == nil {
+			f = &front{all: kept}
+			f.current.Store(t) // its door may open a moment before start
+		}
+		fresh[a] = f
+		server.Doors[a] = service.Handler{Conn: f.accept}
+	}
+	server.Start = func() { kept.start(b.tables, fresh) }
+	server.Legacy = kept.tickets.Legacy
+	server.Drain = func(last bool) { drain(env.Loops, b.tables, kept.byAddr, last) }
+	server.Run = b.run
+	server.Certificates = func() (all []certs.Info) {
+		for _, s := range b.stores {
+			all = append(all, s.Infos()...)
+		}
+		return all
+	}
+	return server, nil
+}
+
+// builder collects what one generation has.
+type builder struct {
+	env    service.Env
+	kept   *fronts
+	tables map[listen.Addr]*table
+	stores []*certs.Store
+}
+
+// add makes the tables of a service.
+func (b *builder) add(s *service.Service) error {
+	o := s.Options.(*Options) // made by our own Protocol
+	terms, err := b.openTLS(s.Name, o.TLS)
+	if err != nil {
+		return err
+	}
+	for _, l := range s.Listen {
+		t := &table{dialect: dialects[l.Name], options: o, service: s.Name, terms: terms,
+			route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()})}
+		for _, p := range t.route.Pools() {
+			for _, one := range p.Backends() {
+				t.backends = append(t.backends, b.kept.known.of(one))
+			}
+		}
+		b.tables[l.Addr] = t
+	}
+	return nil
+}
+
+// run is what goes on beside the loops while the generation is in service.
+func (b *builder) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { b.watch(ctx) })
+	wg.Wait()
+	b.kept.spool.wait()
+}
+
+// start puts the tables into service.
+func (f *fronts) start(tables map[listen.Addr]*table, fresh map[listen.Addr]*front) {
+	for a, t := range tables {
+		fresh[a].current.Store(t)
+	}
+	f.byAddr = fresh
+}
+
+// drain tells the clients of tables that nobody follows: those between two transactions at once, the others after
+// theirs.
+func drain(loops *relay.Loops, tables map[listen.Addr]*table, now map[listen.Addr]*front, last bool) {
+	for a, t := range tables {
+		if last || now[a] == nil {
+			t.ending.Store(true)
+		}
+	}
+	loops.Do(func(l *relay.Loop) {
+		l.Each(func(c *relay.Conn) {
+			if h, ok := c.Handler().(interface{ drain() }); ok {
+				h.drain()
+			}
+		})
+	})
+}

@@ -1,0 +1,255 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mail
+
+import (
+	"bytes"
+
+	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/protocol/mail/smtp"
+	"github.com/kyozon/kyozon/relay"
+)
+
+// session is a client that speaks SMTP, and the handler of its connection.
+//
+//	Data ─▶ smtp.Server ─▶ command ─▶ answered here, or want ─▶ forward ─▶ link ─▶ answer
+//	                    └▶ text ─▶ body ─ whole ─▶ want ─▶ forward ─▶ link ─▶ answer
+type session struct {
+	front *front
+	table *table
+	conn  *relay.Conn
+	in    smtp.Server
+	helo  []byte // the name that the client has given
+
+	waits  bool // an answer is owed: nothing more is read
+	paused bool // something more has come meanwhile
+	ended  bool // and it is all
+	over   bool
+
+	link     *link
+	want     want
+	asked    smtp.Command // the command that is wanted; its slices are gone
+	line     []byte       // as it goes to the backend
+	attempts int          // to bring what is wanted to a backend
+	envelope []byte       // the commands of the transaction that a backend has accepted
+	lines    int          // of the envelope
+	body     *body        // nil while no message comes
+	memory   []byte       // of the last body
+}
+
+// want is what is to be done when there is a backend.
+type want uint8
+
+const (
+	nothing  want = iota
+	keywords      // the answer to EHLO
+	command       // the client's command is asked
+	delivery      // the message is delivered
+)
+
+// speakSMTP begins with a client.
+func speakSMTP(f *front, t *table, c *relay.Conn) {
+	s := &session{front: f, table: t, conn: c}
+	s.in.Secure, s.in.Repair = c.TLS() != nil, bool(t.options.LineEnds)
+	c.SetHandler(s)
+	switch {
+	case !t.route.Allows(c.Remote().Addr()):
+		t.route.Count(metrics.Denied)
+		s.end("554 5.7.1 No service for you here\r\n") // RFC 5321 §3.1
+	case t.ending.Load():
+		s.end(goingDown)
+	default:
+		s.conn.Write(append(append(append(s.scratch(), "220 "...), t.options.Name...), " ESMTP\r\n"...))
+		c.SetTimeout(t.options.Timeouts.Command)
+	}
+}
+
+// goingDown is what is said to who must come again. RFC 5321 §3.8.
+const goingDown = "421 4.3.2 Service is restarting, come again\r\n"
+
+// scratch is where what is sent is rendered. It is free again when it has been written.
+func (s *session) scratch() []byte { return s.front.all.locals[s.conn.Loop().ID()].out[:0] }
+
+// client describes who has connected.
+func (s *session) client() backend.Client {
+	return backend.Client{Addr: s.conn.Remote(), Dialled: s.conn.Local()}
+}
+
+// Data implements relay.Handler.
+func (s *session) Data(c *relay.Conn, p []byte) (used int) {
+	for !s.over {
+		if s.waits || s.body != nil && s.body.full() {
+			if used < len(p) {
+				s.paused = true
+				c.Pause()
+			}
+			return used
+		}
+		e, n := s.in.Next(p[used:])
+		used += n
+		switch e.Kind {
+		case smtp.More:
+			if n == 0 {
+				return used
+			}
+		case smtp.Asked:
+			s.command(&e.Command)
+		case smtp.Text:
+			s.body.add(e.Text)
+			c.SetTimeout(s.table.options.Timeouts.Data)
+		case smtp.Whole:
+			s.whole(e.Last)
+		case smtp.Secret:
+			s.wait()
+			s.line = append(append(s.line[:0], e.Text...), "\r\n"...)
+			s.forward(command)
+		case smtp.Refused:
+			s.refuse(e.Refusal)
+		}
+	}
+	return len(p)
+}
+
+// Event implements relay.Handler.
+func (s *session) Event(_ *relay.Conn, e relay.Event) {
+	switch {
+	case e == relay.Drained:
+	case e == relay.Timeout: // RFC 5321 §4.5.3.2.7
+		s.table.route.Count(metrics.ClientTimeout)
+		s.end("421 4.4.2 Nothing has come for long\r\n")
+	case s.waits: // the answer can still be read
+		s.ended = true
+	default:
+		s.close(metrics.ClientReset)
+	}
+}
+
+// Closed implements relay.Handler.
+func (s *session) Closed(*relay.Conn, error) { s.close(metrics.ClientReset) }
+
+// wait says that an answer is owed. How long that takes is not the client's fault.
+func (s *session) wait() {
+	s.waits = true
+	s.conn.SetTimeout(0)
+}
+
+// say answers with a reply of our own.
+func (s *session) say(reply string) { s.answer(codeOf(reply), []byte(reply)) }
+
+// answer gives the client the answer that is owed.
+func (s *session) answer(code int, reply []byte) {
+	s.conn.Write(reply)
+	s.in.Answer(code)
+	s.waits, s.want, s.attempts = false, nothing, 0
+	if s.ended {
+		s.close(metrics.Fine)
+		return
+	}
+	s.conn.SetTimeout(s.table.options.Timeouts.Command)
+	s.resume()
+}
+
+// resume reads on.
+func (s *session) resume() {
+	if s.paused {
+		s.paused = false
+		s.conn.Resume()
+	}
+}
+
+func codeOf(reply string) int {
+	return int(reply[0]-'0')*100 + int(reply[1]-'0')*10 + int(reply[2]-'0')
+}
+
+// refuse answers what cannot be.
+func (s *session) refuse(r smtp.Refusal) {
+	if r.Fatal() {
+		s.table.route.Count(metrics.ClientFault)
+		s.end(r.Reply())
+		return
+	}
+	s.conn.Write([]byte(r.Reply()))
+	s.conn.SetTimeout(s.table.options.Timeouts.Command)
+}
+
+// end says a last word and closes.
+func (s *session) end(reply string) {
+	s.conn.Write([]byte(reply))
+	s.over = true
+	s.leave(metrics.Fine)
+	s.conn.Linger(lingerTime)
+}
+
+// close ends the session without a word.
+func (s *session) close(r metrics.Reason) {
+	s.over = true
+	s.leave(r)
+	s.conn.Close()
+}
+
+// leave gives up what the session has.
+func (s *session) leave(r metrics.Reason) {
+	s.want = nothing
+	s.forget()
+	if l := s.link; l != nil {
+		l.quit(r)
+	}
+}
+
+// forget ends the transaction.
+func (s *session) forget() {
+	if l := s.link; l != nil && l.said > 0 {
+		l.said, l.stale = 0, true
+	}
+	s.envelope, s.lines = s.envelope[:0], 0
+	if cap(s.envelope) > bodyReuse {
+		s.envelope = nil
+	}
+	if s.body != nil {
+		if cap(s.body.memory) <= bodyReuse {
+			s.memory = s.body.memory[:0]
+		}
+		s.body.close()
+		s.body = nil
+	}
+}
+
+// drain says goodbye if nobody follows and nothing is under way; else that is for when it is done.
+func (s *session) drain() {
+	if s.table.ending.Load() && !s.waits && s.lines == 0 {
+		s.end(goingDown)
+	}
+}
+
+// cut ends the session because the drain deadline has passed.
+func (s *session) cut(metrics.Reason) { s.end(goingDown) }
+
+// renew looks at what is served now.
+func (s *session) renew() {
+	t := s.front.current.Load()
+	if t == s.table || s.link != nil && s.link.authed {
+		return
+	}
+	s.table = t
+	if l := s.link; l != nil && l.flow.Route() != t.route {
+		l.quit(metrics.Fine)
+	}
+}
+
+// remember keeps a line that a backend has accepted.
+func (s *session) remember() {
+	s.envelope = append(s.envelope, s.line...)
+	s.lines++
+	s.link.said = s.lines
+}
+
+// said returns a line of the envelope, with its CRLF.
+func (s *session) said(n int) []byte {
+	p := s.envelope
+	for ; n > 0; n-- {
+		p = p[bytes.IndexByte(p, '\n')+1:]
+	}
+	return p[:bytes.IndexByte(p, '\n')+1]
+}

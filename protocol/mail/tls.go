@@ -1,0 +1,100 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mail
+
+import (
+	"context"
+	"crypto/tls"
+	"sync"
+	"time"
+
+	"github.com/kyozon/kyozon/certs"
+	"github.com/kyozon/kyozon/limit"
+	"github.com/kyozon/kyozon/relay"
+	"github.com/kyozon/kyozon/service"
+)
+
+// certificatesEvery is how often certificate files are looked at.
+const certificatesEvery = 5 * time.Second
+
+// accept begins to serve a client.
+func (f *front) accept(c *relay.Conn) {
+	t := f.current.Load()
+	if t.dialect.secure {
+		t.shake(c, func() { t.dialect.speak(f, t, c) })
+		return
+	}
+	t.dialect.speak(f, t, c)
+}
+
+// shake speaks TLS to a client from its next byte on, and calls ready when that is done, with a handler that is to be
+// replaced.
+func (t *table) shake(c *relay.Conn, ready func()) {
+	if !t.route.Admit(limit.Handshakes, c.Remote().Addr(), c.Loop().Now()) {
+		c.Abort()
+		return
+	}
+	c.SetHandler(handshaking{})
+	c.SetTimeout(t.options.Timeouts.Command)
+	c.StartServerTLS(t.terms.Config(), func(tls.ConnectionState) { ready() })
+}
+
+// handshaking handles a client during the TLS handshake.
+type handshaking struct{}
+
+func (handshaking) Data(*relay.Conn, []byte) int       { return 0 }
+func (handshaking) Event(c *relay.Conn, _ relay.Event) { c.Abort() }
+func (handshaking) Closed(*relay.Conn, error)          {}
+
+// openTLS loads the certificates of a service; nil if there are none.
+func (b *builder) openTLS(name string, o *TLS) (*certs.Terms, error) {
+	if o == nil {
+		return nil, nil
+	}
+	pairs := []certs.Pair{{Certificate: string(o.Certificate), Key: string(o.Key)}}
+	for _, p := range o.Also {
+		pairs = append(pairs, certs.Pair{Certificate: string(p.Certificate), Key: string(p.Key)})
+	}
+	store, err := certs.Open(pairs)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range store.Infos() {
+		if text := i.Warning(time.Now()); text != "" {
+			b.env.Log.Warn("certificate needs attention", "certificate", i.Source, "err", text)
+		}
+	}
+	b.stores = append(b.stores, store)
+	return &certs.Terms{Base: store.Config(), Name: name, Tickets: b.kept.tickets}, nil
+}
+
+// openTickets returns the tickets of the process before, or new ones.
+func openTickets(env service.Env) *certs.Tickets {
+	if env.Legacy == nil {
+		return certs.NewTickets()
+	}
+	t, err := certs.OpenTickets(env.Legacy)
+	if err != nil {
+		env.Log.Warn("TLS sessions of before the upgrade are not resumed", "err", err)
+		return certs.NewTickets()
+	}
+	return t
+}
+
+// watch takes changed files of certificates until ctx is done.
+func (b *builder) watch(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, s := range b.stores {
+		wg.Go(func() {
+			s.Run(ctx, certificatesEvery, func(p certs.Pair, err error) {
+				if err == nil {
+					b.env.Log.Info("changed certificate taken", "certificate", p.Certificate)
+					return
+				}
+				b.env.Log.Error("changed certificate not taken", "certificate", p.Certificate, "err", err)
+			})
+		})
+	}
+	wg.Wait()
+}
