@@ -72,8 +72,8 @@ func (r *Route) Dial(l *relay.Loop, client Client, reuse bool, done func(*Flow, 
 		done(nil, ErrDenied)
 		return
 	}
-	var tried Tried
-	key := ip.Key(client.Addr.Addr())
+	tried := Tried{byKey: client.User != 0}
+	key := client.key()
 	b, pool, err := r.Next(key, l.Now(), &tried)
 	if err != nil {
 		r.fault(err)

@@ -14,7 +14,20 @@ import (
 
 // Client is whose flow it is: his canonical address and the one that he dialled. Both have the same family unless a
 // trusted peer has said otherwise.
-type Client struct{ Addr, Dialled netip.AddrPort }
+type Client struct {
+	Addr, Dialled netip.AddrPort
+
+	// User, if it is not 0, is what equal users have in common: they get the same backend whatever the pool picks by, and
+	// whatever prefix they come from.
+	User uint64
+}
+
+func (c *Client) key() uint64 {
+	if c.User != 0 {
+		return c.User
+	}
+	return ip.Key(c.Addr.Addr())
+}
 
 // Flow is one client's use of one backend. It belongs to the loop of its connection, on which its methods are called.
 type Flow struct {

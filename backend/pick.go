@@ -27,6 +27,7 @@ const (
 // zero value is ready for use.
 type Tried struct {
 	n        int
+	byKey    bool // every pool picks by Hash
 	backends [triesPerFlow]*Backend
 }
 
@@ -105,11 +106,11 @@ func (p *Pool) pick(q picking) *Backend {
 }
 
 func (p *Pool) best(q *picking) *Backend {
-	switch p.Spec.Pick {
-	case FewestFlows:
-		return p.fewestFlows(q)
-	case Hash:
+	switch {
+	case p.Spec.Pick == Hash || q.tried.byKey:
 		return p.hash(q)
+	case p.Spec.Pick == FewestFlows:
+		return p.fewestFlows(q)
 	}
 	return p.roundRobin(q)
 }

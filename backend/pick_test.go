@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kyozon/kyozon/ip"
 )
 
 // servers returns one server for each weight: 10.0.0.1:80, 10.0.0.2:80 and so on.
@@ -370,6 +372,29 @@ func BenchmarkPick(b *testing.B) {
 					}
 				})
 			})
+		}
+	}
+}
+
+// TestUser: equal users get the same backend whatever a pool picks by, and whatever their addresses.
+func TestUser(t *testing.T) {
+	t.Parallel()
+	user := Client{Addr: netip.MustParseAddrPort("[2001:db8::1]:1"), User: ip.Mix(7)}
+	abroad := Client{Addr: netip.MustParseAddrPort("192.0.2.1:1"), User: ip.Mix(7)}
+	if user.key() != abroad.key() || user.key() == (&Client{Addr: user.Addr}).key() {
+		t.Errorf("keys are %d and %d, without the user %d", user.key(), abroad.key(), (&Client{Addr: user.Addr}).key())
+	}
+	byHash := newPool(Hash, servers(1, 1, 1, 1))
+	for _, by := range []Pick{RoundRobin, FewestFlows} {
+		p := newPool(by, servers(1, 1, 1, 1))
+		for key := range uint64(100) {
+			b, err := p.Pick(ip.Mix(key), 0, &Tried{byKey: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := letter(p, b), letter(byHash, pick(t, byHash, ip.Mix(key), 0)); got != want {
+				t.Errorf("%d: %s, want %s", key, got, want)
+			}
 		}
 	}
 }
