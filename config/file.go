@@ -169,6 +169,9 @@ type limitsFile struct {
 	// TLS handshakes that end here.
 	Handshakes *rateFile `yaml:"handshakes"`
 
+	// Logins that fail. Who has none left is not let to try another.
+	FailedLogins *rateFile `yaml:"failed-logins"`
+
 	// Connections at once.
 	Open located[int] `yaml:"open" range:"1..1000000"`
 

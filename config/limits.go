@@ -85,7 +85,7 @@ func (f *limitsFile) rules() (r limit.Rules) {
 		return r
 	}
 	for k, rate := range map[limit.Kind]*rateFile{limit.Requests: f.Requests, limit.Connections: f.Connections,
-		limit.Handshakes: f.Handshakes} {
+		limit.Handshakes: f.Handshakes, limit.FailedLogins: f.FailedLogins} {
 		if rate == nil {
 			continue
 		}

@@ -72,7 +72,7 @@ type AccessLogStatus struct {
 type LimitedStatus struct {
 	Service string       `json:"service"`
 	Prefix  netip.Prefix `json:"prefix"`
-	Kind    string       `json:"kind"`    // of what: requests, connections, handshakes, open
+	Kind    string       `json:"kind"`    // of what: requests, connections, handshakes, failed-logins, open
 	Refused int64        `json:"refused"` // in the last second, about
 }
 

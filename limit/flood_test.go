@@ -169,7 +169,7 @@ func TestSize(t *testing.T) {
 	if slots := sets * ways; slots != DefaultSize {
 		t.Errorf("room for %d prefixes, want %d", slots, DefaultSize)
 	}
-	if size := sets * int(unsafe.Sizeof(set{})); size != 5<<20 || unsafe.Sizeof(*table) > 128<<10 {
+	if size := sets * int(unsafe.Sizeof(set{})); size != 6<<20 || unsafe.Sizeof(*table) > 128<<10 {
 		t.Errorf("%d bytes of sets and %d others", size, unsafe.Sizeof(*table))
 	}
 }

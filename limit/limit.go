@@ -1,8 +1,8 @@
 // Copyright the kyozon authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package limit gives each client prefix a budget: requests, connections and TLS handshakes over time, and connections
-// open at once.
+// Package limit gives each client prefix a budget: requests, connections, TLS handshakes and failed logins over time,
+// and connections open at once.
 //
 // An IPv6 subscriber has 2^64 addresses and more, so a budget belongs to his /64, and, since he may have a /56 or a
 // /48, the wider prefixes have budgets too, some times as large. IPv4 has /32 and /24 in the same way. A client passes
@@ -39,17 +39,18 @@ const (
 	Requests Kind = iota
 	Connections
 	Handshakes
-	Open // connections at once: each that Allow lets in must be given back with Release
+	FailedLogins // taken by each login, and given back with GiveBack by one that has not failed
+	Open         // connections at once: each that Allow lets in must be given back with Release
 	kinds
 )
 
 // String returns the word of the site file.
 func (k Kind) String() string {
-	return [kinds]string{"requests", "connections", "handshakes", "open"}[k]
+	return [kinds]string{"requests", "connections", "handshakes", "failed-logins", "open"}[k]
 }
 
 // Kinds returns all of them, in the order in which tables show them.
-func Kinds() [kinds]Kind { return [kinds]Kind{Requests, Connections, Handshakes, Open} }
+func Kinds() [kinds]Kind { return [kinds]Kind{Requests, Connections, Handshakes, FailedLogins, Open} }
 
 // Limits are the rules of one generation over a table that outlives it. They are immutable, and their methods may be
 // called from anywhere at once. Nil limits nothing.
@@ -126,6 +127,26 @@ func (l *Limits) Release(client netip.Addr) {
 		}
 		if found := s.find(key); found != nil && found.open > 0 { // else it was forgotten
 			found.open--
+		}
+	}
+	s.mu.Unlock()
+}
+
+// GiveBack gives back one of a rate that Allow of the same Limits has let in, and that has turned out not to count.
+func (l *Limits) GiveBack(k Kind, client netip.Addr) {
+	if l == nil || !l.limited[k] {
+		return
+	}
+	high, tiers := l.tiers(client)
+	key := l.table.key(high, &tiers[0])
+	s := l.table.shard(key)
+	s.mu.Lock()
+	for i := range tiers {
+		if i > 0 {
+			key = l.table.key(high, &tiers[i])
+		}
+		if found := s.find(key); found != nil { // else it was forgotten
+			found.whole[k] -= tiers[i].every[k]
 		}
 	}
 	s.mu.Unlock()

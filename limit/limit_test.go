@@ -49,7 +49,7 @@ func TestRate(t *testing.T) {
 	t.Parallel()
 	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
 		t.Parallel()
-		for _, k := range []Kind{Requests, Connections, Handshakes} {
+		for _, k := range []Kind{Requests, Connections, Handshakes, FailedLogins} {
 			l, c := NewTable(0).Limits(usual()), client(f, 1)
 			for i, step := range []struct {
 				now  int64
@@ -62,6 +62,30 @@ func TestRate(t *testing.T) {
 					t.Errorf("%v, step %d at %v: %d passed, want %d", k, i, time.Duration(step.now), got, step.want)
 				}
 			}
+		}
+	})
+}
+
+// TestGiveBack: what is given back can be had again, by the client and in his wider prefixes, and no more than that.
+func TestGiveBack(t *testing.T) {
+	t.Parallel()
+	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
+		t.Parallel()
+		r := usual()
+		r.Wider4, r.Wider6 = []Wider{{24, 1}}, []Wider{{48, 1}}
+		l := NewTable(0).Limits(r)
+		l.GiveBack(FailedLogins, client(f, 1)) // of which nothing is known
+		if got := allowed(l, FailedLogins, client(f, 1), 0, 20); got != 10 {
+			t.Errorf("%d passed, want 10", got)
+		}
+		for range 3 {
+			l.GiveBack(FailedLogins, client(f, 1))
+		}
+		if got := allowed(l, FailedLogins, client(f, 2), 0, 20); got != 3 {
+			t.Errorf("%d of the neighbour passed, want the 3 that were given back", got)
+		}
+		if got := allowed(l, FailedLogins, client(f, 1), second, 20); got != 10 {
+			t.Errorf("%d passed later, want 10", got)
 		}
 	})
 }

@@ -78,6 +78,13 @@ func (m *model) release(c netip.Addr) {
 	}
 }
 
+func (m *model) giveBack(k Kind, c netip.Addr) {
+	r := m.rules.Rates[k]
+	for p, times := range m.prefixes(c) {
+		m.buckets[bucketKey{p, k}].saved += int64(r.Per) / int64(r.Count*times)
+	}
+}
+
 // FuzzAllow: whoever asks for whatever and whenever gets the answer of the model, as long as the table forgets nothing.
 // Each four bytes are a question: who, from which prefix, for what, and how long after the one before.
 func FuzzAllow(f *testing.F) {
@@ -89,7 +96,7 @@ func FuzzAllow(f *testing.F) {
 		r.Wider4, r.Wider6 = []Wider{{24, 2}}, []Wider{{56, 2}, {48, 3}}
 		l := NewTable(1 << 13).Limits(r)
 		m := &model{r, make(map[bucketKey]*bucket), make(map[netip.Prefix]int)}
-		held := make(map[netip.Addr]int)
+		held, tried := make(map[netip.Addr]int), make(map[netip.Addr]int)
 		now := int64(0)
 		for ; len(script) >= 4; script = script[4:] {
 			who, where, what, later := script[0], script[1], script[2], script[3]
@@ -98,12 +105,20 @@ func FuzzAllow(f *testing.F) {
 				c = netip.AddrFrom4([4]byte{192, 0, where & 1, who & 3})
 			}
 			now += int64(later) * int64(later) * 100_000
-			k := Kind(what) & 3
+			k := Kind(what) % kinds
 			if k == Open && what&4 != 0 {
 				if held[c] > 0 {
 					held[c]--
 					l.Release(c)
 					m.release(c)
+				}
+				continue
+			}
+			if k == FailedLogins && what&64 != 0 {
+				if tried[c] > 0 {
+					tried[c]--
+					l.GiveBack(k, c)
+					m.giveBack(k, c)
 				}
 				continue
 			}
@@ -117,6 +132,9 @@ func FuzzAllow(f *testing.F) {
 			}
 			if want && k == Open {
 				held[c]++
+			}
+			if want && k == FailedLogins {
+				tried[c]++
 			}
 		}
 	})

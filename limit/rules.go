@@ -31,7 +31,7 @@ var ErrRate = errors.New("limit: not a rate; write, for example, 100/s, 30/m or 
 
 // Rules say how much the clients of one prefix may have of each kind. The zero value limits nothing.
 type Rules struct {
-	Rates  [Open]Rate // of Requests, Connections and Handshakes
+	Rates  [Open]Rate // of Requests, Connections, Handshakes and FailedLogins
 	Open   int        // connections at once; 0 means no limit
 	Wider4 []Wider    // beside the /32 of an IPv4 client
 	Wider6 []Wider    // beside the /64 of an IPv6 client

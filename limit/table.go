@@ -15,7 +15,7 @@ import (
 	"github.com/kyozon/kyozon/ip"
 )
 
-// DefaultSize is how many prefixes a table remembers. It takes 5 MiB at most; pages that no prefix has come to are
+// DefaultSize is how many prefixes a table remembers. It takes 6 MiB at most; pages that no prefix has come to are
 // never touched.
 const DefaultSize = 1 << 17
 
@@ -46,7 +46,7 @@ type shard struct {
 	_     [64]byte // shards are locked by different cores
 }
 
-// set is five cache lines: a look-up reads the first and one more.
+// set is six cache lines: a look-up reads the first and one or two more.
 type set struct {
 	keys  [ways]uint64 // 0 is a slot that was never used
 	slots [ways]slot
