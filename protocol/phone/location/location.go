@@ -1,0 +1,292 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package location knows where subscribers are reached: the bindings that REGISTER makes. It does no I/O and has no clock.
+//
+//	REGISTER ─▶ Update ─▶ Table.Update ─▶ all or nothing ─▶ the bindings, for the answer
+//	a call ───▶ Table.Look ─▶ devices ─▶ each with its bindings, the best way first
+//
+// A device that is bound over both families, or over two connections, is one device: it is not rung twice. All is in
+// memory; what has expired is forgotten when somebody looks at it, or by Sweep.
+//
+// RFC 3261 §10.3 (registrars), RFC 3327 (Path), RFC 5626 §6 (several flows of one device).
+package location
+
+import (
+	"errors"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+)
+
+// MaxBindings is how many bindings an address of record can have: as many as a large household has devices, twice.
+const MaxBindings = 10
+
+// parts is how many locks a table has, so that registrations on several processors do not wait for each other.
+const parts = 64
+
+var (
+	// ErrOrder means that a REGISTER is older than one that has come. RFC 3261 §10.3, step 7.
+	ErrOrder = errors.New("location: older than what is there")
+
+	// ErrMany means that there would be too many bindings.
+	ErrMany = errors.New("location: too many bindings")
+)
+
+// Binding is one address at which a subscriber is reached, until it expires. Times are in seconds of the caller's clock.
+type Binding struct {
+	Contact  string // the URI, as it came
+	Instance string // +sip.instance: which device it is. RFC 5626 §4.1
+	Path     string // the values of Path, as they came: where requests go through. RFC 3327 §5.3
+	CallID   string
+	Way      sip.Way // by which the REGISTER came, and requests go back
+	Expires  int64
+	Sequence uint32 // CSeq
+	Flow     uint32 // reg-id; 0 if there is none. RFC 5626 §4.2
+	Quality  uint16 // q, in thousandths
+}
+
+// Update is what one REGISTER asks for.
+type Update struct {
+	Path     string
+	CallID   string
+	Way      sip.Way
+	Sequence uint32
+	Contacts []Contact
+	Clear    bool // Contact: *
+}
+
+// Contact is one Contact of a REGISTER.
+type Contact struct {
+	URI      string
+	Instance string
+	Flow     uint32
+	Quality  uint16
+	Lifetime int64 // seconds; 0 removes the binding
+}
+
+// Device is what rings once.
+type Device struct {
+	Bindings []Binding // the best way first
+}
+
+// Table holds the bindings of all addresses of record. It may be used by several at once.
+type Table struct {
+	seed  maphash.Seed
+	parts [parts]part
+}
+
+type part struct {
+	mu  sync.RWMutex
+	all map[string][]Binding // by address of record
+}
+
+// New returns an empty table.
+func New() *Table {
+	t := &Table{seed: maphash.MakeSeed()}
+	for i := range t.parts {
+		t.parts[i].all = make(map[string][]Binding)
+	}
+	return t
+}
+
+func (t *Table) part(aor string) *part { return &t.parts[maphash.String(t.seed, aor)%parts] }
+
+// Update does what a REGISTER asks for, all of it or nothing, and returns the bindings that are there then. changed says
+// whether more than their time is new. Returns ErrOrder or ErrMany.
+func (t *Table) Update(aor string, u *Update, now int64) (left []Binding, changed bool, err error) {
+	p := t.part(aor)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := alive(p.all[aor], now)
+	after := slices.Clone(before)
+	if u.Clear {
+		after, err = wipe(after, u)
+	} else {
+		after, err = apply(after, u, now)
+	}
+	if err != nil {
+		return slices.Clone(before), false, err
+	}
+	if len(after) == 0 {
+		delete(p.all, aor)
+	} else {
+		p.all[strings.Clone(aor)] = after
+	}
+	return slices.Clone(after), !slices.EqualFunc(before, after, func(a, b Binding) bool { return a.same(&b) }), nil
+}
+
+// wipe is Contact: *.
+func wipe(all []Binding, u *Update) ([]Binding, error) {
+	for i := range all {
+		if all[i].late(u) {
+			return nil, ErrOrder
+		}
+	}
+	return nil, nil
+}
+
+// apply is RFC 3261 §10.3, step 7.
+func apply(all []Binding, u *Update, now int64) ([]Binding, error) {
+	for i := range u.Contacts {
+		c := &u.Contacts[i]
+		at := slices.IndexFunc(all, func(b Binding) bool { return b.isFor(c) })
+		switch {
+		case at >= 0 && all[at].late(u):
+			return nil, ErrOrder
+		case c.Lifetime == 0 && at >= 0:
+			all = slices.Delete(all, at, at+1)
+		case c.Lifetime == 0: // it is not there: all is well
+		case at >= 0:
+			all[at] = bind(u, c, now)
+		case len(all) == MaxBindings:
+			return nil, ErrMany
+		default:
+			all = append(all, bind(u, c, now))
+		}
+	}
+	return all, nil
+}
+
+func bind(u *Update, c *Contact, now int64) Binding {
+	return Binding{Contact: c.URI, Instance: c.Instance, Path: u.Path, CallID: u.CallID, Way: u.Way,
+		Expires: now + c.Lifetime, Sequence: u.Sequence, Flow: c.Flow, Quality: c.Quality}
+}
+
+// late says whether an update of b is older than what made b.
+func (b *Binding) late(u *Update) bool { return b.CallID == u.CallID && u.Sequence <= b.Sequence }
+
+// isFor says whether b is what a Contact renews: the same flow of the same device, where it has said which, or the same
+// URI. RFC 5626 §6, RFC 3261 §10.3.
+func (b *Binding) isFor(c *Contact) bool {
+	if c.Flow > 0 && c.Instance != "" {
+		return b.Flow == c.Flow && b.Instance == c.Instance
+	}
+	return b.Flow == 0 && (b.Contact == c.URI || sameURI(b.Contact, c.URI))
+}
+
+// sameURI compares by RFC 3261 §19.1.4.
+func sameURI(a, b string) bool {
+	u, err := sip.ParseURI([]byte(a))
+	if err != nil {
+		return false
+	}
+	v, err := sip.ParseURI([]byte(b))
+	return err == nil && u.Same(&v)
+}
+
+// same says whether two bindings differ in their time alone.
+func (b *Binding) same(o *Binding) bool {
+	x, y := *b, *o
+	x.Expires, x.Sequence = y.Expires, y.Sequence
+	return x == y
+}
+
+// alive returns the bindings that have not expired, in a slice of their own if any has.
+func alive(all []Binding, now int64) []Binding {
+	over := func(b Binding) bool { return b.Expires <= now }
+	if !slices.ContainsFunc(all, over) {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), over)
+}
+
+// Look returns the devices at which an address of record is reached, those with the highest q first, and of each the way to
+// try first: IPv6 before IPv4, and what lasts longer.
+func (t *Table) Look(aor string, now int64) []Device {
+	p := t.part(aor)
+	p.mu.RLock()
+	all := slices.Clone(alive(p.all[aor], now))
+	p.mu.RUnlock()
+	slices.SortStableFunc(all, better)
+	var devices []Device
+	for _, b := range all {
+		i := slices.IndexFunc(devices, func(d Device) bool {
+			return b.Instance != "" && d.Bindings[0].Instance == b.Instance
+		})
+		if i < 0 {
+			devices = append(devices, Device{})
+			i = len(devices) - 1
+		}
+		devices[i].Bindings = append(devices[i].Bindings, b)
+	}
+	return devices
+}
+
+// better orders bindings by which is tried first.
+func better(a, b Binding) int {
+	six := func(b *Binding) int {
+		if b.Way.Remote.Addr().Is6() {
+			return 1
+		}
+		return 0
+	}
+	switch {
+	case a.Quality != b.Quality:
+		return int(b.Quality) - int(a.Quality)
+	case six(&a) != six(&b):
+		return six(&b) - six(&a)
+	}
+	return int(min(max(b.Expires-a.Expires, -1), 1))
+}
+
+// Drop forgets the bindings that can only be reached by a connection that has ended.
+func (t *Table) Drop(aor string, flow uint64) {
+	p := t.part(aor)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left := slices.DeleteFunc(slices.Clone(p.all[aor]), func(b Binding) bool { return b.Way.Flow == flow })
+	if len(left) == 0 {
+		delete(p.all, aor)
+		return
+	}
+	p.all[aor] = left
+}
+
+// Sweep forgets what has expired, in the i-th of Parts parts.
+func (t *Table) Sweep(i int, now int64) {
+	p := &t.parts[i%parts]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for aor, all := range p.all {
+		switch left := alive(all, now); {
+		case len(left) == 0:
+			delete(p.all, aor)
+		case len(left) < len(all):
+			p.all[aor] = left
+		}
+	}
+}
+
+// Parts is how many parts Sweep has to be called for.
+func (*Table) Parts() int { return parts }
+
+// Len returns how many addresses of record have bindings.
+func (t *Table) Len() (n int) {
+	for i := range t.parts {
+		p := &t.parts[i]
+		p.mu.RLock()
+		n += len(p.all)
+		p.mu.RUnlock()
+	}
+	return n
+}
+
+// Each calls fn for every address of record and its bindings, which are the table's, until it returns false. fn must not
+// call the table.
+func (t *Table) Each(fn func(aor string, all []Binding) bool) {
+	for i := range t.parts {
+		p := &t.parts[i]
+		p.mu.RLock()
+		for aor, all := range p.all {
+			if !fn(aor, all) {
+				p.mu.RUnlock()
+				return
+			}
+		}
+		p.mu.RUnlock()
+	}
+}
