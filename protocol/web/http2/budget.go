@@ -17,7 +17,7 @@ type budget struct {
 // Resets: streams that did not come to their end by the peer's doing, whether it reset them (CVE-2023-44487) or made us
 // do so (CVE-2025-8671). Who leaves a page cancels all of its streams, at most a hundred, and may do so again and again:
 // the budget is five such pages, and 33 a second as nghttp2 has it. A client that cancels many of very many requests,
-// as gRPC does, earns one with each that it lets end.
+// as gRPC does, earns one with each that it lets end. Servers have no such budget: see spendReset.
 //
 // Idle frames: those that bring nothing about (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, types we do not know
 // and so on; RFC 9113 §10.5). Clients send some for each piece of a body, so pieces that are worth it pay for them: Go's

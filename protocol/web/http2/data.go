@@ -59,7 +59,10 @@ func (c *Conn) takeData(f *frame, size int) (ok bool, err *Error) {
 		if known, late := c.closed.has(f.stream); known && !late {
 			return false, errGone
 		}
-		return false, c.spend(1)
+		if size >= worthwhile { // what was under way; the window of the connection bounds it
+			return false, nil
+		}
+		return false, c.spendLate()
 	}
 	switch {
 	case s.peerEnded:

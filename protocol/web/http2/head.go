@@ -77,10 +77,10 @@ func (c *Conn) readBlock(block []byte, h Handler) *Error {
 		return c.readTrailers(s, block)
 	case !c.isIdle(id):
 		known, late := c.closed.has(id)
-		if !known {
+		if !known && !c.client { // a client has opened all of them, and may have forgotten one
 			return errStreamID
 		}
-		if !late {
+		if known && !late {
 			return errGone
 		}
 		return c.discard(block)
@@ -102,7 +102,7 @@ func (c *Conn) discard(block []byte) *Error {
 	if _, err := c.decode(trailers, block); err != nil {
 		return err
 	}
-	return c.spend(1)
+	return c.spendLate()
 }
 
 func (c *Conn) readRequest(id uint32, block []byte, h Handler) *Error {

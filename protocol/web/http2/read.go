@@ -104,8 +104,21 @@ func (c *Conn) spend(n int32) *Error {
 	return nil
 }
 
-// spendReset counts a stream that has not come to its end by the peer's doing.
+// spendLate counts an idle frame for a stream that has gone. That a server sends some is our doing: we have reset the
+// stream, because the client whose request it was has gone.
+func (c *Conn) spendLate() *Error {
+	if c.client {
+		return nil
+	}
+	return c.spend(1)
+}
+
+// spendReset counts a stream that has not come to its end by the peer's doing. A server may end as many as it is asked
+// for: the connection carries requests of others too, which must not end because those of one client do.
 func (c *Conn) spendReset() *Error {
+	if c.client {
+		return nil
+	}
 	if !c.resets.spend(1, mostResets, resetRefill, c.now) {
 		return errResets
 	}
@@ -161,7 +174,7 @@ func (c *Conn) readReset(f *frame) *Error {
 	}
 	s := c.find(f.stream)
 	if s == nil {
-		return c.spend(1)
+		return c.spendLate()
 	}
 	c.lose(s, Code(binary.BigEndian.Uint32(f.payload)), false)
 	return c.spendReset()
@@ -274,7 +287,7 @@ func (c *Conn) readWindow(f *frame) *Error {
 	}
 	s := c.find(f.stream)
 	if s == nil {
-		return c.spend(1)
+		return c.spendLate()
 	}
 	switch s.window += n; {
 	case n == 0:
