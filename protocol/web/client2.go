@@ -17,8 +17,9 @@ type client2 struct {
 	http2   *http2.Conn
 	reading bool // Read has not returned
 	paused  bool
-	away    bool // the client has been told to open no more streams
-	over    bool // the connection closes
+	away    bool  // the client has been told to open no more streams,
+	told    int64 // on the loop's clock, then
+	over    bool  // the connection closes
 }
 
 // serve2 begins to read requests of HTTP/2.
@@ -34,7 +35,11 @@ func (f *front) serve2(c *relay.Conn, tls *secured) *client2 {
 // Data implements relay.Handler.
 func (h *client2) Data(_ *relay.Conn, p []byte) int {
 	h.reading = true
-	n, err := h.http2.Read(p, h, h.conn.Loop().Now())
+	now := h.conn.Loop().Now()
+	if h.away && now-h.told > int64(lingerTime) {
+		h.http2.Leave()
+	}
+	n, err := h.http2.Read(p, h, now)
 	h.reading = false
 	h.flush()
 	switch {
@@ -123,7 +128,9 @@ func (h *client2) Event(_ *relay.Conn, e relay.Event) {
 
 // goAway tells the client to open no more streams. The connection ends when those that there are have ended.
 func (h *client2) goAway() {
-	h.away = true
+	if !h.away {
+		h.away, h.told = true, h.conn.Loop().Now()
+	}
 	h.http2.GoAway(http2.NoError)
 	h.flush()
 	h.rest()
@@ -165,7 +172,12 @@ func (a *asker2) Answered(*http2.Stream, []byte, bool) {}
 func (a *asker2) Data(_ *http2.Stream, p []byte) {
 	x := (*exchange)(a)
 	x.asking.owed += len(p)
-	if x.answerer == nil {
+	switch {
+	case x.answerer != nil:
+	case x.headed: // the answer has come whole, and waits for the client
+		x.asking.consume()
+		return
+	default:
 		x.unread = append(x.unread, p...) // as much as the stream's window at most
 		return
 	}

@@ -5,7 +5,11 @@ package web
 
 // Hot path: no allocation per packet.
 
-import "github.com/kyozon/kyozon/metrics"
+import (
+	"time"
+
+	"github.com/kyozon/kyozon/metrics"
+)
 
 // The ways in which an exchange ends, or begins anew, other than with the backend's whole response.
 
@@ -73,13 +77,22 @@ func (x *exchange) timeout() {
 	switch {
 	case x.asker.full():
 		x.stalled()
-	case x.answerer.full(): // the client waits for the backend to take what it has sent
-		x.fault(504, metrics.ServerTimeout)
-	case !x.complete:
+	case !x.complete && !x.answerer.full(): // else the client waits for the backend to take what it has sent
 		x.refuse(408, metrics.ClientTimeout)
 	default:
+		if x.upstream != nil {
+			x.upstream.doubt(x.patience())
+		}
 		x.fault(504, metrics.ServerTimeout)
 	}
+}
+
+// patience is how long the backend may say nothing.
+func (x *exchange) patience() time.Duration {
+	if x.complete && !x.headed {
+		return x.site.response
+	}
+	return x.site.idle
 }
 
 // stalled gives the client up if it has taken nothing of the response since the last time, or less than it must.

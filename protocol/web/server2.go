@@ -30,6 +30,8 @@ type upstream struct {
 	offered bool             // others get it
 	reading bool             // Read has not returned
 	over    bool
+	heard   int64 // on the loop's clock, when the server said something last
+	silent  bool  // it has said nothing for as long as a request may take: it gets no more
 	local   *local
 }
 
@@ -45,7 +47,7 @@ func (x *exchange) upstreamOf(f *backend.Flow, reused bool) *upstream {
 		return nil
 	}
 	l := x.peer.local()
-	u := &upstream{conn: f.Conn, local: l, http2: http2.NewClient(l.http2, upstreamLimits(x.table.answers))}
+	u := &upstream{conn: f.Conn, local: l, heard: f.Conn.Loop().Now(), http2: http2.NewClient(l.http2, upstreamLimits(x.table.answers))}
 	f.Conn.SetHandler(u)
 	if f.Pool.Shared() {
 		u.backend = f.Backend
@@ -84,7 +86,7 @@ func (u *upstream) open(x *exchange) bool {
 
 // offer lets others use the connection, if it is shared and has room.
 func (u *upstream) offer() {
-	room := !u.over && u.http2.Room() == nil && u.http2.Streams() < maxStreams
+	room := !u.over && !u.silent && u.http2.Room() == nil && u.http2.Streams() < maxStreams
 	switch {
 	case !room:
 		u.withdraw()
@@ -107,6 +109,8 @@ func (u *upstream) rest() {
 	case u.over || u.reading:
 	case u.http2.Done():
 		u.end()
+	case u.silent && u.http2.Streams() == 0:
+		u.leave()
 	default:
 		u.offer()
 		if u.http2.Streams() == 0 && u.holder == nil {
@@ -118,7 +122,8 @@ func (u *upstream) rest() {
 // Data implements relay.Handler.
 func (u *upstream) Data(_ *relay.Conn, p []byte) int {
 	u.reading = true
-	n, err := u.http2.Read(p, u, u.conn.Loop().Now())
+	u.heard, u.silent = u.conn.Loop().Now(), false
+	n, err := u.http2.Read(p, u, u.heard)
 	u.reading = false
 	u.flush()
 	if err != nil {
@@ -139,9 +144,23 @@ func (u *upstream) Event(_ *relay.Conn, e relay.Event) {
 	case relay.Ended:
 		u.end()
 	case relay.Timeout:
-		u.http2.GoAway(http2.NoError)
-		u.flush()
-		u.end()
+		u.leave()
+	}
+}
+
+// leave ends the connection, which nobody uses.
+func (u *upstream) leave() {
+	u.http2.GoAway(http2.NoError)
+	u.flush()
+	u.end()
+}
+
+// doubt is called when a request has waited for d in vain. If the server has said nothing at all meanwhile it may be
+// gone, which nobody else would tell us of: the kernel sends again for a quarter of an hour before it gives up.
+func (u *upstream) doubt(d time.Duration) {
+	if u.conn.Loop().Now()-u.heard >= int64(d) {
+		u.silent = true
+		u.withdraw()
 	}
 }
 

@@ -14,7 +14,11 @@ type Shared struct {
 	names   names
 	message message
 	unused  *Stream
+	spare   int // how many there are
 }
+
+// maxSpare bounds them: as many as a few busy connections have.
+const maxSpare = 1024
 
 // NewShared returns a Shared.
 func NewShared() *Shared { return &Shared{huffman: newHuffman(), names: newNames()} }
@@ -25,13 +29,18 @@ func (s *Shared) get() *Stream {
 		return new(Stream)
 	}
 	s.unused = x.next
+	s.spare--
 	return x
 }
 
 // put keeps x, which must not be told of anything any more.
 func (s *Shared) put(x *Stream) {
-	*x = Stream{next: s.unused}
-	s.unused = x
+	*x = Stream{}
+	if s.spare == maxSpare {
+		return
+	}
+	x.next, s.unused = s.unused, x
+	s.spare++
 }
 
 // Conn is one end of an HTTP/2 connection. Not safe for concurrent use.
@@ -252,6 +261,14 @@ func (c *Conn) GoAway(code Code) {
 	default:
 		c.away = left
 		c.out = appendGoAway(c.out, c.lastPeer, code)
+	}
+}
+
+// Leave ends what GoAway has begun for a peer that goes on as if it had not heard: no stream is taken from now on.
+func (c *Conn) Leave() {
+	if c.away == announced {
+		c.away = left
+		c.out = appendGoAway(c.out, c.lastPeer, NoError)
 	}
 }
 

@@ -93,3 +93,29 @@ func TestServer(t *testing.T) {
 		})
 	}
 }
+
+// TestSpare gives back more streams than are kept.
+func TestSpare(t *testing.T) {
+	t.Parallel()
+	shared := NewShared()
+	var all []*Stream
+	for range 2 * maxSpare {
+		all = append(all, shared.get())
+	}
+	for _, s := range all {
+		shared.put(s)
+	}
+	n := 0
+	for s := shared.unused; s != nil; s = s.next {
+		n++
+	}
+	if n != maxSpare || shared.spare != n {
+		t.Errorf("%d are kept, %d are counted, want %d", n, shared.spare, maxSpare)
+	}
+	for range 2 * maxSpare {
+		shared.get()
+	}
+	if shared.unused != nil || shared.spare != 0 {
+		t.Errorf("%d are left", shared.spare)
+	}
+}

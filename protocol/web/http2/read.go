@@ -235,8 +235,7 @@ func (c *Conn) readPing(f *frame) *Error {
 	case !f.has(flagAck):
 		c.out = append(appendHeader(c.out, 8, framePing, flagAck, 0), f.payload...)
 	case c.away == announced && string(f.payload) == farewell:
-		c.away = left
-		c.out = appendGoAway(c.out, c.lastPeer, NoError)
+		c.Leave()
 		return nil
 	}
 	return c.spend(1)
