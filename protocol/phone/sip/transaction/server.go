@@ -1,0 +1,122 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package transaction
+
+// Hot path: no allocation per packet.
+
+import (
+	"bytes"
+
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+)
+
+// Verdict is what became of a request.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Done  Verdict = iota // it came again, or is answered: there is nothing to do
+	Fresh                // a new one: the user must Answer it
+	Acked                // ACK of a 2xx, of the returned INVITE or, if that is nil, of none that is known
+	Stop                 // CANCEL, which has been answered: the user ends the returned INVITE with 487
+)
+
+// Request shows a request that has been checked, and the way it came. With Fresh the returned transaction is new, and U
+// still to be set.
+func (t *Table[U]) Request(m *sip.Message, w sip.Way, now int64) (x *Transaction[U], v Verdict) {
+	h, err := m.Top()
+	if err != nil {
+		return nil, Done
+	}
+	key := appendServerKey(t.out[:0], m, &h)
+	t.out = key[:0]
+	x = t.servers[string(key)]
+	switch {
+	case m.Is("ACK"):
+		return t.acked(x, m, &h, now)
+	case m.Is("CANCEL"):
+		return t.cancel(x, m, w)
+	case x != nil:
+		if x.machine.Request()&Send > 0 && x.last != nil {
+			t.Send(w, x.last) // the newest way: a client may have moved. RFC 3261 §17.2.1
+		}
+		return x, Done
+	}
+	prefix, ok := t.enter(w.Remote.Addr())
+	if !ok {
+		t.refused++ // by then what fills the table now has ended
+		t.Refuse(m, w, &sip.Answer{Status: 503, Lines: []byte("Retry-After: 32\r\n")})
+		return nil, Done
+	}
+	x = &Transaction[U]{Way: w, key: string(key), prefix: prefix}
+	x.timer.Value = x
+	t.servers[x.key] = x
+	kind := Server
+	if m.Is("INVITE") {
+		kind = InviteServer
+		a := sip.Answer{Status: 100}
+		x.first = a.Append(nil, m, w.Remote)
+	}
+	t.settle(x, x.machine.Start(kind, w.Transport.Reliable(), &t.Timers, now))
+	return x, Fresh
+}
+
+// acked is called for an ACK. That of a failure is swallowed; of clients of RFC 2543 it must have the tag that was
+// answered. RFC 3261 §17.2.3.
+func (t *Table[U]) acked(x *Transaction[U], m *sip.Message, h *sip.Hop, now int64) (*Transaction[U], Verdict) {
+	if x == nil || !h.Modern() && !sameTag(t, x, m) {
+		return nil, Acked
+	}
+	d := x.machine.ACK(&t.Timers, now)
+	t.settle(x, d)
+	if d&Pass > 0 {
+		return x, Acked
+	}
+	return x, Done
+}
+
+func sameTag[U any](t *Table[U], x *Transaction[U], m *sip.Message) bool {
+	if t.scratch.Parse(x.last, nil) != nil {
+		return false
+	}
+	theirs, _, _ := sip.ParseAddress(m.Get(sip.To))
+	ours, _, _ := sip.ParseAddress(t.scratch.Get(sip.To))
+	return bytes.Equal(theirs.Tag(), ours.Tag())
+}
+
+// cancel answers a CANCEL: with 200 if its INVITE is known, whatever comes of it, else with 481. We answer so to CANCEL of
+// other requests too, which RFC 3261 §9.1 advises against and on which it has no effect. RFC 3261 §9.2.
+func (t *Table[U]) cancel(x *Transaction[U], m *sip.Message, w sip.Way) (*Transaction[U], Verdict) {
+	a := sip.Answer{Status: 200}
+	if x == nil {
+		a.Status = 481
+	} else if t.scratch.Parse(x.last, nil) == nil { // the tag of the INVITE's answers
+		if to, _, err := sip.ParseAddress(t.scratch.Get(sip.To)); err == nil {
+			a.Tag = to.Tag()
+		}
+	}
+	t.Refuse(m, w, &a)
+	if x != nil && x.machine.state == Proceeding {
+		return x, Stop
+	}
+	return x, Done
+}
+
+// try sends 100 for a user who takes long. RFC 3261 §17.2.1.
+func (t *Table[U]) try(x *Transaction[U]) {
+	x.last, x.first = x.first, nil
+	t.Send(x.Way, x.last)
+}
+
+// Answer sends a response to a request that came. The Table keeps a copy. One that the transaction has no use for, as a
+// second final one, is not sent.
+func (t *Table[U]) Answer(x *Transaction[U], response []byte, status int, now int64) {
+	d := x.machine.Answer(status, &t.Timers, now)
+	if d&Send > 0 {
+		x.first = nil
+		x.last = append(x.last[:0], response...)
+		t.Send(x.Way, x.last)
+	}
+	t.settle(x, d)
+}
