@@ -27,6 +27,8 @@ openssl                               openssl
 clang-14                              clang-14
 llvm-strip-14                         llvm-14
 /usr/lib/systemd/systemd              systemd
+postfix                               postfix
+swaks                                 swaks
 rbldnsd                               rbldnsd
 rspamd                                rspamd
 clamd                                 clamav-daemon

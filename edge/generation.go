@@ -285,8 +285,13 @@ func (e *Edge) await(limit time.Duration, done func() bool) {
 	}
 }
 
-// active returns how many flows there are in all generations.
+// active returns how many flows there are in all generations, and what else is under way.
 func (e *Edge) active() (n int64) {
+	for _, s := range e.generation.Load().servers {
+		if s.Busy != nil {
+			n += s.Busy()
+		}
+	}
 	for _, s := range e.registry.Samples() {
 		n += s.Active
 		if !e.detach.Load() { // those in the kernel need no process

@@ -128,6 +128,10 @@ type Server struct {
 	// Findings, if set, returns what has been found since the process started. It may be called from anywhere.
 	Findings func() []Finding
 
+	// Busy, if set, returns how much is under way that is no flow at the moment, and that the edge waits for before it
+	// stops. It may be called from anywhere.
+	Busy func() int64
+
 	// Drain, if set, is called when the generation is replaced, or the edge stops (last): end what waits for
 	// nothing. Flows under way end by themselves or are cut when the drain deadline passes.
 	Drain func(last bool)

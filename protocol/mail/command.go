@@ -85,8 +85,8 @@ func (s *session) offer(k smtp.Keywords) {
 	t := s.table
 	k.StartTLS = t.terms != nil && !s.in.Secure
 	k.HasAuth = k.HasAuth && t.dialect.login && (s.in.Secure || t.options.AuthInClear)
-	if max := int64(t.options.MessageSize); k.Size == 0 || k.Size > max {
-		k.Size = max
+	if most := int64(t.options.MessageSize); k.Size == 0 || k.Size > most {
+		k.Size = most
 	}
 	k.Xclient = nil
 	s.in.Offers = k
@@ -224,7 +224,7 @@ func (s *session) giveUp(reply string) {
 
 // rest is called between two transactions.
 func (s *session) rest() {
-	if s.table.ending.Load() && s.lines == 0 && !s.over {
+	if s.ending() && s.lines == 0 && !s.over {
 		s.end(goingDown)
 	}
 }

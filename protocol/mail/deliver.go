@@ -33,20 +33,19 @@ func (l *link) deliver() {
 // feed sends as much of the message as the backend takes now.
 func (l *link) feed() {
 	b := l.session.body
-	for !l.flow.Conn.Full() {
-		if l.at < b.filed {
-			l.flow.Conn.SetTimeout(blockTime)
-			b.read(l.at, l.piece)
-			return
-		}
+	switch {
+	case l.flow.Conn.Full():
+		l.flow.Conn.SetTimeout(blockTime)
+	case l.at < b.filed:
+		l.flow.Conn.SetTimeout(blockTime)
+		b.read(l.at, l.piece)
+	default:
 		l.content(b.memory)
 		if !l.has.Chunking {
 			l.send(smtp.AppendEnd(l.session.scratch(), l.start))
 		}
 		l.become(ending, finalTime)
-		return
 	}
-	l.flow.Conn.SetTimeout(blockTime)
 }
 
 // piece is called with a piece of the message that was in the file.
@@ -101,7 +100,7 @@ func (l *link) delivering(r smtp.Reply) {
 	whole := l.phase != sending
 	code, raw := r.Code, r.Raw
 	l.said, l.stale = 0, l.phase == starting
-	l.become(ready, holdTime)
+	l.rest()
 	s.forget()
 	s.answer(code, raw)
 	if !whole && s.link == l {

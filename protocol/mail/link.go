@@ -150,6 +150,9 @@ func (l *link) become(p phase, d time.Duration) {
 	l.flow.Conn.SetTimeout(d)
 }
 
+// rest waits for what the client wants next.
+func (l *link) rest() { l.become(ready, l.session.front.all.hold) }
+
 // heard goes on with a reply.
 func (l *link) heard(r smtp.Reply) {
 	if r.Code == 421 && l.phase != ending { // it closes the connection: another may do. RFC 5321 §3.8
@@ -179,7 +182,7 @@ func (l *link) heard(r smtp.Reply) {
 
 // idle is ready for what the client wants, perhaps already now.
 func (l *link) idle() {
-	l.become(ready, holdTime)
+	l.rest()
 	l.opening = false
 	if s := l.session; s.want != nothing {
 		s.forward(s.want)
@@ -209,7 +212,7 @@ func (l *link) repeated(r smtp.Reply) {
 		s := l.session
 		s.forget()
 		l.stale = true
-		l.become(ready, holdTime)
+		l.rest()
 		s.giveUp("451 4.3.0 A server has changed its mind, come again\r\n")
 		return
 	}
@@ -227,7 +230,7 @@ func (l *link) ask(v smtp.Verb, line []byte) {
 // answered gives the client the backend's answer.
 func (l *link) answered(r smtp.Reply) {
 	s := l.session
-	l.become(ready, holdTime)
+	l.rest()
 	switch v := s.asked.Verb; {
 	case v == smtp.Auth:
 		l.authed = l.authed || r.Code == 235 // RFC 4954 §6

@@ -4,6 +4,7 @@
 package mail
 
 import (
+	"bufio"
 	"context"
 	"log/slog"
 	"net"
@@ -41,6 +42,7 @@ type bench struct {
 	kept     map[string]any
 	standIns backend.StandIns // nil if there is no ledger
 	state    string
+	hold     time.Duration
 }
 
 func newBench(t testing.TB) *bench {
@@ -50,7 +52,7 @@ func newBench(t testing.TB) *bench {
 		t.Fatal(err)
 	}
 	b := &bench{t: t, loops: ls, book: backend.NewBook(2), sockets: listen.NewSet(listen.Options{}), kept: make(map[string]any),
-		state: t.TempDir()}
+		state: t.TempDir(), hold: holdTime}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { ls.Run(ctx) })
@@ -141,6 +143,9 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 	if err != nil {
 		t.Fatal(err)
 	}
+	if f := b.kept["fronts"].(*fronts); f.hold != b.hold { // before there is a session
+		f.hold = b.hold
+	}
 	e.server.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -151,6 +156,8 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 	})
 	return e
 }
+
+func tcpAddr(a netip.AddrPort) listen.Addr { return listen.Addr{Transport: listen.TCP, AddrPort: a} }
 
 func to(servers ...netip.AddrPort) (s backend.Spec) {
 	for _, a := range servers {
@@ -166,22 +173,27 @@ type client struct {
 	text *textproto.Reader
 }
 
-// dial connects and reads the greeting.
-func dial(t testing.TB, at netip.AddrPort) *client {
+func dialPlain(t testing.TB, at netip.AddrPort) net.Conn {
 	t.Helper()
 	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(at))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	c := newClient(t, conn)
+	return conn
+}
+
+// dial connects and reads the greeting.
+func dial(t testing.TB, at netip.AddrPort) *client {
+	t.Helper()
+	c := newClient(t, dialPlain(t, at))
 	c.want("220 ")
 	return c
 }
 
 func newClient(t testing.TB, conn net.Conn) *client {
 	conn.SetDeadline(time.Now().Add(patience))
-	return &client{t: t, conn: conn, text: textproto.NewReader(bufioReader(conn))}
+	return &client{t: t, conn: conn, text: textproto.NewReader(bufio.NewReader(conn))}
 }
 
 // say sends lines as one piece.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
@@ -46,6 +47,8 @@ type fronts struct {
 	spool   *spool
 	tickets *certs.Tickets
 	log     *slog.Logger
+	hold    time.Duration // see holdTime
+	busy    atomic.Int64  // transactions under way
 }
 
 // local is what the connections of one loop have in common. Only that loop uses it.
@@ -75,7 +78,7 @@ type table struct {
 func build(services []*service.Service, env service.Env) (service.Server, error) {
 	kept := service.Keep(env, "fronts", func() *fronts {
 		return &fronts{locals: make([]local, env.Loops.Len()), spool: newSpool(filepath.Join(env.State, "mail")),
-			tickets: openTickets(env), log: env.Log}
+			tickets: openTickets(env), log: env.Log, hold: holdTime}
 	})
 	b := &builder{env: env, kept: kept, tables: make(map[listen.Addr]*table)}
 	for _, s := range services {
@@ -97,6 +100,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	server.Start = func() { kept.start(b.tables, fresh) }
 	server.Legacy = kept.tickets.Legacy
 	server.Drain = func(last bool) { drain(env.Loops, b.tables, kept.byAddr, last) }
+	server.Busy = kept.busy.Load
 	server.Run = b.run
 	server.Certificates = func() (all []certs.Info) {
 		for _, s := range b.stores {

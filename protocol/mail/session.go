@@ -58,7 +58,7 @@ func speakSMTP(f *front, t *table, c *relay.Conn) {
 	case !t.route.Allows(c.Remote().Addr()):
 		t.route.Count(metrics.Denied)
 		s.end("554 5.7.1 No service for you here\r\n") // RFC 5321 §3.1
-	case t.ending.Load():
+	case s.ending():
 		s.end(goingDown)
 	default:
 		s.conn.Write(append(append(append(s.scratch(), "220 "...), t.options.Name...), " ESMTP\r\n"...))
@@ -203,6 +203,9 @@ func (s *session) forget() {
 	if l := s.link; l != nil && l.said > 0 {
 		l.said, l.stale = 0, true
 	}
+	if s.lines > 0 {
+		s.front.all.busy.Add(-1)
+	}
 	s.envelope, s.lines = s.envelope[:0], 0
 	if cap(s.envelope) > bodyReuse {
 		s.envelope = nil
@@ -218,10 +221,13 @@ func (s *session) forget() {
 
 // drain says goodbye if nobody follows and nothing is under way; else that is for when it is done.
 func (s *session) drain() {
-	if s.table.ending.Load() && !s.waits && s.lines == 0 {
+	if s.ending() && !s.waits && s.lines == 0 {
 		s.end(goingDown)
 	}
 }
+
+// ending says that nobody follows at the front.
+func (s *session) ending() bool { return s.front.current.Load().ending.Load() }
 
 // cut ends the session because the drain deadline has passed.
 func (s *session) cut(metrics.Reason) { s.end(goingDown) }
@@ -241,7 +247,9 @@ func (s *session) renew() {
 // remember keeps a line that a backend has accepted.
 func (s *session) remember() {
 	s.envelope = append(s.envelope, s.line...)
-	s.lines++
+	if s.lines++; s.lines == 1 {
+		s.front.all.busy.Add(1)
+	}
 	s.link.said = s.lines
 }
 

@@ -4,7 +4,6 @@
 package mail
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"slices"
@@ -17,8 +16,6 @@ import (
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
 )
-
-func bufioReader(r io.Reader) *bufio.Reader { return bufio.NewReader(r) }
 
 // A message goes to the server as it is, of every size and over every crossing, by DATA and by BDAT.
 func TestMessages(t *testing.T) {
