@@ -55,10 +55,11 @@ func (c *checker) service(f *serviceFile) {
 func (c *checker) plane(f *serviceFile) {
 	switch n := f.Plane.node; {
 	case n == nil || n.bad || service.Plane(f.Plane.value) == service.PlaneUser:
-	case !f.kind.Kernel:
+	case f.kind.Kernel == nil:
 		c.fail(n, "%s reads what it carries, which only the user plane does; remove this", f.kind.Name)
 	case service.Plane(f.Plane.value) == service.PlaneKernel:
-		for _, err := range f.service.NotInKernel() {
+		_, read := f.kind.Unread(f.service, c.config.Services)
+		for _, err := range append(read, f.service.NotInKernel()...) {
 			at, _ := errors.AsType[*service.Error](err)
 			at.Err = fmt.Errorf("%w; remove this, or write plane: auto", at.Err)
 			c.optionsError(f.node, at)

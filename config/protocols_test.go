@@ -20,8 +20,8 @@ import (
 func protocols() []service.Protocol {
 	proxy := []backend.Handover{backend.HandoverProxyV1, backend.HandoverProxyV2}
 	return []service.Protocol{
-		{Name: "tcp", Transports: []listen.Transport{listen.TCP}, Kernel: true, Handovers: proxy, Counts: []limit.Kind{limit.Connections, limit.Open}, Options: func() service.Options { return new(plainOptions) }},
-		{Name: "udp", Transports: []listen.Transport{listen.UDP}, Kernel: true, Options: func() service.Options { return new(plainOptions) }},
+		{Name: "tcp", Transports: []listen.Transport{listen.TCP}, Kernel: service.Whole, Handovers: proxy, Counts: []limit.Kind{limit.Connections, limit.Open}, Options: func() service.Options { return new(plainOptions) }},
+		{Name: "udp", Transports: []listen.Transport{listen.UDP}, Kernel: service.Whole, Options: func() service.Options { return new(plainOptions) }},
 		{Name: "web", Transports: []listen.Transport{listen.TCP}, Share: share, Handovers: append(proxy, backend.HandoverHeader),
 			Counts: []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open}, Options: func() service.Options { return &webOptions{Header: 16 << 10, Retries: 1} }},
 		{Name: "mail", Transports: []listen.Transport{listen.TCP}, Listens: []string{"smtp", "submission", "imaps"},

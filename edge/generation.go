@@ -87,7 +87,7 @@ func (e *Edge) buildRoutes(g *generation, s *service.Service) error {
 		if e.ledger != nil {
 			a.StandIns, a.Embed = e.ledger, e.settings.Embed
 		}
-		e.share(&a, s)
+		e.share(&a, s, g.config.Services)
 		r.Open(a)
 		g.routes[s.Name][door] = r
 	}

@@ -31,24 +31,24 @@ func (e *Edge) newPlane() *plane.Plane {
 		Adopt: e.adoptFlows, Ended: e.endedInKernel})
 }
 
-// carries says whether the services of a protocol can be carried in the kernel.
-func (e *Edge) carries(protocol string) bool {
-	for _, p := range e.options.Protocols {
-		if p.Name == protocol {
-			return p.Kernel
+// unread returns the listens of a service at which nothing needs to be read, and why it must be at the others.
+func (e *Edge) unread(s *service.Service, all []*service.Service) (listens []service.Listen, why []error) {
+	for i := range e.options.Protocols {
+		if p := &e.options.Protocols[i]; p.Name == s.Protocol {
+			return p.Unread(s, all)
 		}
 	}
-	return false
+	return nil, nil
 }
 
-// share lets the flows of a route have what both planes share.
-func (e *Edge) share(a *backend.Access, s *service.Service) {
+// share lets the flows of a route have what both planes share. all are the services of its generation.
+func (e *Edge) share(a *backend.Access, s *service.Service, all []*service.Service) {
 	transport := listen.TCP
 	if len(s.Listen) > 0 {
 		transport = s.Listen[0].Transport
 	}
 	a.Ports = e.plane.Ports(transport)
-	if e.ledger != nil && e.carries(s.Protocol) && s.Plane != service.PlaneUser {
+	if listens, _ := e.unread(s, all); e.ledger != nil && len(listens) > 0 && s.Plane != service.PlaneUser {
 		a.StandIns = e.plane.StandIns(e.ledger, transport)
 	}
 }
@@ -59,7 +59,9 @@ func (e *Edge) applyPlaneLocked(g *generation) {
 	var all []plane.Service
 	for _, s := range g.config.Services {
 		_, is := shut[s.Name]
-		all = append(all, plane.Service{Service: s, Routes: g.routes[s.Name], Kernel: e.carries(s.Protocol), Shut: is})
+		one := plane.Service{Service: s, Routes: g.routes[s.Name], Shut: is}
+		one.Listens, one.Read = e.unread(s, g.config.Services)
+		all = append(all, one)
 	}
 	e.plane.Apply(g.config, all)
 }

@@ -49,6 +49,10 @@ services:
     pools: {all: {servers: ["10.0.1.11:7"], source: client}}, plane: PLANE}
   udp-six: {protocol: udp, listen: ["198.51.100.1:8006", "[2001:db8:200:6::1]:8006"], clients: {ipv4: all, ipv6: all},
     pools: {all: {servers: ["[fd00:1::21]:7"], source: client}}, plane: PLANE}
+  web-four: {protocol: web, listen: ["198.51.100.1:8444", "[2001:db8:200:6::1]:8444"], clients: {ipv4: all, ipv6: all},
+    pools: {all: {servers: ["10.0.1.11:7"], source: client}}, plane: PLANE, web: {tls: {pass-through: true}}}
+  web-six: {protocol: web, listen: ["198.51.100.1:8446", "[2001:db8:200:6::1]:8446"], clients: {ipv4: all, ipv6: all},
+    pools: {all: {servers: ["[fd00:1::21]:7"], source: client}}, plane: PLANE, web: {tls: {pass-through: true}}}
   edge-four: {protocol: tcp, listen: ["198.51.100.1:9004", "[2001:db8:200:6::1]:9004"], clients: {ipv4: all, ipv6: all},
     pools: {all: ["10.0.1.11:7"]}, plane: PLANE}
   edge-six: {protocol: tcp, listen: ["198.51.100.1:9006", "[2001:db8:200:6::1]:9006"], clients: {ipv4: all, ipv6: all},
@@ -210,7 +214,7 @@ func (p *planes) has(c *told) (f flow, ok bool) {
 	mine := addrOf(c.LocalAddr())
 	for _, plane := range []string{"kernel", "user"} {
 		for _, f := range p.flows(plane) {
-			if f.Client == mine && strings.HasPrefix(f.Service, c.LocalAddr().Network()) || f.Client == mine && strings.HasPrefix(f.Service, "edge") {
+			if f.Client == mine && strings.HasPrefix(f.Service, c.LocalAddr().Network()) || f.Client == mine && (strings.HasPrefix(f.Service, "edge") || strings.HasPrefix(f.Service, "web")) {
 				return f, true
 			}
 		}
@@ -234,6 +238,12 @@ func wantSource(c ip.Crossing, client netip.AddrPort) func(netip.AddrPort) bool 
 		}
 		return saw.Port() == client.Port() && netip.MustParsePrefix("100.64.0.0/11").Contains(saw.Addr())
 	}
+}
+
+// wantAddr says whether a server sees a client of the other family by an address that is right.
+func wantAddr(c ip.Crossing, saw netip.Addr) bool {
+	pool := map[ip.Family]string{ip.V4: "100.64.0.0/11", ip.V6: "fd00:46::/96"}[c.Backend]
+	return netip.MustParsePrefix(pool).Contains(saw)
 }
 
 // inPlane waits until the flows of a client are in a plane: the first flow of a prefix is in the user plane.
@@ -288,6 +298,9 @@ func conform(t *testing.T, p *planes, plane string) {
 			if !wantSource(c, mine)(saw) && (port || saw.Addr() == mine.Addr() && c.Client != c.Backend) {
 				t.Errorf("%s: the server sees %v for %v", network, saw, mine)
 			}
+		}
+		if saw, err := p.inPlane(plane, "tcp", c, 8440).says("hello"); err != nil || c.Client != c.Backend && !wantAddr(c, saw.Addr()) {
+			t.Errorf("passed through: the server sees %v, %v", saw, err)
 		}
 		conn := p.inPlane(plane, "tcp", c, 9000)
 		want := map[ip.Family]netip.Addr{ip.V4: netip.MustParseAddr("10.0.1.5"), ip.V6: netip.MustParseAddr("fd00:1::5")}

@@ -37,8 +37,38 @@ var (
 	errWildcard  = errors.New("the kernel plane needs each address written out")
 )
 
-// NotInKernel returns all that the file says of s and the kernel plane cannot do, each an *Error. Whether the protocol
-// is one that it carries at all is the caller's to know.
+// ErrRead is what Protocol.Kernel returns for a listen whose requests the protocol is there to read. Nobody asks why the
+// kernel plane does not carry them.
+var ErrRead = errors.New("requests are read in the user plane")
+
+// Whole is Protocol.Kernel of a protocol that reads nothing.
+func Whole(*Service, Listen) error { return nil }
+
+// Unread returns the listens of s, a service of the protocol, at which nothing needs to be read, so that the kernel plane
+// can carry them; and for each of the others why it cannot, an *Error. all are the services of the site: those that share an
+// address are told apart by what is read.
+func (p *Protocol) Unread(s *Service, all []*Service) (listens []Listen, why []error) {
+	for i, l := range s.Listen {
+		err := ErrRead
+		if p.Kernel != nil {
+			err = p.Kernel(s, l)
+		}
+		for _, other := range all {
+			if err == nil && other != s && slices.ContainsFunc(other.Listen, func(o Listen) bool { return o.Addr == l.Addr }) {
+				err = fmt.Errorf("the name that a client asks for must be read: %q has this address too", other.Name)
+			}
+		}
+		if err == nil {
+			listens = append(listens, l)
+			continue
+		}
+		why = append(why, &Error{Path: []string{"listen", strconv.Itoa(i)}, Err: fmt.Errorf("%v: %w", l.AddrPort, err)})
+	}
+	return listens, why
+}
+
+// NotInKernel returns all that the file says of s and the kernel plane cannot do, each an *Error. What its protocol
+// reads is Protocol.Unread's to say.
 func (s *Service) NotInKernel() (all []error) {
 	add := func(err error, path ...string) { all = append(all, &Error{Path: path, Err: err}) }
 	for i, l := range s.Listen {

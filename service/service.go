@@ -74,11 +74,14 @@ type Protocol struct {
 	// Standalone says that it has no pools and no routes: who is connected with whom is in its own section.
 	Standalone bool
 	Handovers  []backend.Handover // those it can do, beside none
-	Kernel     bool               // the kernel plane can carry its services: nothing in them needs to be read
 	Counts     []limit.Kind       // what it can limit: connections and open at its doors, others with Route.Admit
 	Options    func() Options     // new options holding the defaults; the file is decoded over them
 	Source     string             // the Go source of the options, whose comments describe their keys to editors; may be empty
 	Build      func(services []*Service, env Env) (Server, error)
+
+	// Kernel, if set, says of a listen whether the kernel plane can carry what comes there: nil if none of it needs to be
+	// read, otherwise what must be; ErrRead if that is no wonder. Without Kernel all must be.
+	Kernel func(s *Service, at Listen) error
 
 	// Share, if set, lets several services have the same listen. It says what is wrong with two that have, each mistake
 	// an *Error at a place of the second.

@@ -23,9 +23,10 @@ import (
 // Service is a service of a generation.
 type Service struct {
 	*service.Service
-	Routes map[service.Door]*backend.Route
-	Kernel bool // its protocol can be carried without being read
-	Shut   bool // it takes nobody
+	Routes  map[service.Door]*backend.Route
+	Listens []service.Listen // those at which nothing needs to be read
+	Read    []error          // why it must be at the others
+	Shut    bool             // it takes nobody
 }
 
 // Verdict is where a service is carried.
@@ -45,7 +46,7 @@ type state struct {
 	fault      string
 }
 
-// note is what is to be known of a service in the kernel.
+// note is what is to be known of each service in the kernel.
 const note = "goes before the packet filter of this machine"
 
 var (
@@ -136,7 +137,7 @@ func (p *Plane) chooseLocked() (*state, []kernel.Service) {
 			s.setReason(svc.Name, err)
 			continue
 		}
-		s.verdicts[svc.Name] = Verdict{Kernel: true, Note: note, Wanted: svc.Plane == service.PlaneKernel}
+		s.verdicts[svc.Name] = Verdict{Kernel: true, Note: svc.note(), Wanted: svc.Plane == service.PlaneKernel}
 		if svc.Shut {
 			continue
 		}
@@ -186,13 +187,30 @@ func (s *state) allUser(err error) *state {
 
 // never returns why a service is not for the kernel plane, whatever machine this is; nil if it is.
 func (s *Service) never() error {
-	if !s.Kernel || s.Plane == service.PlaneUser {
+	if s.Plane == service.PlaneUser {
+		return errUnasked
+	}
+	if len(s.Listens) == 0 {
+		for _, err := range s.Read {
+			if !errors.Is(err, service.ErrRead) {
+				return err
+			}
+		}
 		return errUnasked
 	}
 	if all := s.NotInKernel(); len(all) > 0 {
 		return all[0]
 	}
 	return nil
+}
+
+// note is what is to be known of a service in the kernel.
+func (s *Service) note() string {
+	all := []string{note}
+	for _, err := range s.Read {
+		all = append(all, "not "+err.Error())
+	}
+	return strings.Join(all, "; ")
 }
 
 // prepareLocked opens the plane and attaches it where services need it. If none does, it is opened only if a process
@@ -215,7 +233,7 @@ func (p *Plane) prepareLocked(wanted bool) error {
 // convert writes a service as the kernel plane wants it.
 func (p *Plane) convert(s *Service) (kernel.Service, error) {
 	out := kernel.Service{Name: s.Name, Allow: slices.Collect(s.Allow.All), Deny: slices.Collect(s.Deny.All), Idle: s.Timeouts.Idle}
-	for _, l := range s.Listen {
+	for _, l := range s.Listens {
 		f, err := p.front(s, l)
 		if err != nil {
 			return out, err
@@ -283,10 +301,10 @@ func (p *Plane) signature() string {
 	now := p.options.Now()
 	for i := range p.services {
 		s := &p.services[i]
-		if !s.Kernel || s.Plane == service.PlaneUser {
+		if s.Plane == service.PlaneUser {
 			continue
 		}
-		for _, l := range s.Listen {
+		for _, l := range s.Listens {
 			for _, pool := range s.Routes[service.Door{Listen: l.Name, Family: l.Family()}].Pools() {
 				for _, b := range pool.Backends() {
 					share, ejected := b.Share(now)

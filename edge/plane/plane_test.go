@@ -4,6 +4,8 @@
 package plane
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -15,6 +17,7 @@ import (
 	"github.com/kyozon/kyozon/kernel"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/service"
 )
 
 // TestSlots: the tables of the route and of the program have one size.
@@ -107,5 +110,36 @@ func TestSums(t *testing.T) {
 		check(1, 3, 80, 720)
 		p.tell(nil)
 		check(0, 1, 10, 20)
+	}
+}
+
+// TestWhy: a service that is read says why it is not in the kernel, unless that is what its protocol is for.
+func TestWhy(t *testing.T) {
+	t.Parallel()
+	names := errors.New("[2001:db8::1]:443: the name is read")
+	read := fmt.Errorf("[2001:db8::1]:80: %w", service.ErrRead)
+	listens := []service.Listen{{}}
+	for _, tt := range []struct {
+		name string
+		Service
+		want string // "" if it can be in the kernel
+		note string
+	}{
+		{"nothing is read", Service{Listens: listens}, "", note},
+		{"a part is", Service{Listens: listens, Read: []error{read}}, "", note + "; not [2001:db8::1]:80: requests are read in the user plane"},
+		{"all is, as everybody knows", Service{Read: []error{read}}, errUnasked.Error(), ""},
+		{"all is, which must be said", Service{Read: []error{read, names}}, names.Error(), ""},
+	} {
+		tt.Service.Service = new(service.Service)
+		got := ""
+		if err := tt.never(); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+		if text := tt.Service.note(); tt.note != "" && text != tt.note {
+			t.Errorf("%s: note %q, want %q", tt.name, text, tt.note)
+		}
 	}
 }

@@ -200,7 +200,7 @@ func isDefault(n *net.IPNet) bool { //house:ok netlink has no other
 
 func listensAt(services []Service, a netip.Addr) bool {
 	for i := range services {
-		for _, l := range services[i].Listen {
+		for _, l := range services[i].Listens {
 			if l.AddrPort.Addr() == a && services[i].never() == nil {
 				return true
 			}

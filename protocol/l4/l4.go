@@ -17,7 +17,7 @@ import (
 // TCP is the line of the protocol table for streams.
 func TCP() service.Protocol {
 	return service.Protocol{
-		Name: "tcp", Doc: "any service on TCP, carried as it is", Transports: []listen.Transport{listen.TCP}, Kernel: true,
+		Name: "tcp", Doc: "any service on TCP, carried as it is", Transports: []listen.Transport{listen.TCP}, Kernel: service.Whole,
 		Handovers: []backend.Handover{backend.HandoverProxyV1, backend.HandoverProxyV2},
 		Counts:    []limit.Kind{limit.Connections, limit.Open},
 		Options:   func() service.Options { return new(Options) },
@@ -28,7 +28,7 @@ func TCP() service.Protocol {
 // UDP is the line of the protocol table for packets.
 func UDP() service.Protocol {
 	return service.Protocol{
-		Name: "udp", Doc: "any service on UDP, carried as it is", Transports: []listen.Transport{listen.UDP}, Kernel: true,
+		Name: "udp", Doc: "any service on UDP, carried as it is", Transports: []listen.Transport{listen.UDP}, Kernel: service.Whole,
 		Options: func() service.Options { return new(Options) },
 		Build:   buildUDP,
 	}

@@ -62,7 +62,8 @@ type TLS struct {
 	// The lowest version of TLS: `1.2`, which is the default, or `1.3`.
 	Minimum Version `yaml:"minimum"`
 
-	// The servers end TLS: the connection is passed through by its server name, unread.
+	// The servers end TLS: the connection is passed through by its server name, unread. Without `hosts`, and if no other
+	// service has the address, not even the name is read.
 	PassThrough bool `yaml:"pass-through"`
 
 	// Ports at which the service speaks HTTP without TLS, beside 80.
@@ -231,7 +232,7 @@ var (
 	errPassHTTP2 = errors.New("pass-through: clients speak with the servers whatever both choose; leave http2 out")
 	errRequests  = errors.New("pass-through: the edge does not see the requests; limit connections")
 	errNoShake   = errors.New("the edge ends no TLS here; limit connections")
-	errPassHost  = errors.New("pass-through needs hosts: the server name is all there is to tell services apart")
+	errNames     = errors.New("the name that a client asks for is read in the user plane; without hosts all are passed through")
 )
 
 // Check implements service.Options.
@@ -267,9 +268,6 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 	if t.ACME != nil {
 		errs = append(errs, o.checkACME(s)...)
 	}
-	if t.PassThrough && len(o.Hosts) == 0 {
-		at(errPassHost, "tls", "pass-through")
-	}
 	if c := t.ClientCertificates; c != nil && c.Verify == VerifyRequired {
 		for i, l := range s.Listen {
 			if o.plain(l.AddrPort.Port()) {
@@ -278,6 +276,18 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 		}
 	}
 	return append(errs, t.checkPools(s)...)
+}
+
+// unread says whether what comes to a listen is passed through whole.
+func unread(s *service.Service, at service.Listen) error {
+	o := s.Options.(*Options) // made by our own Protocol
+	switch {
+	case o.plain(at.AddrPort.Port()) || !o.TLS.PassThrough:
+		return service.ErrRead
+	case len(o.Hosts) > 0:
+		return errNames
+	}
+	return nil
 }
 
 // checkPools says which pools cannot be with the section tls, or are told less than it may seem.

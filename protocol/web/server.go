@@ -250,6 +250,12 @@ func (t *table) site(host []byte) *site {
 	return t.fallback
 }
 
+// whole says that all clients go to the servers of one service, who end their TLS: nothing is read. It is so in the kernel
+// plane.
+func (t *table) whole() bool {
+	return t.fallback != nil && t.fallback.passThrough && len(t.hosts)+len(t.wild) == 0
+}
+
 // start puts the tables into service.
 func (f *fronts) start(tables map[listen.Addr]*table, fresh map[listen.Addr]*front) {
 	for a, t := range tables {

@@ -24,6 +24,10 @@ func (f *front) accept(c *relay.Conn) {
 		f.greet(c)
 		return
 	}
+	if t.whole() {
+		t.fallback.pass(c)
+		return
+	}
 	c.SetHandler(&hello{front: f, table: t})
 	c.SetTimeout(t.timeouts.Request)
 }

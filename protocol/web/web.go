@@ -35,7 +35,7 @@ var source string
 func Protocol() service.Protocol {
 	return service.Protocol{
 		Name: "web", Doc: "HTTP/1.1, HTTP/2 and WebSocket, with TLS ended here or passed through by name", Transports: []listen.Transport{listen.TCP},
-		Share:     share,
+		Share: share, Kernel: unread,
 		Handovers: []backend.Handover{backend.HandoverHeader, backend.HandoverProxyV1, backend.HandoverProxyV2},
 		Counts:    []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open},
 		Options:   func() service.Options { return defaults() },
