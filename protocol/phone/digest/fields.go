@@ -1,0 +1,189 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package digest
+
+import "bytes"
+
+const (
+	maxHeader = 2 << 10
+	maxFields = 24
+)
+
+// Fields are the parameters of a challenge or of credentials. The slices lie in the bytes parsed; of a quoted value they
+// are what stands between the quotes, unchanged, as it is hashed. RFC 7616 §3.4.5.
+type Fields struct {
+	Username, Realm, Nonce, URI, Response, CNonce, Opaque []byte
+
+	Algorithm Algorithm // MD5 if none is said
+	Auth      bool      // qop has auth
+	Stale     bool
+	Count     []byte // nc
+
+	qop   bool // there is one
+	plain bool // algorithm is said
+	seen  uint16
+}
+
+// names are the parameters that are read; others are passed over. RFC 7616 §3.3, §3.4.
+var names = [...]string{"username", "realm", "nonce", "uri", "response", "cnonce", "opaque", "algorithm", "qop", "stale", "nc"}
+
+// Parse reads the value of an Authorization or WWW-Authenticate field, or their sisters of proxies. It returns one of the
+// errors of a header.
+func (f *Fields) Parse(value []byte) error {
+	*f = Fields{Algorithm: MD5}
+	if len(value) > maxHeader {
+		return ErrLong
+	}
+	value = bytes.TrimLeft(value, " \t\r\n")
+	if len(value) < 7 || !bytes.EqualFold(value[:6], []byte("Digest")) || !space(value[6]) {
+		return ErrScheme
+	}
+	rest := value[7:]
+	for n := 0; ; n++ {
+		rest = trim(rest)
+		if n == maxFields {
+			return ErrMany
+		}
+		var name, text []byte
+		var ok bool
+		if name, text, rest, ok = parameter(rest); !ok {
+			return ErrSyntax
+		}
+		if err := f.set(name, text); err != nil {
+			return err
+		}
+		rest = trim(rest)
+		if len(rest) == 0 {
+			return nil
+		}
+		if rest[0] != ',' {
+			return ErrSyntax
+		}
+		rest = rest[1:]
+	}
+}
+
+// Empty says whether credentials have no response yet: they only say who will ask. RFC 8760 §2.7.
+func (f *Fields) Empty() bool { return len(f.Response) == 0 }
+
+func space(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
+
+func trim(p []byte) []byte { return bytes.TrimLeft(p, " \t\r\n") }
+
+// parameter reads name=value, with spaces where SIP allows them. RFC 3261 §25.1 has the grammar.
+func parameter(p []byte) (name, text, rest []byte, ok bool) {
+	n := token(p)
+	name, rest = p[:n], trim(p[n:])
+	if n == 0 || len(rest) == 0 || rest[0] != '=' {
+		return nil, nil, nil, false
+	}
+	rest = trim(rest[1:])
+	if len(rest) == 0 {
+		return nil, nil, nil, false
+	}
+	if rest[0] != '"' {
+		n = token(rest)
+		return name, rest[:n], rest[n:], n > 0
+	}
+	for i := 1; i < len(rest); i++ {
+		switch c := rest[i]; {
+		case c == '"':
+			return name, rest[1:i], rest[i+1:], true
+		case c == '\\':
+			i++
+		case c < ' ' && c != '\t' || c == 0x7f:
+			return nil, nil, nil, false
+		}
+	}
+	return nil, nil, nil, false
+}
+
+// token returns how many bytes of p are one. A URI without quotes is none, and refused.
+func token(p []byte) int {
+	for i, c := range p {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && bytes.IndexByte([]byte("-.!%*_+`'~"), c) < 0 {
+			return i
+		}
+	}
+	return len(p)
+}
+
+func (f *Fields) set(name, text []byte) error {
+	which := -1
+	for i := range names {
+		if bytes.EqualFold(name, []byte(names[i])) {
+			which = i
+		}
+	}
+	if which < 0 {
+		return nil
+	}
+	if f.seen>>which&1 == 1 {
+		return ErrTwice
+	}
+	f.seen |= 1 << which
+	slices := [...]*[]byte{&f.Username, &f.Realm, &f.Nonce, &f.URI, &f.Response, &f.CNonce, &f.Opaque}
+	if which < len(slices) {
+		*slices[which] = text
+		return nil
+	}
+	switch names[which] {
+	case "algorithm":
+		f.algorithm(text)
+	case "qop":
+		f.qop = true
+		f.Auth = listed(text, "auth")
+	case "stale":
+		f.Stale = bytes.EqualFold(text, []byte("true"))
+	case "nc":
+		f.Count = text
+		if _, ok := f.count(); !ok && len(text) > 0 {
+			return ErrCount
+		}
+	}
+	return nil
+}
+
+func (f *Fields) algorithm(text []byte) {
+	f.plain = true
+	f.Algorithm = Unknown
+	for _, a := range [...]Algorithm{MD5, SHA256} {
+		if bytes.EqualFold(text, []byte(a.String())) {
+			f.Algorithm = a
+		}
+	}
+}
+
+// listed says whether a word is in a list like "auth,auth-int".
+func listed(list []byte, word string) bool {
+	for len(list) > 0 {
+		var one []byte
+		one, list, _ = bytes.Cut(list, []byte(","))
+		if bytes.EqualFold(bytes.TrimSpace(one), []byte(word)) {
+			return true
+		}
+	}
+	return false
+}
+
+// count reads nc: eight hexadecimal digits. RFC 7616 §3.4.
+func (f *Fields) count() (n uint32, ok bool) {
+	if len(f.Count) != 8 {
+		return 0, false
+	}
+	for _, c := range f.Count {
+		switch {
+		case c >= '0' && c <= '9':
+			n = n<<4 | uint32(c-'0')
+		case c >= 'a' && c <= 'f':
+			n = n<<4 | uint32(c-'a'+10)
+		case c >= 'A' && c <= 'F':
+			n = n<<4 | uint32(c-'A'+10)
+		default:
+			return 0, false
+		}
+	}
+	return n, true
+}
