@@ -36,12 +36,13 @@ const (
 	ClientReset           // the client went away in the middle
 	ServerReset           // the backend went away in the middle
 	Drained               // the drain deadline passed
+	LoginFailed           // the backend did not let the user in
 	reasons
 )
 
 var reasonNames = [reasons]string{"fine", "denied", "limited", "none-up", "full", "no-stand-in", "connect-failed",
 	"connect-timeout", "client-timeout", "server-timeout", "client-fault", "server-fault", "client-reset",
-	"server-reset", "drained"}
+	"server-reset", "drained", "login-failed"}
 
 // String returns the label value of r.
 func (r Reason) String() string { return reasonNames[r] }

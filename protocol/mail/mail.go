@@ -1,7 +1,7 @@
 // Copyright the kyozon authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package mail carries SMTP and message submission, with TLS ended here.
+// Package mail carries SMTP, message submission, IMAP and POP3, with TLS ended here.
 //
 //	client ─▶ front (an address) ─ its dialect ─▶ session ─ smtp.Server: commands, content
 //	                                                │ envelope, body: kept until the backend has answered
@@ -13,11 +13,16 @@
 // edge keeps for a moment is the envelope, so that it can be said again to a backend, and the message: it goes to the
 // backend when it is whole. A large or slow one does not hold a backend meanwhile.
 //
+// Mailboxes are another matter: what is said before the login is read, the user's backend is asked, and then nobody reads
+// any more:
+//
+//	client ─▶ front ─▶ mailbox ─ login.Server: a login ─▶ visit ─ login.Client ─▶ backend of the user ─▶ relay.Splice
+//
 // A front outlives the generations; a session looks at what it serves with each transaction.
 //
-// The machines that read and write SMTP are in package smtp, which knows no socket.
+// The machines that read and write SMTP, IMAP and POP3 are in packages of their own, which know no socket.
 //
-// RFC 5321 (SMTP), RFC 6409 (submission), RFC 8314 (TLS first), RFC 3207 (STARTTLS).
+// RFC 5321 (SMTP), RFC 9051 (IMAP), RFC 1939 (POP3), RFC 6409 (submission), RFC 8314 (TLS first), RFC 3207 (STARTTLS).
 package mail
 
 import (
@@ -37,10 +42,10 @@ var source string
 // Protocol is the line of the protocol table.
 func Protocol() service.Protocol {
 	return service.Protocol{
-		Name: "mail", Doc: "SMTP and submission, with TLS ended here", Transports: []listen.Transport{listen.TCP},
+		Name: "mail", Doc: "SMTP, submission, IMAP and POP3, with TLS ended here", Transports: []listen.Transport{listen.TCP},
 		Listens:   listens(),
-		Handovers: []backend.Handover{backend.HandoverProxyV1, backend.HandoverProxyV2, backend.HandoverXclient},
-		Counts:    []limit.Kind{limit.Connections, limit.Handshakes, limit.Open},
+		Handovers: []backend.Handover{backend.HandoverProxyV1, backend.HandoverProxyV2, backend.HandoverXclient, backend.HandoverID, backend.HandoverAuto},
+		Counts:    []limit.Kind{limit.Connections, limit.Handshakes, limit.FailedLogins, limit.Open},
 		Options:   func() service.Options { return defaults() },
 		Source:    source,
 		Build:     build,

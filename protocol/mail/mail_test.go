@@ -20,6 +20,7 @@ import (
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/relay"
@@ -41,6 +42,7 @@ type bench struct {
 	sockets  *listen.Set
 	kept     map[string]any
 	standIns backend.StandIns // nil if there is no ledger
+	limits   *limit.Limits    // nil if there are none
 	state    string
 	hold     time.Duration
 }
@@ -137,7 +139,7 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 		t.Fatal(err)
 	}
 	route.Open(backend.Access{Service: s.Name, Family: l.Family(), Timeouts: s.Timeouts, Book: b.book, Registry: &b.registry,
-		StandIns: b.standIns})
+		StandIns: b.standIns, Limits: b.limits})
 	e.server, err = p.Build([]*service.Service{s}, service.NewEnv(service.Env{Log: slog.New(slog.DiscardHandler), Loops: b.loops,
 		State: b.state, Route: func(string, service.Door) *backend.Route { return route }}, b.kept))
 	if err != nil {

@@ -82,11 +82,15 @@ type Timeouts struct {
 
 	// For more of a message.
 	Data time.Duration `yaml:"data" range:"1s.."`
+
+	// For anything in an open mailbox, from either side; `idle` of the service is not for mailboxes.
+	Mailbox time.Duration `yaml:"mailbox" range:"30m.."`
 }
 
-// defaults are those of RFC 5321 §4.5.3.2.5 and §4.5.3.2.7.
+// defaults are those of RFC 5321 §4.5.3.2.5 and §4.5.3.2.7. A client that waits for mail says so every 29 minutes, and is
+// not logged out before 30: RFC 2177, RFC 9051 §5.4.
 func defaults() *Options {
-	return &Options{MessageSize: 100 << 20, Timeouts: Timeouts{Command: 5 * time.Minute, Data: 3 * time.Minute}}
+	return &Options{MessageSize: 100 << 20, Timeouts: Timeouts{Command: 5 * time.Minute, Data: 3 * time.Minute, Mailbox: 35 * time.Minute}}
 }
 
 // The mistakes that Check finds.
@@ -95,6 +99,11 @@ var (
 	errName     = errors.New("not a host name; write, for example, mx6.example.jp")
 	errNoTLS    = errors.New("TLS comes first at this listen: write mail.tls with a certificate")
 	errNoLogin  = errors.New("without tls nobody can log in at submission; add tls, or auth-in-clear: true")
+	errNoOpen   = errors.New("without tls nobody can log in here; add tls, or auth-in-clear: true")
+	errID       = errors.New("IMAP tells servers by id who the client is; write id, proxy-v1, proxy-v2, auto or none")
+	errXclient  = errors.New("only IMAP has id; write xclient, proxy-v1, proxy-v2, auto or none")
+	errFewest   = errors.New("sessions of one user go to one server: mailboxes are picked by hash of the user; remove pick")
+	errAuto     = errors.New("auto is for mailboxes; write xclient, proxy-v1, proxy-v2 or none")
 	errNoShake  = errors.New("the edge ends no TLS here; limit connections")
 )
 
@@ -107,10 +116,14 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 		at(errName, false, "mail", "name")
 	}
 	for i, l := range s.Listen {
-		if dialects[l.Name].secure && o.TLS == nil {
+		d := dialects[l.Name]
+		if d.secure && o.TLS == nil {
 			at(errNoTLS, false, "listen", strconv.Itoa(i))
+		} else if d.mailbox && o.TLS == nil && !o.AuthInClear {
+			at(errNoOpen, false, "listen", strconv.Itoa(i))
 		}
 	}
+	checkPools(s, at)
 	if o.TLS == nil && s.Limits.Limits(limit.Handshakes) {
 		at(errNoShake, false, "limits", limit.Handshakes.String())
 	}

@@ -23,8 +23,10 @@ import (
 
 // dialect is what is spoken at the listens of one name.
 type dialect struct {
-	secure bool // TLS comes first
-	login  bool // clients log in: what they submit is relayed
+	secure  bool // TLS comes first
+	login   bool // clients log in: what they submit is relayed
+	mailbox bool // clients log in, and open a mailbox
+	id      bool // servers are told by ID who the client is
 
 	// speak begins with a client. Where TLS comes first, that is done.
 	speak func(f *front, t *table, c *relay.Conn)
@@ -35,6 +37,10 @@ var dialects = map[string]dialect{
 	"smtp":        {speak: speakSMTP},
 	"submission":  {speak: speakSMTP, login: true},
 	"submissions": {speak: speakSMTP, login: true, secure: true},
+	"imap":        {speak: speakIMAP, mailbox: true, id: true},
+	"imaps":       {speak: speakIMAP, mailbox: true, id: true, secure: true},
+	"pop3":        {speak: speakPOP3, mailbox: true},
+	"pop3s":       {speak: speakPOP3, mailbox: true, secure: true},
 }
 
 func listens() []string { return slices.Sorted(maps.Keys(dialects)) }
@@ -61,6 +67,7 @@ type local struct {
 type front struct {
 	all     *fronts
 	current atomic.Pointer[table]
+	offers  atomic.Pointer[offers] // what can be done with mailboxes here
 }
 
 // table is what a front serves in one generation. It is immutable.
