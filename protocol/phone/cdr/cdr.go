@@ -1,0 +1,131 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cdr is the record of a call: a line of JSON, written when the call has ended. It does no I/O.
+//
+//	a call that ends ─▶ Record ─▶ Append ─▶ the journal, and from there to a file or PostgreSQL
+//	a line of the journal ─▶ Parse ─▶ Record
+//
+// Beside what is billed it says what coexistence costs: the network and family of each leg, and why media were
+// relayed.
+package cdr
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Version is raised when a field changes its meaning. A new field does not raise it.
+const Version = 1
+
+// maxLine bounds a line that is read back.
+const maxLine = 16 << 10
+
+// ErrLine is wrapped by what Parse returns.
+var ErrLine = errors.New("cdr: not a record")
+
+// Record is one call, answered or not.
+type Record struct {
+	Version int    `json:"version"`
+	ID      string `json:"id"` // of the call in this site; the same in the log
+
+	Start  time.Time  `json:"start"`            // the INVITE came
+	Ring   *time.Time `json:"ring,omitempty"`   // the first 180
+	Answer *time.Time `json:"answer,omitempty"` // the 200; nil if nobody answered
+	End    time.Time  `json:"end"`
+
+	From      string `json:"from"`               // who called, in national form, also if it is withheld; "" if it is not known
+	To        string `json:"to"`                 // in national form
+	Dialled   string `json:"dialled"`            // as it came
+	Class     string `json:"class"`              // of To, in the number plan
+	Withheld  bool   `json:"withheld,omitempty"` // the called side was not shown who called
+	Emergency bool   `json:"emergency,omitempty"`
+	Route     string `json:"route,omitempty"` // where it is written
+
+	Caller Leg  `json:"caller"`
+	Called *Leg `json:"called,omitempty"` // nil if none was tried; of several that which answered, or the last
+
+	Media *Media `json:"media,omitempty"` // nil if there were none
+
+	EndedBy string `json:"ended-by"`         // "caller", "called" or "edge"
+	Status  int    `json:"status,omitempty"` // of the final response, if nobody answered
+	Cause   int    `json:"cause"`            // of ITU-T Q.850
+	Reason  string `json:"reason,omitempty"` // in words, if the edge ended it
+}
+
+// Leg is one side of a call.
+type Leg struct {
+	Network string         `json:"network"`
+	Family  string         `json:"family"` // of signalling: "ipv4" or "ipv6"
+	Peer    string         `json:"peer"`   // a trunk, or the subscriber
+	Address netip.AddrPort `json:"address"`
+	CallID  string         `json:"call-id"`
+	Media   string         `json:"media,omitempty"` // the family of its media
+	Tried   int            `json:"tried,omitempty"` // how many were tried before it
+}
+
+// Media is how media went, at the end of the call.
+type Media struct {
+	Path     string `json:"path"` // "direct", or why they were relayed
+	ToCaller Flow   `json:"to-caller,omitzero"`
+	ToCalled Flow   `json:"to-called,omitzero"`
+}
+
+// Flow is what was relayed in one direction.
+type Flow struct {
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// Duration returns how long the call lasted from the answer on; 0 if there was none.
+func (r *Record) Duration() time.Duration {
+	if r.Answer == nil {
+		return 0
+	}
+	return r.End.Sub(*r.Answer)
+}
+
+// Append adds r as a line, with its end, and its duration, which whoever bills looks for first. Times are in UTC and
+// whole milliseconds.
+func (r *Record) Append(dst []byte) ([]byte, error) {
+	line := struct {
+		Record
+		Seconds float64 `json:"seconds"`
+	}{*r, r.Duration().Truncate(time.Millisecond).Seconds()}
+	line.Version = Version
+	line.Start, line.End = plain(r.Start), plain(r.End)
+	line.Ring, line.Answer = plainIf(r.Ring), plainIf(r.Answer)
+	text, err := json.Marshal(line)
+	if err != nil {
+		return dst, fmt.Errorf("write cdr: %w", err)
+	}
+	return append(append(dst, text...), '\n'), nil
+}
+
+func plain(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+
+func plainIf(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	p := plain(*t)
+	return &p
+}
+
+// Parse reads a line back, with or without its end. The error wraps ErrLine.
+func Parse(line []byte) (*Record, error) {
+	if len(line) > maxLine {
+		return nil, fmt.Errorf("%w: longer than %d bytes", ErrLine, maxLine)
+	}
+	r := new(Record)
+	if err := json.Unmarshal(line, r); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrLine, err)
+	}
+	if r.Version < 1 || r.Version > Version {
+		return nil, fmt.Errorf("%w: version %d, know 1 to %d", ErrLine, r.Version, Version)
+	}
+	return r, nil
+}
