@@ -178,7 +178,7 @@ func (l *locator) service(name string, transports []sip.Transport, s sip.Scheme)
 	taken := false
 	for _, n := range found {
 		t, ok := transportOf(n.Service)
-		if !ok || !slices.Contains(transports, t) || s == sip.SIPS && t != sip.TLS {
+		if !ok || !slices.Contains(transports, t) {
 			continue
 		}
 		taken = true

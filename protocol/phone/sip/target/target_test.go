@@ -89,7 +89,7 @@ func TestLocate(t *testing.T) {
 		"_sip._tcp.n.example SRV 0 1 5060 s1.example", "_sip._tcp.n.example SRV 1 1 5070 s2.example", "_sip._udp.n.example SRV 0 0 5060 s1.example",
 		"_sips._tcp.n.example SRV 0 0 5061 s1.example", "s1.example A 192.0.2.1", "s1.example AAAA 2001:db8::1", "s2.example AAAA 2001:db8::2",
 		"_sip._udp.u.example SRV 0 0 5080 s1.example", "a.example A 192.0.2.9", "off.example A 192.0.2.8", "_sip._udp.off.example SRV 0 0 0 .",
-		"odd.example NAPTR 1 1 SIP+D2S x.example", "odd.example AAAA 2001:db8::3")
+		"odd.example NAPTR 1 1 SIP+D2S x.example", "odd.example AAAA 2001:db8::3", "twice.example AAAA 2001:db8::4", "twice.example AAAA 2001:db8::4", "twice.example AAAA 192.0.2.4")
 	both := Reach{Families: []ip.Family{ip.V6, ip.V4}, Transports: []sip.Transport{sip.UDP, sip.TCP, sip.TLS}}
 	only4, noTLS, noTCP := both, both, both
 	only4.Families = []ip.Family{ip.V4}
@@ -116,6 +116,8 @@ func TestLocate(t *testing.T) {
 			"TLS [2001:db8::1]:5061, TLS 192.0.2.1:5061, TCP [2001:db8::1]:5060, TCP 192.0.2.1:5060, TCP [2001:db8::2]:5070, UDP [2001:db8::1]:5060, UDP 192.0.2.1:5060", nil},
 		{"NAPTR of what we have", "sip:n.example", noTCP, "n.example NAPTR, _sip._udp.n.example SRV, " + s1, "UDP [2001:db8::1]:5060, UDP 192.0.2.1:5060", nil},
 		{"sips takes TLS alone", "sips:n.example", both, "n.example NAPTR, _sips._tcp.n.example SRV, " + s1, "TLS [2001:db8::1]:5061, TLS 192.0.2.1:5061", nil},
+		{"sips over TCP is TLS", "sips:a.example;transport=tcp", both, "_sips._tcp.a.example SRV, a.example AAAA, a.example A", "TLS 192.0.2.9:5061", nil},
+		{"addresses twice, and of the wrong family", "sip:twice.example:5060", both, "twice.example AAAA, twice.example A", "UDP [2001:db8::4]:5060", nil},
 		{"sips without TLS", "sips:n.example", noTLS, "", "", ErrTransport},
 		{"sips over UDP", "sips:n.example;transport=udp", both, "", "", ErrTransport},
 		{"unknown transport", "sip:n.example;transport=sctp", both, "", "", ErrTransport},

@@ -27,6 +27,12 @@ type Timers struct {
 	T4 time.Duration // how long a message may be on its way; default 5 s
 }
 
+// First returns T1 in nanoseconds.
+func (t *Timers) First() int64 { return t.t1() }
+
+// Most returns T2 in nanoseconds.
+func (t *Timers) Most() int64 { return t.t2() }
+
 func (t *Timers) t1() int64 { return or(t.T1, 500*time.Millisecond) }
 func (t *Timers) t2() int64 { return or(t.T2, 4*time.Second) }
 func (t *Timers) t4() int64 { return or(t.T4, 5*time.Second) }
