@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Find returns where a program is. Without it the test is skipped, or fails where nothing may be missing.
@@ -30,15 +31,16 @@ func Find(t testing.TB, name string) string {
 	return ""
 }
 
-// Run runs a server until the test ends. It returns when a line of what the server writes has one of the words in it. What
-// it has written is shown if the test fails.
+// Run runs a server, and what it starts, until the test ends. It returns when a line of what the server writes has the words
+// in it. What it has written is shown if the test fails. The command has no context: that of a test ends before its
+// servers are asked to.
 func Run(t testing.TB, c *exec.Cmd, ready string) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Stdout, c.Stderr = w, w
+	c.Stdout, c.Stderr, c.SysProcAttr = w, w, &syscall.SysProcAttr{Setpgid: true}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -62,16 +64,25 @@ func Run(t testing.TB, c *exec.Cmd, ready string) {
 	t.Cleanup(func() {
 		c.Process.Signal(syscall.SIGTERM)
 		c.Wait()
+		syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // what it has left
 		wg.Wait()
 		r.Close()
 		if t.Failed() {
 			t.Logf("%s: %s", c.Path, output.String())
 		}
 	})
-	if !<-said {
-		t.Fatalf("%s has ended without a word of %q", c.Path, ready)
+	select {
+	case ok := <-said:
+		if !ok {
+			t.Fatalf("%s has ended without a word of %q", c.Path, ready)
+		}
+	case <-time.After(patience):
+		t.Fatalf("%s says nothing of %q", c.Path, ready)
 	}
 }
+
+// patience is how long a server may take to start, on a machine with much to do.
+const patience = time.Minute
 
 // Readable returns a temporary folder that a server can read that gives up being root.
 func Readable(t testing.TB) string {

@@ -154,7 +154,7 @@ func startList(t *testing.T, f ip.Family) netip.AddrPort {
 			arguments = append(arguments, name+".example:"+kind+":"+file)
 		}
 	}
-	servertest.Run(t, exec.CommandContext(t.Context(), binary, arguments...), "started")
+	servertest.Run(t, exec.Command(binary, arguments...), "started")
 	return at
 }
 
