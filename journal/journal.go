@@ -97,7 +97,7 @@ type Journal struct {
 
 	mu       sync.Mutex
 	queue    []item
-	queued   int64 // bytes in queue
+	queued   int64 // bytes in queue, and of the group that is being written
 	index    map[ID]place
 	live     int64 // bytes of what is in index
 	closed   bool

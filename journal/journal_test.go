@@ -241,6 +241,27 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestUnderWay: what is being written takes room too.
+func TestUnderWay(t *testing.T) {
+	t.Parallel()
+	j, err := Open(t.TempDir(), Options{Size: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Append(1, nil, make([]byte, 50))
+	group := j.take(1)
+	var told error
+	j.Append(1, func(err error) { told = err }, make([]byte, 50))
+	if len(group) != 1 || !errors.Is(told, ErrFull) {
+		t.Errorf("%d records are under way, another is told %v", len(group), told)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := j.Run(ended); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCarry: what lives long does not hold what comes and goes, and is there in the end. The size on disk is bounded.
 func TestCarry(t *testing.T) {
 	t.Parallel()

@@ -114,7 +114,6 @@ func (j *Journal) take(limit int64) []item {
 	if j.queue = j.queue[n:]; len(j.queue) == 0 {
 		j.queue = nil
 	}
-	j.queued -= size
 	return group
 }
 
@@ -170,6 +169,9 @@ func (j *Journal) settle(group []item, places []place, err error) {
 	var again []item
 	j.fault = err
 	for n, i := range group {
+		if i.from == nil {
+			j.queued -= int64(len(i.raw))
+		}
 		switch {
 		case i.raw == nil:
 			j.forget(i.id)
