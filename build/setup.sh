@@ -32,6 +32,10 @@ swaks                                 swaks
 rbldnsd                               rbldnsd
 rspamd                                rspamd
 clamd                                 clamav-daemon
+/usr/lib/dovecot/imap-login            dovecot-imapd
+/usr/lib/dovecot/pop3-login            dovecot-pop3d
+mbsync                                isync
+fetchmail                             fetchmail
 '
 
 # Servers are in sbin, which is not in everybody's PATH.

@@ -119,15 +119,20 @@ type reader struct {
 
 func read(t testing.TB, at netip.AddrPort, greeting string) *reader {
 	t.Helper()
+	r := connect(t, at)
+	r.want(greeting)
+	return r
+}
+
+func connect(t testing.TB, at netip.AddrPort) *reader {
+	t.Helper()
 	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(at))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(patience))
-	r := &reader{t, conn, bufio.NewReader(conn)}
-	r.want(greeting)
-	return r
+	return &reader{t, conn, bufio.NewReader(conn)}
 }
 
 // want reads lines, joined by |, which end with the one that is wanted last.

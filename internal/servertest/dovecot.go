@@ -1,0 +1,171 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package servertest
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/ip/iptest"
+)
+
+// Dovecot is a real one that has a mailbox for everybody who says "secret", and believes who connects to it from
+// loopback what he says of his clients.
+type Dovecot struct {
+	IMAP, POP3  netip.AddrPort
+	IMAPProxy   netip.AddrPort // whose connections begin with a PROXY header
+	t           testing.TB
+	folder, log string
+}
+
+// dovecotConf has Debian's defaults but for where things are; %[1]s is a folder, the rest ports and a listening address.
+const dovecotConf = `
+base_dir = %[1]s/run
+state_dir = %[1]s/state
+log_path = %[1]s/log
+listen = %[2]v
+protocols = imap pop3
+ssl = no
+login_trusted_networks = 127.0.0.0/8 ::1/128
+haproxy_trusted_networks = 127.0.0.0/8 ::1/128
+mail_location = maildir:%[1]s/mail/%%u
+first_valid_uid = 1
+default_vsz_limit = 0
+auth_failure_delay = 0 # tests guess wrong on purpose
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+remote 100.64.0.0/10 { # told by PROXY: not trusted, and TLS has ended before
+  disable_plaintext_auth = no
+}
+passdb {
+  driver = static
+  args = password=secret
+}
+userdb {
+  driver = static
+  args = uid=dovecot gid=dovecot home=%[1]s/mail/%%u
+}
+service imap-login {
+  service_count = 0
+  inet_listener imap {
+    port = %[3]d
+  }
+  inet_listener imaps {
+    port = 0
+  }
+  inet_listener imap_proxy {
+    port = %[5]d
+    haproxy = yes
+  }
+}
+service pop3-login {
+  service_count = 0
+  inet_listener pop3 {
+    port = %[4]d
+  }
+  inet_listener pop3s {
+    port = 0
+  }
+}
+`
+
+// OpenDovecot starts one that listens on loopback of family f, and stops it when the test ends. Without root, or without
+// Dovecot, the test is skipped, unless KYOZON_LAB forbids that.
+func OpenDovecot(t testing.TB, f ip.Family) *Dovecot {
+	t.Helper()
+	program, err := exec.LookPath("dovecot")
+	if err == nil && os.Getuid() != 0 {
+		err = os.ErrPermission
+	}
+	if err != nil {
+		if os.Getenv("KYOZON_LAB") == "require" {
+			t.Fatalf("Dovecot needs root and its package (build/setup.sh): %v", err)
+		}
+		t.Skipf("Dovecot needs root and its package (build/setup.sh): %v", err)
+	}
+	d := &Dovecot{t: t}
+	for _, at := range []*netip.AddrPort{&d.IMAP, &d.POP3, &d.IMAPProxy} {
+		if *at, err = FreeAddr(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Not t.TempDir: Dovecot's own users must reach it, and its sockets have short names.
+	if d.folder, err = os.MkdirTemp("", "dovecot"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(d.folder) })
+	d.log = filepath.Join(d.folder, "log")
+	mail := filepath.Join(d.folder, "mail")
+	conf := filepath.Join(d.folder, "dovecot.conf")
+	text := fmt.Sprintf(dovecotConf, d.folder, iptest.Loopback(f), d.IMAP.Port(), d.POP3.Port(), d.IMAPProxy.Port())
+	for _, err := range []error{os.Chmod(d.folder, 0o755), os.Mkdir(mail, 0o777), os.Chmod(mail, 0o777), os.WriteFile(conf, []byte(text), 0o644)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.run(program, conf)
+	return d
+}
+
+// run starts it and waits until it greets.
+func (d *Dovecot) run(program, conf string) {
+	d.t.Helper()
+	var output bytes.Buffer
+	c := exec.Command(program, "-F", "-c", conf)
+	c.Stdout, c.Stderr = &output, &output
+	if err := c.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		c.Wait() // an error is what the log says
+		close(ended)
+	}()
+	d.t.Cleanup(func() {
+		c.Process.Signal(syscall.SIGTERM)
+		<-ended
+	})
+	for _, at := range []netip.AddrPort{d.IMAP, d.POP3} {
+		for deadline := time.Now().Add(30 * time.Second); !greets(at); {
+			select {
+			case <-ended:
+				d.t.Fatalf("Dovecot has ended: %s%s", &output, d.Log())
+			case <-time.After(10 * time.Millisecond):
+			}
+			if time.Now().After(deadline) {
+				d.t.Fatalf("Dovecot does not answer: %s%s", &output, d.Log())
+			}
+		}
+	}
+}
+
+// greets says whether a server at an address says something by itself.
+func greets(at netip.AddrPort) bool {
+	c, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(at))
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	n, _ := c.Read(make([]byte, 1))
+	return n == 1
+}
+
+// Log returns what it has written to its log.
+func (d *Dovecot) Log() string {
+	text, _ := os.ReadFile(d.log) // there is none before it has said something
+	return string(text)
+}
