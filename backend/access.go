@@ -71,11 +71,15 @@ func (a *Access) counters(backend ip.Family) *metrics.Flows {
 	return a.counted[ip.Crossing{Client: a.Family, Backend: backend}.Index()%2]
 }
 
-// Count counts a reason why a client of r got no flow, under the family of the backends that he belongs to.
+// Count counts a reason why a client of r got no flow, under the family of the backends that he belongs to; where there
+// are none, under his own.
 func (r *Route) Count(reason metrics.Reason) {
-	f := ip.V4
-	if own := r.shares[0].pool.backends; len(own) > 0 { // in a flood, this is asked for each client
-		f = own[0].Family()
+	f := r.Family
+	if len(r.shares) > 0 { // in a flood, this is asked for each client
+		f = ip.V4
+		if own := r.shares[0].pool.backends; len(own) > 0 {
+			f = own[0].Family()
+		}
 	}
 	r.counters(f).Fail(reason)
 }

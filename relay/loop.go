@@ -157,6 +157,9 @@ func (ls *Loops) Unbatched() error { return ls.unbatched }
 // Len returns the number of loops.
 func (ls *Loops) Len() int { return len(ls.loops) }
 
+// At returns the loop whose ID is i.
+func (ls *Loops) At(i int) *Loop { return ls.loops[i] }
+
 // Do calls fn on every loop and returns when all have, or when Run is over, which may be before. It must not be called
 // on a loop.
 func (ls *Loops) Do(fn func(l *Loop)) {

@@ -6,6 +6,7 @@ package main
 import (
 	"github.com/kyozon/kyozon/protocol/l4"
 	"github.com/kyozon/kyozon/protocol/mail"
+	"github.com/kyozon/kyozon/protocol/phone"
 	"github.com/kyozon/kyozon/protocol/web"
 	"github.com/kyozon/kyozon/service"
 )
@@ -16,6 +17,7 @@ func protocols() []service.Protocol {
 		l4.TCP(),
 		l4.UDP(),
 		web.Protocol(),
+		phone.Protocol(),
 		mail.Protocol(),
 	}
 }

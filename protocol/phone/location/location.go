@@ -25,8 +25,8 @@ import (
 // MaxBindings is how many bindings an address of record can have: as many as a large household has devices, twice.
 const MaxBindings = 10
 
-// parts is how many locks a table has, so that registrations on several processors do not wait for each other.
-const parts = 64
+// Parts is how many locks a table has, so that registrations on several processors do not wait for each other.
+const Parts = 64
 
 var (
 	// ErrOrder means that a REGISTER is older than one that has come. RFC 3261 §10.3, step 7.
@@ -76,7 +76,7 @@ type Device struct {
 // Table holds the bindings of all addresses of record. It may be used by several at once.
 type Table struct {
 	seed  maphash.Seed
-	parts [parts]part
+	parts [Parts]part
 }
 
 type part struct {
@@ -93,7 +93,7 @@ func New() *Table {
 	return t
 }
 
-func (t *Table) part(aor string) *part { return &t.parts[maphash.String(t.seed, aor)%parts] }
+func (t *Table) part(aor string) *part { return &t.parts[maphash.String(t.seed, aor)%Parts] }
 
 // Update does what a REGISTER asks for, all of it or nothing, and returns the bindings that are there then. changed says
 // whether more than their time is new. Returns ErrOrder or ErrMany.
@@ -246,9 +246,9 @@ func (t *Table) Drop(aor string, flow uint64) {
 	p.all[aor] = left
 }
 
-// Sweep forgets what has expired, in the i-th of Parts parts.
+// Sweep forgets what has expired, in the i-th of the Parts.
 func (t *Table) Sweep(i int, now int64) {
-	p := &t.parts[i%parts]
+	p := &t.parts[i%Parts]
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for aor, all := range p.all {
@@ -260,9 +260,6 @@ func (t *Table) Sweep(i int, now int64) {
 		}
 	}
 }
-
-// Parts is how many parts Sweep has to be called for.
-func (*Table) Parts() int { return parts }
 
 // Len returns how many addresses of record have bindings.
 func (t *Table) Len() (n int) {

@@ -83,7 +83,7 @@ func TestUpdate(t *testing.T) {
 		if step.contacts == "*" {
 			u.Clear = true
 		} else {
-			for _, c := range strings.Split(step.contacts, ", ") {
+			for c := range strings.SplitSeq(step.contacts, ", ") {
 				u.Contacts = append(u.Contacts, contact(t, c))
 			}
 		}
@@ -146,7 +146,7 @@ func TestLook(t *testing.T) {
 	if table.Look("sip:nobody@voip.example.jp", 0) != nil {
 		t.Error("nobody is somewhere")
 	}
-	for i := range table.Parts() {
+	for i := range Parts {
 		table.Sweep(i, 59)
 	}
 	n := 0
@@ -157,7 +157,7 @@ func TestLook(t *testing.T) {
 	if n != 1 || table.Len() != 1 {
 		t.Errorf("%d bindings are left of %d, want 1 of 1", n, table.Len())
 	}
-	for i := range table.Parts() {
+	for i := range Parts {
 		table.Sweep(i, 60)
 	}
 	if table.Len() != 0 {

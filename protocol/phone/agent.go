@@ -1,0 +1,142 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/kyozon/kyozon/limit"
+	"github.com/kyozon/kyozon/protocol/phone/digest"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
+	"github.com/kyozon/kyozon/protocol/phone/sip/transport"
+	"github.com/kyozon/kyozon/relay"
+)
+
+// agent has the transactions of one loop. Its methods are called on it.
+type agent struct {
+	core    *core
+	loop    *relay.Loop
+	table   transaction.Table[user]
+	alarm   relay.Timer // when the table has something to do
+	opened  bool
+	message sip.Message // the one that is looked at
+
+	out, rendered []byte        // scratch: fields, and messages
+	fields        digest.Fields // scratch
+}
+
+// limits bound a message: one that comes over a connection must fit into what relay keeps of it.
+func limits() sip.Limits { return sip.Limits{Head: 16 << 10, Body: relay.BufferSize - 16<<10} }
+
+// user is whom the answer to a request of ours is for. There are no such requests yet.
+type user struct{}
+
+func newAgent(c *core, l *relay.Loop) *agent {
+	a := &agent{core: c, loop: l}
+	a.table.Send = func(w sip.Way, b []byte) { c.send(a, w, b) }
+	a.table.Told = func(*transaction.Transaction[user]) {} // who asked has gone
+	a.alarm.Func = a.tick
+	return a
+}
+
+// open is called before anything else, on the loop.
+func (a *agent) open() {
+	if !a.opened {
+		a.opened = true
+		a.table.Open(a.loop.Now())
+	}
+}
+
+// tick does what is due.
+func (a *agent) tick() {
+	a.table.Advance(a.loop.Now())
+	a.wind()
+}
+
+// wind sets the alarm for what is due next.
+func (a *agent) wind() {
+	if at, ok := a.table.Next(); ok {
+		a.loop.SetTimer(&a.alarm, time.Duration(at-a.loop.Now()))
+	}
+}
+
+// take takes what came in a datagram or what a stream found to be a message, on the loop of its socket, and gives it to the
+// agent that it belongs to.
+func (a *agent) take(data []byte, w sip.Way) {
+	verdict, err := transport.Read(data, &a.message, &a.core.limits)
+	switch to := a.core.agentOf(a.message.Get(sip.CallID)); {
+	case verdict == transport.Pong:
+		a.core.send(a, w, []byte(transport.KeptAlive))
+	case verdict != transport.Take && verdict != transport.Answer:
+	case to == a:
+		a.handle(err, w)
+	default:
+		data = bytes.Clone(data)
+		to.loop.Post(func() {
+			_, err := transport.Read(data, &to.message, &a.core.limits)
+			to.handle(err, w)
+		})
+	}
+}
+
+// handle looks at the message that has been read, a request if something is wrong with it.
+func (a *agent) handle(err *sip.Error, w sip.Way) {
+	a.open()
+	if a.message.Request() {
+		a.request(err, w)
+	} else {
+		a.table.Response(&a.message, a.loop.Now())
+	}
+	a.wind()
+}
+
+// request answers a request, or lets it be if the client may not come in.
+func (a *agent) request(err *sip.Error, w sip.Way) {
+	s := a.core.settings.Load()
+	n, from := s.networks[w.Local], w.Remote.Addr()
+	if n == nil || !n.routeOf(from).Allows(from) {
+		return
+	}
+	m, back := &a.message, w
+	if h, bad := m.Top(); bad == nil {
+		back = transport.AnswerWay(&h, w)
+	}
+	if err == nil {
+		err = a.core.able.Check(m)
+	}
+	if err != nil {
+		a.refuse(back, err)
+		return
+	}
+	x, verdict := a.table.Request(m, back, a.loop.Now())
+	if verdict != transaction.Fresh {
+		return
+	}
+	e := exchange{agent: a, settings: s, network: n, message: m, transaction: x}
+	switch {
+	case !n.routeOf(from).Admit(limit.Requests, from, a.loop.Now()):
+		e.answer(&sip.Answer{Status: 503, Lines: []byte("Retry-After: 10\r\n")}) // RFC 3261 §21.5.4
+	case m.Is("REGISTER"):
+		e.register()
+	case m.Is("OPTIONS"):
+		e.options()
+	default:
+		e.answer(&sip.Answer{Status: 481}) // RFC 3261 §12.2.2: there are no dialogs
+	}
+}
+
+// refuse answers what broke a rule, and keeps nothing.
+func (a *agent) refuse(back sip.Way, err *sip.Error) {
+	answer := &sip.Answer{Status: err.Status}
+	switch err.Status {
+	case 420:
+		a.out = a.core.able.AppendUnsupported(a.out[:0], &a.message, sip.Require)
+		answer.Lines = a.out
+	case 405, 501:
+		answer.Lines = []byte(allow)
+	}
+	a.table.Refuse(&a.message, back, answer)
+}

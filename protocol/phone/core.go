@@ -1,0 +1,94 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"bytes"
+	"hash/maphash"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/kyozon/kyozon/protocol/phone/digest"
+	"github.com/kyozon/kyozon/protocol/phone/location"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/relay"
+)
+
+// core is a service over all its generations.
+type core struct {
+	log      *slog.Logger
+	loops    *relay.Loops
+	able     sip.Abilities
+	limits   sip.Limits
+	seed     maphash.Seed
+	agents   []*agent // by loop
+	places   *location.Table
+	settings atomic.Pointer[settings]
+
+	guard *digest.Server // of the domain, with the nonces that were used; only build touches it
+
+	mu      sync.Mutex // of those who change sockets
+	sockets atomic.Pointer[map[netip.AddrPort]*relay.Datagrams]
+
+	lastFlow atomic.Uint64
+	flows    sync.Map // of connections, by number: *flow
+}
+
+func newCore(log *slog.Logger, loops *relay.Loops) *core {
+	c := &core{log: log, loops: loops, able: abilities(), limits: limits(), seed: maphash.MakeSeed(), places: location.New()}
+	c.sockets.Store(&map[netip.AddrPort]*relay.Datagrams{})
+	for i := range loops.Len() {
+		c.agents = append(c.agents, newAgent(c, loops.At(i)))
+	}
+	return c
+}
+
+// open takes a socket and returns who receives at it.
+func (c *core) open(socket *relay.Datagrams) func(relay.Datagram) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := maps.Clone(*c.sockets.Load())
+	all[socket.Local()] = socket
+	c.sockets.Store(&all)
+	here := c.agents[socket.Loop().ID()]
+	return func(d relay.Datagram) { here.take(d.Payload, sip.Way{Local: d.To, Remote: d.From}) }
+}
+
+// keep forgets the sockets at other addresses.
+func (c *core) keep(here map[netip.AddrPort]*network) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := maps.Clone(*c.sockets.Load())
+	maps.DeleteFunc(all, func(a netip.AddrPort, _ *relay.Datagrams) bool { return here[a] == nil })
+	c.sockets.Store(&all)
+}
+
+// agentOf returns the agent that all messages of a call, or of a device that registers, belong to.
+func (c *core) agentOf(callID []byte) *agent {
+	return c.agents[maphash.Bytes(c.seed, callID)%uint64(len(c.agents))]
+}
+
+// send sends a message, of which nothing is kept, from the loop of an agent. What cannot be sent is lost, as on the way.
+func (c *core) send(from *agent, w sip.Way, b []byte) {
+	if w.Transport == sip.UDP {
+		if socket := (*c.sockets.Load())[w.Local]; socket != nil {
+			socket.Send(from.loop, relay.Datagram{From: w.Local, To: w.Remote, Payload: b})
+		}
+		return
+	}
+	v, ok := c.flows.Load(w.Flow)
+	if !ok {
+		return
+	}
+	f := v.(*flow) // nothing else is in the map
+	if f.agent == from {
+		f.conn.Write(b)
+		return
+	}
+	message := bytes.Clone(b)
+	f.agent.loop.Post(func() { f.conn.Write(message) })
+}

@@ -1,0 +1,109 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/kyozon/kyozon/service"
+)
+
+// Options is the section `phone` of a service.
+type Options struct {
+	// The domain of the subscribers: what stands behind the @ in their addresses.
+	Domain string `yaml:"domain,required"`
+
+	// Who may register.
+	Subscribers Subscribers `yaml:"subscribers,required"`
+
+	// How long a registration lasts.
+	Registration Registration `yaml:"registration"`
+}
+
+// Subscribers says who may register, and where.
+type Subscribers struct {
+	// The file of their names and passwords; docs/phone.md has its form. It is read at the start and at each reload, also if
+	// only it has changed.
+	From service.Path `yaml:"from,required"`
+
+	// The networks that they are in, by the names of listens. Where nothing is written, all.
+	Networks []string `yaml:"networks"`
+}
+
+// Registration is how long a registration lasts, in whole seconds.
+type Registration struct {
+	// Whoever asks for less is told to ask for this.
+	Min time.Duration `yaml:"min" range:"10s..1h"`
+
+	// Whoever asks for more, or for nothing, gets this. Clients are told up to a tenth less, each another part of it, so that
+	// they do not all come back at once after they have all lost their power.
+	Max time.Duration `yaml:"max" range:"1m..24h"`
+}
+
+// defaults are what applies where the file says nothing.
+func defaults() *Options {
+	return &Options{Registration: Registration{Min: time.Minute, Max: time.Hour}}
+}
+
+// The mistakes that Check finds.
+var (
+	errDomain  = errors.New("not a domain; write, for example, voip.example.jp")
+	errNetwork = errors.New("no listen has this name")
+	errMinMax  = errors.New("more than max")
+)
+
+// Check implements service.Options.
+func (o *Options) Check(s *service.Service) (errs []error) {
+	at := func(err error, path ...string) {
+		errs = append(errs, &service.Error{Path: append([]string{"phone"}, path...), Err: err})
+	}
+	if !isDomain(o.Domain) {
+		at(errDomain, "domain")
+	}
+	for i, name := range o.Subscribers.Networks {
+		if !hasListen(s, name) {
+			at(errNetwork, "subscribers", "networks", index(i))
+		}
+	}
+	if o.Registration.Min > o.Registration.Max {
+		at(errMinMax, "registration", "min")
+	}
+	return errs
+}
+
+func hasListen(s *service.Service, name string) bool {
+	for _, l := range s.Listen {
+		if l.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// isDomain says whether a name can be the host of an address. RFC 3261 §25.1: hostname.
+func isDomain(name string) bool {
+	if len(name) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if !isLabel(label) {
+			return false
+		}
+	}
+	return true
+}
+
+func isLabel(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,73 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyozon/kyozon/service"
+)
+
+// TestCheck: what Check finds, and where.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	o := defaults()
+	o.Domain, o.Subscribers.Networks, o.Registration.Min = "voip_example", []string{"access", "elsewhere"}, 2*time.Hour
+	s := &service.Service{Listen: []service.Listen{{Name: "access"}}}
+	var got []string
+	for _, err := range o.Check(s) {
+		at, ok := errors.AsType[*service.Error](err)
+		if !ok {
+			t.Fatalf("%v has no place", err)
+		}
+		got = append(got, strings.Join(at.Path, ".")+": "+err.Error())
+	}
+	want := []string{
+		"phone.domain: not a domain; write, for example, voip.example.jp",
+		"phone.subscribers.networks.1: no listen has this name",
+		"phone.registration.min: more than max",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	o = defaults()
+	o.Domain, o.Subscribers.Networks = "voip.example.jp", []string{"access"}
+	if errs := o.Check(s); errs != nil {
+		t.Errorf("got %v", errs)
+	}
+}
+
+// TestSubscribers: a mistake in the file is found with its line.
+func TestSubscribers(t *testing.T) {
+	t.Parallel()
+	b := &bench{t: t, dir: t.TempDir()}
+	name := filepath.Join(b.dir, "subscribers")
+	md5, sha256 := strings.Repeat("0a", 16), strings.Repeat("0A", 32)
+	for _, test := range []struct {
+		text string
+		want error
+	}{
+		{"# nobody\n\n", nil},
+		{"a:x.jp:" + md5 + "\na:x.jp:" + sha256 + "\n", nil},
+		{"\na:x.jp\n", errLine},
+		{"\n:x.jp:" + md5, errLine},
+		{"\na:X.jp:" + md5, errRealm},
+		{"\na:x.jp:" + md5[1:], errHash},
+		{"\na:x.jp:" + strings.Repeat("x", 32), errHash},
+	} {
+		b.write("subscribers", test.text)
+		_, err := readSubscribers(name, "x.jp")
+		if !errors.Is(err, test.want) || err != nil && !strings.Contains(err.Error(), "subscribers:2: ") {
+			t.Errorf("%q: got %v, want %v", test.text, err, test.want)
+		}
+	}
+	if _, err := readSubscribers(name+"x", "x.jp"); err == nil {
+		t.Error("there is no such file")
+	}
+}

@@ -1,0 +1,45 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package phone is IP telephony: a registrar for the subscribers of a domain, whose devices come over IPv4 and IPv6.
+//
+//	UDP socket, connection ─▶ agent of the Call-ID ─▶ transaction.Table ─▶ REGISTER ─▶ location.Table
+//	        ▲                 (one for each loop)            │          └▶ OPTIONS
+//	        └────────────── core.send ◀── answers ───────────┘
+//
+// A core is one service; it outlives the generations with its transactions and bindings. What the file says is in its
+// settings, which a reload replaces. All messages with one Call-ID are one agent's, on one loop, whatever socket they come
+// to, so that nothing in an agent has a lock.
+//
+// Each listen is named for the network that it belongs to: a part of the world with its own reachability.
+//
+// RFC 3261 (SIP), RFC 3581 (rport), RFC 3327 (Path), RFC 5626 (connections of clients). The messages, transactions and
+// bindings are in packages of their own, which know no socket.
+package phone
+
+import (
+	_ "embed"
+
+	"github.com/kyozon/kyozon/limit"
+	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/service"
+)
+
+// source is options.go, whose comments describe the keys of the section.
+//
+//go:embed options.go
+var source string
+
+// Protocol is the line of the protocol table.
+func Protocol() service.Protocol {
+	return service.Protocol{
+		Name: "phone", Doc: "IP telephony: SIP over UDP and TCP, a registrar for a domain",
+		Transports: []listen.Transport{listen.UDP, listen.TCP},
+		AnyListen:  true,
+		Standalone: true,
+		Counts:     []limit.Kind{limit.Requests, limit.Connections, limit.Open},
+		Options:    func() service.Options { return defaults() },
+		Source:     source,
+		Build:      build,
+	}
+}

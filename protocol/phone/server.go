@@ -1,0 +1,132 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/protocol/phone/digest"
+	"github.com/kyozon/kyozon/protocol/phone/location"
+	"github.com/kyozon/kyozon/service"
+)
+
+// settings is what the file says of a service. It is immutable.
+type settings struct {
+	options     *Options
+	networks    map[netip.AddrPort]*network // by the address of a listen
+	subscribers map[string]*subscriber      // by name
+	guard       *digest.Server
+}
+
+// clients is how many of those who have proved who they are are remembered at once, so that what they said cannot be said
+// again by others.
+const clients = 100_000
+
+// network is a part of the world with its own reachability.
+type network struct {
+	name        string
+	subscribers bool              // they register here
+	routes      [2]*backend.Route // who may come in, over IPv4 and IPv6
+}
+
+func (n *network) routeOf(a netip.Addr) *backend.Route {
+	if a.Is4() {
+		return n.routes[0]
+	}
+	return n.routes[1]
+}
+
+// build makes the settings of all services.
+func build(services []*service.Service, env service.Env) (service.Server, error) {
+	server := service.Server{Doors: make(map[listen.Addr]service.Handler)}
+	var starts []func()
+	var cores []*core
+	for _, s := range services {
+		c := service.Keep(env, s.Name, func() *core { return newCore(env.Log.With("service", s.Name), env.Loops) })
+		cores = append(cores, c)
+		set, err := c.read(s, env)
+		if err != nil {
+			return service.Server{}, fmt.Errorf("service %s: %w", s.Name, err)
+		}
+		c.settings.CompareAndSwap(nil, set) // a door may open a moment before start
+		for _, l := range s.Listen {
+			server.Doors[l.Addr] = service.Handler{Conn: c.accept}
+			if l.Transport == listen.UDP {
+				server.Doors[l.Addr] = service.Handler{Datagrams: c.open}
+			}
+		}
+		starts = append(starts, func() {
+			c.settings.Store(set)
+			c.keep(set.networks)
+		})
+	}
+	server.Start = func() {
+		for _, start := range starts {
+			start()
+		}
+	}
+	server.Run = func(ctx context.Context) { sweep(ctx, cores) }
+	return server, nil
+}
+
+// read makes the settings of one service.
+func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
+	o := s.Options.(*Options) // made by our own Protocol
+	set := &settings{options: o, networks: make(map[netip.AddrPort]*network), guard: c.guardOf(o.Domain)}
+	named := make(map[string]*network)
+	for _, l := range s.Listen {
+		n := named[l.Name]
+		if n == nil {
+			n = &network{name: l.Name}
+			n.subscribers = len(o.Subscribers.Networks) == 0 || slices.Contains(o.Subscribers.Networks, l.Name)
+			named[l.Name] = n
+		}
+		at := 0
+		if l.Family() == ip.V6 {
+			at = 1
+		}
+		n.routes[at] = env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()})
+		set.networks[l.AddrPort] = n
+	}
+	var err error
+	set.subscribers, err = readSubscribers(string(o.Subscribers.From), o.Domain)
+	return set, err
+}
+
+// guardOf returns who proves the subscribers of a domain. A reload keeps what he remembers.
+func (c *core) guardOf(domain string) *digest.Server {
+	if c.guard == nil || c.guard.Realm != domain {
+		var key digest.Key
+		rand.Read(key[:])
+		c.guard = digest.NewServer(domain, []digest.Key{key}, clients)
+	}
+	return c.guard
+}
+
+// sweep forgets bindings that have expired, all once in a minute.
+func sweep(ctx context.Context, cores []*core) {
+	look := time.NewTicker(time.Minute / location.Parts)
+	defer look.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-look.C:
+			for _, c := range cores {
+				c.places.Sweep(i, now.Unix())
+			}
+		}
+	}
+}
+
+func index(i int) string { return strconv.Itoa(i) }

@@ -1,0 +1,121 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/kyozon/kyozon/protocol/phone/digest"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+)
+
+// subscriber is one who may register and call.
+type subscriber struct {
+	address string // of record
+	secret  *digest.Secret
+}
+
+var (
+	errLine  = errors.New("not NAME:REALM:DIGEST")
+	errRealm = errors.New("the realm is not the domain, written as in the site file")
+	errHash  = errors.New("the digest is neither MD5 nor SHA-256 in hexadecimal")
+)
+
+// readSubscribers reads a file as htdigest writes it: a line NAME:REALM:DIGEST for each subscriber and algorithm, where the
+// digest is that of "NAME:REALM:PASSWORD" (RFC 7616 §3.4.2) and its length says by which algorithm. Lines that begin with #
+// say nothing.
+func readSubscribers(name, domain string) (map[string]*subscriber, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	all := make(map[string]*subscriber)
+	lines := bufio.NewScanner(file)
+	for n := 1; lines.Scan(); n++ {
+		if err := addSubscriber(all, lines.Text(), domain); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", name, n, err)
+		}
+	}
+	return all, lines.Err()
+}
+
+func addSubscriber(all map[string]*subscriber, line, domain string) error {
+	line = strings.TrimSpace(line)
+	if line == "" || line[0] == '#' {
+		return nil
+	}
+	name, rest, _ := strings.Cut(line, ":")
+	realm, hash, ok := strings.Cut(rest, ":")
+	if !ok || name == "" {
+		return errLine
+	}
+	if realm != domain {
+		return errRealm
+	}
+	s := all[name]
+	if s == nil {
+		s = &subscriber{address: "sip:" + name + "@" + domain, secret: new(digest.Secret)}
+		all[name] = s
+	}
+	algorithm := digest.MD5
+	if len(hash) == 64 {
+		algorithm = digest.SHA256
+	}
+	if !s.secret.Add(algorithm, hash) {
+		return errHash
+	}
+	return nil
+}
+
+// authenticate returns who sends a request, or challenges and returns nil. RFC 3261 §22.4, RFC 8760.
+func (e *exchange) authenticate() *subscriber {
+	r := &digest.Request{Method: e.message.Method(), URI: e.message.Target(), Client: e.transaction.Way.Remote.Addr(), Now: time.Now()}
+	f := &e.agent.fields
+	if !e.credentials(f) {
+		e.challenge(r, false)
+		return nil
+	}
+	who := e.settings.subscribers[string(f.Username)]
+	var secret *digest.Secret
+	if who != nil {
+		secret = who.secret
+	}
+	switch verdict := e.settings.guard.Check(f, r, secret); {
+	case verdict == digest.Granted:
+		return who
+	case verdict == digest.Stale, f.Empty():
+		e.challenge(r, verdict == digest.Stale)
+	default:
+		e.answer(&sip.Answer{Status: 403}) // a new challenge would let a telephone with a wrong password ask for ever
+	}
+	return nil
+}
+
+// credentials reads those that are for us: there may be others, and what cannot be read is for somebody else.
+func (e *exchange) credentials(f *digest.Fields) bool {
+	for value, i := e.message.Field(sip.Authorization, 0); value != nil; value, i = e.message.Field(sip.Authorization, i) {
+		if f.Parse(value) == nil && string(f.Realm) == e.settings.guard.Realm {
+			return true
+		}
+	}
+	return false
+}
+
+// challenge asks who sends a request, by the better algorithm first. RFC 8760 §2.3.
+func (e *exchange) challenge(r *digest.Request, stale bool) {
+	lines := e.agent.out[:0]
+	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.MD5} {
+		lines = append(lines, "WWW-Authenticate: "...)
+		lines = e.settings.guard.AppendChallenge(lines, algorithm, r, stale)
+		lines = append(lines, "\r\n"...)
+	}
+	e.agent.out = lines
+	e.answer(&sip.Answer{Status: 401, Lines: lines})
+}
