@@ -43,9 +43,9 @@ type Stream struct {
 }
 
 // Next says what stands at the start of p, which is all that has come and was not taken, and how many bytes of it that
-// takes. A message has been read into m, and is valid as long as p. With Part, more must come: call it again with
-// the same bytes and what follows them. After an error nothing that follows can be understood; m holds what could be
-// read, for the answer. RFC 3261 §18.3.
+// takes: with Whole a message, to be parsed by who takes it, whatever is wrong within. With Part, more must come: call it
+// again with the same bytes and what follows them. After an error nothing that follows can be understood; m then holds
+// what could be read, for the answer, and else nothing. RFC 3261 §18.3.
 func (s *Stream) Next(p []byte, m *Message, l *Limits) (n int, what Piece, err *Error) {
 	if len(p) > 0 && (p[0] == '\r' || p[0] == '\n') {
 		return lineEnds(p)
@@ -74,8 +74,7 @@ func (s *Stream) Next(p []byte, m *Message, l *Limits) (n int, what Piece, err *
 	}
 	n = s.need
 	s.reset()
-	err = m.Parse(p[:n], l)
-	return n, Whole, err
+	return n, Whole, nil
 }
 
 func (s *Stream) reset() { s.scan, s.need = 0, 0 }

@@ -81,3 +81,20 @@ func appendACK(dst []byte, request, response *sip.Message) []byte {
 	dst = strconv.AppendUint(dst, uint64(seq.Number), 10)
 	return append(dst, " ACK\r\nContent-Length: 0\r\n\r\n"...)
 }
+
+// appendCancel writes the CANCEL of a request of ours: what says which one it is, and where it goes. RFC 3261 §9.1.
+func appendCancel(dst []byte, request *sip.Message) []byte {
+	dst = append(dst, "CANCEL "...)
+	dst = append(dst, request.Target()...)
+	dst = append(dst, " SIP/2.0\r\n"...)
+	for i := range request.Fields() {
+		switch k, _, value := request.At(i); k {
+		case sip.Via, sip.Route, sip.From, sip.To, sip.CallID, sip.MaxForwards:
+			dst = sip.AppendField(dst, k, value)
+		}
+	}
+	dst = append(dst, "CSeq: "...)
+	seq, _ := request.Sequence()
+	dst = strconv.AppendUint(dst, uint64(seq.Number), 10)
+	return append(dst, " CANCEL\r\nContent-Length: 0\r\n\r\n"...)
+}

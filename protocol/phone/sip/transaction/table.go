@@ -45,12 +45,15 @@ type Transaction[U any] struct {
 	last    []byte // the request of a client, the last response of a server
 	first   []byte // the request of a server, until 100 has been sent for its user; the ACK of a client
 	prefix  netip.Prefix
+
+	cancelled bool // CANCEL went, or is to go
+	silent    bool // it is a CANCEL, of which nobody wants to hear
 }
 
 // State returns where the transaction stands.
 func (t *Transaction[U]) State() State { return t.machine.state }
 
-// Request returns the request of a client as it went out, for CANCEL and for another try; nil for a server.
+// Request returns the request of a client as it went out, for another try; nil for a server.
 func (t *Transaction[U]) Request() []byte {
 	if k := t.machine.kind; k == InviteServer || k == Server {
 		return nil
@@ -131,7 +134,7 @@ func (t *Table[U]) settle(x *Transaction[U], d Do) {
 		delete(t.servers, x.key)
 		t.leave(x.prefix)
 	}
-	if d&Timeout > 0 {
+	if d&Timeout > 0 && !x.silent {
 		t.Told(x)
 	}
 }
@@ -175,10 +178,29 @@ func (t *Table[U]) Ask(request []byte, w sip.Way, user U, now int64) (*Transacti
 	return x, nil
 }
 
-// Cancelled is called when the user has sent CANCEL for x, which is an INVITE.
-func (t *Table[U]) Cancelled(x *Transaction[U], now int64) {
+// Cancel gives an INVITE of ours up, on the way that it took: at once if it has been answered provisionally, else as soon
+// as it is, since CANCEL might come before it. The final answer still comes, or Told is called; that of CANCEL is nobody's.
+// One that is answered already is let be. RFC 3261 §9.1.
+func (t *Table[U]) Cancel(x *Transaction[U], now int64) {
+	if x.machine.kind != InviteClient || x.cancelled {
+		return
+	}
+	x.cancelled = true
+	if x.machine.state == Proceeding {
+		t.cancelNow(x, now)
+	}
+}
+
+func (t *Table[U]) cancelNow(x *Transaction[U], now int64) {
 	x.machine.Cancel(&t.Timers, now)
 	t.settle(x, 0)
+	if t.scratch.Parse(x.last, nil) != nil {
+		return
+	}
+	// Without a place for it, the INVITE is given up by its timer.
+	if c, err := t.Ask(appendCancel(nil, &t.scratch), x.Way, x.User, now); err == nil {
+		c.silent = true
+	}
 }
 
 // Response shows a response that has been checked. The user is to look at it if pass; x is nil if it answers no request
@@ -195,12 +217,16 @@ func (t *Table[U]) Response(m *sip.Message, now int64) (x *Transaction[U], pass 
 	if x == nil {
 		return nil, false
 	}
+	first := x.machine.state == Begun
 	d := x.machine.Response(m.Status(), &t.Timers, now)
 	if d&Ack > 0 {
 		t.ack(x, m)
 	}
 	t.settle(x, d)
-	return x, d&Pass > 0
+	if first && x.cancelled && x.machine.state == Proceeding {
+		t.cancelNow(x, now)
+	}
+	return x, d&Pass > 0 && !x.silent
 }
 
 // ack sends the ACK for a failure, which the first one decides. RFC 3261 §17.1.1.2.

@@ -194,6 +194,52 @@ func TestInvite(t *testing.T) {
 	}
 }
 
+// TestCancel: CANCEL waits for a provisional answer, goes once, on the way of its INVITE, and its own end is nobody's.
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	w := sip.Way{Local: wayTo1, Remote: wayTo2}
+	c := newSide(0)
+	x, _ := c.Ask(request("INVITE", "z9hG4bK1", "Route: <sip:p;lr>", "X: y"), w, "one", 0)
+	asked := parse(t, x.Request())
+	c.Cancel(x, 0)
+	want(t, "before an answer", c.take(), "INVITE")
+	for range 2 {
+		if _, pass := c.Response(parse(t, answer(asked, w, 180)), 0); !pass {
+			t.Error("180 is not passed")
+		}
+		c.Cancel(x, 0)
+	}
+	text := c.sent[0]
+	want(t, "after it", c.take(), "CANCEL")
+	cancel := parse(t, []byte(text))
+	for _, k := range []sip.Kind{sip.Via, sip.Route, sip.From, sip.To, sip.CallID} {
+		want(t, k.String(), string(cancel.Get(k)), string(asked.Get(k)))
+	}
+	want(t, "CSeq", string(cancel.Get(sip.CSeq)), "7 CANCEL")
+	if got, pass := c.Response(parse(t, answer(cancel, w, 200)), 0); got == x || pass {
+		t.Error("the answer of CANCEL is passed")
+	}
+	if got, pass := c.Response(parse(t, answer(asked, w, 487)), 0); got != x || !pass {
+		t.Error("the answer of INVITE is not passed")
+	}
+	want(t, "at the end", c.take(), "ACK")
+
+	y, _ := c.Ask(request("INVITE", "z9hG4bK2"), w, "two", 0)
+	c.Response(parse(t, answer(parse(t, y.Request()), w, 180)), 0)
+	c.Cancel(y, 0)
+	z, _ := c.Ask(request("INVITE", "z9hG4bK3"), w, "three", 0)
+	c.Response(parse(t, answer(parse(t, z.Request()), w, 200)), 0)
+	c.Cancel(z, 0)
+	c.take()
+	c.until(99_000 * ms)
+	if got := fmt.Sprint(c.told); got != "[two]" {
+		t.Errorf("told %s: CANCEL and what was answered are nobody's, silence after CANCEL is", got)
+	}
+	if n, _ := c.Len(); n != 0 {
+		t.Errorf("%d left", n)
+	}
+}
+
 // TestServer: copies of a request are answered by the table, whatever the user does.
 func TestServer(t *testing.T) {
 	t.Parallel()
