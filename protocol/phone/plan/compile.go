@@ -36,27 +36,39 @@ func (r *rule) describe() string {
 	return fmt.Sprintf("%s (%s)", r.pattern.text, r.place)
 }
 
-// compiler gathers the rules on the way to a Plan.
+// compiler gathers the rules on the way to a Plan. Of routes only owners are asked: to them the thousand patterns of a
+// class are one.
 type compiler struct {
 	*Plan
 	wrong    []error
 	warnings []error
-	whose    [2][][]uint16 // by route: the rules of its To and its From
+
+	owners map[string]uint16 // a number for each
+	to     map[uint16][]int  // by owner: the routes with it in their To
+	from   [][]uint16        // by route: the owners of its From
+	rows   [][]uint16        // the owners that routes to such a number may name, the narrowest first
+	cols   [][]uint16        // of callers: those of them that a From names
 }
 
 // Compile proves that the country's classes, the site's numbers and its routes say one thing about each number, and
 // returns them as one plan. Findings are errors, each with the place of what it is about and a number that shows it;
 // a plan with only warnings is good.
 func Compile(country *Country, site Site) (p *Plan, warnings []error, err error) {
-	c := &compiler{Plan: &Plan{country: country, routes: site.Routes}}
+	c := &compiler{
+		Plan:   &Plan{country: country, routes: site.Routes},
+		owners: map[string]uint16{}, to: map[uint16][]int{}, from: make([][]uint16, len(site.Routes)),
+	}
 	for _, cl := range country.classes {
 		c.rules = append(c.rules, rule{cl.pattern, cl.name, cl.place})
 	}
 	for _, o := range site.Own {
 		c.add(o.Pattern, Own, o.Place)
 	}
+	for i := range c.rules {
+		c.owner(c.rules[i].owner())
+	}
 	for i := range site.Routes {
-		c.route(&site.Routes[i])
+		c.route(i)
 	}
 	if n := max(len(c.rules), len(c.routes)); n > maxRules {
 		return nil, nil, fmt.Errorf("plan: %d patterns or routes, at most %d", n, maxRules)
@@ -79,52 +91,58 @@ func Compile(country *Country, site Site) (p *Plan, warnings []error, err error)
 	return c.Plan, c.warnings, nil
 }
 
-// add appends a rule for a pattern that the site wrote.
-func (c *compiler) add(text, class, place string) (id uint16, ok bool) {
+// add appends a rule for a pattern that the site wrote, and says whether it could.
+func (c *compiler) add(text, class, place string) bool {
 	p, err := ParsePattern(text)
 	if err != nil {
 		c.wrong = append(c.wrong, fmt.Errorf("%s: %w", place, err))
-		return 0, false
+		return false
 	}
 	c.rules = append(c.rules, rule{p, class, place})
-	return uint16(len(c.rules) - 1), true
+	return true
 }
 
-// route finds the rules of what a route is for. A pattern that was named before is that rule again.
-func (c *compiler) route(r *Route) {
+// owner returns the number of an owner.
+func (c *compiler) owner(name string) uint16 {
+	id, ok := c.owners[name]
+	if !ok {
+		id = uint16(len(c.owners))
+		c.owners[name] = id
+	}
+	return id
+}
+
+// route finds the owners that a route is for.
+func (c *compiler) route(i int) {
+	r := &c.routes[i]
 	if !r.one() {
 		c.wrong = append(c.wrong, fmt.Errorf("%s: want one of via, announce and deny", r.Place))
 	}
 	if len(r.To) == 0 {
 		c.wrong = append(c.wrong, fmt.Errorf("%s: to whom?", r.Place))
 	}
-	for side, words := range [...][]string{r.To, r.From} {
-		var of []uint16
-		for _, word := range words {
-			of = append(of, c.named(word, r.Place)...)
+	for _, word := range r.To {
+		if o, ok := c.named(word, r.Place); ok {
+			c.to[o] = append(c.to[o], i)
 		}
-		c.whose[side] = append(c.whose[side], of)
+	}
+	for _, word := range r.From {
+		if o, ok := c.named(word, r.Place); ok {
+			c.from[i] = append(c.from[i], o)
+		}
 	}
 }
 
-// named returns the rules of a class, or the one of a pattern.
-func (c *compiler) named(word, place string) (of []uint16) {
-	for i := range c.rules {
-		if c.rules[i].owner() == word {
-			of = append(of, uint16(i))
-		}
-	}
-	if len(of) > 0 || word == Own {
-		return of
+// named returns the owner that a word of a route means: a class, or a pattern, which becomes a rule unless it is one.
+func (c *compiler) named(word, place string) (owner uint16, ok bool) {
+	if _, ok := c.owners[word]; ok || word == Own {
+		return c.owner(word), true
 	}
 	if word == "" || !isDigit(word[0]) && word[0] != '[' {
 		c.wrong = append(c.wrong, fmt.Errorf("%s: no class %q: want %s, or a pattern", place, word, c.classes()))
-		return nil
+		return 0, false
 	}
-	if id, ok := c.add(word, "", place); ok {
-		of = append(of, id)
-	}
-	return of
+	return c.owner(word), c.add(word, "", place)
 }
 
 // classes lists the names there are.
@@ -144,45 +162,61 @@ func (c *compiler) build() (err error) {
 	for i := range c.rules {
 		patterns[i] = &c.rules[i].pattern
 	}
-	inner := func(a, b uint16) bool { return a != b && patterns[a].within(patterns[b]) }
-	if c.numbers, err = build(patterns, inner); err != nil {
+	if c.numbers, err = build(patterns, c.inner); err != nil {
 		return err
 	}
 	c.gather()
-	c.table = make([]int16, 0, len(c.numbers.chains)*len(c.columns))
-	for _, to := range c.numbers.chains {
-		for _, from := range c.columns {
+	c.width = len(c.cols)
+	c.table = make([]int16, 0, len(c.rows)*c.width)
+	for _, to := range c.rows {
+		for _, from := range c.cols {
 			c.table = append(c.table, c.pick(to, from))
 		}
 	}
 	return nil
 }
 
-// gather puts callers for whom all routes are the same into one column. The first one is that of callers who are in no
-// From, and of nobody.
+// inner says whether a counts before b. A pattern of a route that has just the numbers of a class's counts before that.
+func (c *compiler) inner(a, b uint16) bool {
+	p, q := &c.rules[a], &c.rules[b]
+	return a != b && p.pattern.within(&q.pattern) && (p.class == "" && q.class != "" || !q.pattern.within(&p.pattern))
+}
+
+// gather puts numbers for which all routes are the same into one row, and callers into one column. The first column is
+// that of callers who are in no From, and of nobody.
 func (c *compiler) gather() {
-	named := make([]bool, len(c.rules))
-	for _, of := range c.whose[1] {
-		for _, r := range of {
-			named[r] = true
+	named := make([]bool, len(c.owners))
+	for _, of := range c.from {
+		for _, o := range of {
+			named[o] = true
 		}
 	}
-	known := map[string]uint16{}
+	rows, cols := map[string]uint16{}, map[string]uint16{}
 	for _, chain := range c.numbers.chains {
-		var column []uint16
+		var row, col []uint16
 		for _, r := range c.scope(chain) {
-			if named[r] {
-				column = append(column, r)
+			o := c.owners[c.rules[r].owner()]
+			if !slices.Contains(row, o) {
+				row = append(row, o)
+			}
+			if named[o] && !slices.Contains(col, o) {
+				col = append(col, o)
 			}
 		}
-		id, ok := known[name(0, column)]
-		if !ok {
-			id = uint16(len(c.columns))
-			known[name(0, column)] = id
-			c.columns = append(c.columns, column)
-		}
-		c.callers = append(c.callers, id)
+		c.called = append(c.called, place(rows, &c.rows, row))
+		c.callers = append(c.callers, place(cols, &c.cols, col))
 	}
+}
+
+// place returns where key stands in list, and puts it there if it does not.
+func place(known map[string]uint16, list *[][]uint16, key []uint16) uint16 {
+	id, ok := known[name(0, key)]
+	if !ok {
+		id = uint16(len(*list))
+		known[name(0, key)] = id
+		*list = append(*list, key)
+	}
+	return id
 }
 
 // scope returns the rules of a chain that routes may name: up to the narrowest class. A number has one class; that
@@ -203,24 +237,19 @@ func (p *Plan) scope(chain []uint16) []uint16 {
 // pick returns the route from a caller's column to a number: the narrowest To that has one for the caller, then the
 // narrowest From. Without a From a route is for everybody, and wider than any.
 func (c *compiler) pick(to, from []uint16) int16 {
-	for _, t := range c.scope(to) {
-		best, depth := int16(-1), len(from)+1
-		for i := range c.routes {
-			if !slices.Contains(c.whose[0][i], t) {
-				continue
-			}
+	for _, t := range to {
+		best, depth := -1, len(from)+1
+		for _, i := range c.to[t] {
 			at := len(from)
-			if len(c.routes[i].From) > 0 {
-				if at = slices.IndexFunc(from, func(f uint16) bool { return slices.Contains(c.whose[1][i], f) }); at < 0 {
-					continue
-				}
+			if len(c.from[i]) > 0 {
+				at = slices.IndexFunc(from, func(o uint16) bool { return slices.Contains(c.from[i], o) })
 			}
-			if at < depth {
-				best, depth = int16(i), at
+			if at >= 0 && at < depth {
+				best, depth = i, at
 			}
 		}
 		if best >= 0 {
-			return best
+			return int16(best)
 		}
 	}
 	return -1

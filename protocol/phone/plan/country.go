@@ -23,7 +23,14 @@ type Country struct {
 	privacy  []prefix
 	carriers []Pattern // the digits that choose one
 	classes  []class
-	areas    []string // with the trunk prefix: 03
+	areas    []area
+}
+
+// area is what numbers of an area code begin with.
+type area struct {
+	begin string
+	code  int  // how many digits of it, with the trunk prefix, are the code
+	whole bool // begin is the code itself, which no 0 or 1 follows
 }
 
 type prefix struct {
@@ -98,16 +105,26 @@ func (c *Country) line(word string, rest []string, place string) error {
 			c.classes = append(c.classes, class{rest[0], p, place})
 		}
 		return nil
-	case "area":
-		for _, code := range rest {
-			if !allDigits(code) {
-				return fmt.Errorf("area %q: not digits", code)
-			}
-		}
-		c.areas = append(c.areas, rest...)
-		return nil
+	case "area", "also":
+		return c.addAreas(word, rest)
 	}
-	return fmt.Errorf("%q is none of country, trunk, international, privacy, carrier, class, area", word)
+	return fmt.Errorf("%q is none of country, trunk, international, privacy, carrier, class, area, also", word)
+}
+
+// addAreas adds area codes, or what numbers of one begin with although a longer code does too.
+func (c *Country) addAreas(word string, rest []string) error {
+	for i, digits := range rest {
+		if !allDigits(digits) || i > 0 && word == "also" && !strings.HasPrefix(digits, rest[0]) {
+			return fmt.Errorf("%s %q: not digits, or not of the code", word, digits)
+		}
+		switch {
+		case word == "area":
+			c.areas = append(c.areas, area{digits, len(digits), true})
+		case i > 0:
+			c.areas = append(c.areas, area{digits, len(rest[0]), false})
+		}
+	}
+	return nil
 }
 
 // once sets what may be said once.
@@ -191,14 +208,15 @@ func (n *Number) first(k int) (m Number) {
 	return m
 }
 
-// Area returns how many digits of a national number are its area code with the trunk prefix, or 0. Of codes that
-// begin alike the longest counts, unless what would follow begins with 0 or 1, as no local number does.
-func (c *Country) Area(n Number) int {
-	best := 0
-	for _, code := range c.areas {
-		if k := len(code); k > best && k < int(n.n) && n.begins(code) && n.digits[k] >= '2' {
-			best = k
+// Area returns how many digits of a national number are its area code with the trunk prefix, or 0. What says most of
+// its beginning counts. No local number begins with 0 or 1, so that 0154 103 is not of 0154 but of 015.
+func (c *Country) Area(n Number) (digits int) {
+	longest := 0
+	for _, a := range c.areas {
+		k := len(a.begin)
+		if k > longest && k < int(n.n) && n.begins(a.begin) && (!a.whole || n.digits[k] >= '2') {
+			longest, digits = k, a.code
 		}
 	}
-	return best
+	return digits
 }

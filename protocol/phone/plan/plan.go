@@ -61,9 +61,10 @@ type Plan struct {
 	rules   []rule
 	routes  []Route
 	numbers automaton
-	callers []uint16   // by chain: a caller's column of the table
-	columns [][]uint16 // the rules of such callers that a From names
-	table   []int16    // by chain of the number called, then column: a route, or -1
+	called  []uint16 // by chain: a row of the table
+	callers []uint16 // by chain: a column
+	width   int      // columns
+	table   []int16  // a route, or -1
 }
 
 // Look says what becomes of a call to what was dialled by caller, who may be "" or unknown. It does not allocate.
@@ -73,12 +74,11 @@ func (p *Plan) Look(dialled, caller string) Decision {
 	if !ok {
 		return d
 	}
-	if number.n == 0 || privacy == NoPrefix && p.country.begins(&number) {
-		d.Kind = Incomplete
-		return d
-	}
 	end := p.numbers.walk(&number)
 	d.Kind, d.More = end.kind(), end.live
+	if privacy == NoPrefix && p.country.begins(&number) {
+		d.Kind, d.More = max(d.Kind, Incomplete), true
+	}
 	if d.Kind != Complete {
 		return d
 	}
@@ -92,7 +92,7 @@ func (p *Plan) Look(dialled, caller string) Decision {
 			return d
 		}
 	}
-	d.Route = int(p.table[int(end.chain)*len(p.columns)+int(p.callers[p.caller(caller)])])
+	d.Route = int(p.table[int(p.called[end.chain])*p.width+int(p.callers[p.caller(caller)])])
 	return d
 }
 

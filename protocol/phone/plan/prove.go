@@ -6,6 +6,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 func (c *compiler) fault(format string, words ...any) {
@@ -26,8 +27,8 @@ func (c *compiler) ambiguous() {
 			switch same := a.owner() == b.owner(); {
 			case inner && outer && same:
 				c.fault("%s: %s is there twice: before at %s", b.place, b.pattern.text, a.place)
-			case inner && outer:
-				c.fault("%s: %s is exactly %s: write that", b.place, b.describe(), a.describe())
+			case inner && outer && (a.class == "") == (b.class == ""):
+				c.fault("%s: %s is exactly %s: write one of them", b.place, b.describe(), a.describe())
 			case !inner && !outer && !same:
 				c.fault("%s: ambiguous: %s is both %s and %s: let one lie in the other", b.place, n, a.describe(), b.describe())
 			}
@@ -72,11 +73,12 @@ func (c *compiler) prove() {
 	c.missing(numbers)
 }
 
-// proveRules finds patterns of which narrower ones take every number.
+// proveRules finds patterns of which narrower ones take every number. What routes name takes none from a class.
 func (c *compiler) proveRules(numbers []Number) {
 	first := make([]bool, len(c.rules))
 	for _, chain := range c.numbers.chains[1:] {
 		first[chain[0]] = true
+		first[c.class(chain)] = true
 	}
 	for i := range c.rules {
 		if first[i] {
@@ -102,7 +104,7 @@ func (c *compiler) proveRoutes(numbers []Number) {
 		}
 	}
 	for i := range c.routes {
-		if !used[i] && len(c.whose[0][i]) > 0 {
+		if !used[i] {
 			c.unused(i, numbers)
 		}
 	}
@@ -110,72 +112,75 @@ func (c *compiler) proveRoutes(numbers []Number) {
 
 // unused says of a route that no call takes which one a call to its numbers takes instead.
 func (c *compiler) unused(i int, numbers []Number) {
-	width := len(c.columns)
-	for k, to := range c.numbers.chains {
-		if !meet(c.scope(to), c.whose[0][i]) {
+	meant := false
+	for k, to := range c.rows {
+		if !slices.ContainsFunc(to, func(o uint16) bool { return slices.Contains(c.to[o], i) }) {
 			continue
 		}
-		for l, from := range c.columns {
-			r := c.table[k*width+l]
-			if r < 0 || len(c.routes[i].From) > 0 && !meet(from, c.whose[1][i]) {
+		meant = true
+		for l, from := range c.cols {
+			r := c.table[k*c.width+l]
+			if r < 0 || len(c.from[i]) > 0 && !slices.ContainsFunc(from, func(o uint16) bool { return slices.Contains(c.from[i], o) }) {
 				continue
 			}
 			other, caller := &c.routes[r], ""
 			if l > 0 {
-				caller = " from " + c.someone(l, numbers).String()
+				caller = " from " + c.someone(l, numbers)
 			}
-			c.fault("%s: unreachable: a call%s to %s goes %s (%s)", c.routes[i].Place, caller, numbers[k], other.action(), other.Place)
+			called := numbers[slices.Index(c.called, uint16(k))]
+			c.fault("%s: unreachable: a call%s to %s goes %s (%s)", c.routes[i].Place, caller, called, other.action(), other.Place)
 			return
 		}
+	}
+	if !meant {
+		c.fault("%s: unreachable: no number is %s", c.routes[i].Place, strings.Join(c.routes[i].To, ", "))
+		return
 	}
 	c.fault("%s: unreachable: nobody can be its caller", c.routes[i].Place)
 }
 
-// someone returns a caller of a column.
-func (c *compiler) someone(column int, numbers []Number) Number {
-	return numbers[slices.Index(c.callers, uint16(column))]
-}
-
-func meet(a, b []uint16) bool {
-	return slices.ContainsFunc(a, func(r uint16) bool { return slices.Contains(b, r) })
+// someone names a caller of a column.
+func (c *compiler) someone(column int, numbers []Number) string {
+	if column == 0 {
+		return "an unknown number"
+	}
+	return numbers[slices.Index(c.callers, uint16(column))].String()
 }
 
 // proveEmergency demands that what becomes of an emergency call is decided for each caller, also for one whose number
 // is not known.
 func (c *compiler) proveEmergency(numbers []Number) {
-	width := len(c.columns)
 	for k, to := range c.numbers.chains {
 		if len(to) == 0 || c.rules[c.class(to)].class != Emergency {
 			continue
 		}
-		for l := range c.columns {
-			if c.table[k*width+l] >= 0 {
-				continue
-			}
-			caller := "an unknown number"
-			if l > 0 {
-				caller = c.someone(l, numbers).String()
-			}
-			c.fault("%s: a call from %s to %s has no route: say via, announce or deny", c.rules[to[0]].place, caller, numbers[k])
-			break
+		row := c.row(k)
+		if l := slices.Index(row, -1); l >= 0 {
+			c.fault("%s: a call from %s to %s has no route: say via, announce or deny", c.rules[to[0]].place, c.someone(l, numbers), numbers[k])
 		}
 	}
 }
 
+// row returns the routes to the numbers of a chain, by the caller's column.
+func (c *compiler) row(chain int) []int16 {
+	r := int(c.called[chain])
+	return c.table[r*c.width : (r+1)*c.width]
+}
+
 // missing warns of classes that no route takes.
 func (c *compiler) missing(numbers []Number) {
-	width := len(c.columns)
 	routed, example := map[string]bool{}, map[string]Number{}
 	var order []string
-	for k, to := range c.numbers.chains[1:] {
+	for k, to := range c.numbers.chains {
+		if k == 0 {
+			continue
+		}
 		class := c.rules[c.class(to)].class
 		if _, ok := example[class]; !ok {
-			example[class] = numbers[k+1]
+			example[class] = numbers[k]
 			order = append(order, class)
 		}
-		if slices.ContainsFunc(c.table[(k+1)*width:(k+2)*width], func(r int16) bool { return r >= 0 }) {
-			routed[class] = true
-		}
+		routed[class] = routed[class] || slices.Max(c.row(k)) >= 0
 	}
 	for _, class := range order {
 		if !routed[class] && class != "" && class != Emergency {
