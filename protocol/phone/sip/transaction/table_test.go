@@ -238,6 +238,10 @@ func TestCancel(t *testing.T) {
 	if n, _ := c.Len(); n != 0 {
 		t.Errorf("%d left", n)
 	}
+	bye, _ := c.Ask(request("BYE", "z9hG4bK4"), w, "", 0)
+	c.Response(parse(t, answer(parse(t, bye.Request()), w, 100)), 0)
+	c.Cancel(bye, 0)
+	want(t, "of another request", c.take(), "BYE")
 }
 
 // TestServer: copies of a request are answered by the table, whatever the user does.
@@ -447,6 +451,7 @@ func TestAllocs(t *testing.T) {
 func BenchmarkCall(b *testing.B) {
 	s, c := newSide(0), newSide(0)
 	s.Send, c.Send = func(sip.Way, []byte) {}, func(sip.Way, []byte) {}
+	s.Trusted = func(netip.Addr) bool { return true }
 	w := sip.Way{Local: wayTo2, Remote: wayTo1}
 	now := int64(0)
 	b.ReportAllocs()
