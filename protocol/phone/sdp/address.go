@@ -35,7 +35,7 @@ var (
 	clat      = netip.MustParsePrefix("192.0.0.0/29")   // RFC 7335 §4
 	shared    = netip.MustParsePrefix("100.64.0.0/10")  // RFC 6598 §7
 	wellKnown = netip.MustParsePrefix("64:ff9b::/96")   // RFC 6052 §2.1
-	localUse  = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215 §3
+	localUse  = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215
 )
 
 // KindOf returns the kind of an address as it was written. Prefixes of translators that a network has found for itself

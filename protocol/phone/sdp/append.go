@@ -25,9 +25,10 @@ type Rewrite struct {
 	ID, Version uint64
 }
 
-// Append adds s as r wants it. It returns ErrEndpoints and dst as it was if there are too few endpoints.
+// Append adds s as r wants it. It returns ErrEndpoints and dst as it was if there is not an endpoint for each m-line, or
+// no address for the session.
 func (s *Session) Append(dst []byte, r *Rewrite) ([]byte, error) {
-	if len(r.Media) != s.count {
+	if len(r.Media) != s.count || !r.Addr.IsValid() {
 		return dst, ErrEndpoints
 	}
 	e := editor{s: s, r: r, dst: dst, at: -1}

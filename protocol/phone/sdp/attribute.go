@@ -31,6 +31,8 @@ var attributes = map[string]attribute{
 
 	"altc": alternate, // RFC 6947
 	"alt":  alternate, // of a draft that was never one
+
+	"source-filter": alternate, // RFC 4570 §3: whom media may come from, which is now the relay
 }
 
 // attributeOf returns what an attribute is, by its name.

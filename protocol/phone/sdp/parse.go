@@ -190,7 +190,7 @@ func (s *Session) mediaLine(value span) error {
 	return nil
 }
 
-// transport reads the protocol of an m-line. RFC 8866 §8.2.4 has where they are listed.
+// transport reads the protocol of an m-line. RFC 8866 §8.2.2 has where they are listed.
 func transport(proto []byte) Transport {
 	begins := func(with string) bool {
 		return len(proto) >= len(with) && bytes.EqualFold(proto[:len(with)], []byte(with))
@@ -276,7 +276,7 @@ func (s *Session) complete() error {
 }
 
 // prefer passes over all m-lines of an ANAT group but the first that it names and that lives. They are one stream in
-// several families, the preferred one first: RFC 4091 §3.
+// several families, the preferred one first: RFC 4091 §4, §5.
 func (s *Session) prefer() {
 	for at := 0; at < len(s.text); {
 		value, next := line(s.text, at)

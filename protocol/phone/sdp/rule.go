@@ -28,5 +28,5 @@ var (
 	ErrDirection = errors.New("sdp: direction that does not answer that of the offer") // RFC 3264 §6.1
 )
 
-// ErrEndpoints is returned by Append if it was not given as many as there are m-lines.
-var ErrEndpoints = errors.New("sdp: not an endpoint for each m-line")
+// ErrEndpoints is returned by Append.
+var ErrEndpoints = errors.New("sdp: not an endpoint for each m-line, or no address")

@@ -147,7 +147,7 @@ func phone() string {
 	return lines("v=0", "o=alice 2890844526 2890844526 IN IP4 10.0.0.9", "s=-", "c=IN IP4 10.0.0.9", "b=AS:64", "t=0 0",
 		"a=group:BUNDLE a v", "a=ice-options:trickle", "m=audio 49170 RTP/AVP 0 101", "i=voice", "a=mid:a", "a=rtcp:53020 IN IP4 10.0.0.9",
 		"a=rtpmap:101 telephone-event/8000", "a=x-unknown:kept  as it is", "a=candidate:1 1 UDP 2130706431 10.0.0.9 49170 typ host",
-		"a=ice-ufrag:8hhY", "a=ice-pwd:asd88fgpdd777uzjYhagZg", "a=end-of-candidates", "a=altc:1 IP6 2001:db8::9 45678", "m=video 0 RTP/AVP 99", "a=bundle-only")
+		"a=ice-ufrag:8hhY", "a=ice-pwd:asd88fgpdd777uzjYhagZg", "a=end-of-candidates", "a=altc:1 IP6 2001:db8::9 45678", "a=source-filter: incl IN IP4 10.0.0.9 10.0.0.8", "m=video 0 RTP/AVP 99", "a=bundle-only")
 }
 
 func endpoint(s string) Endpoint { return Endpoint{Addr: netip.MustParseAddrPort(s)} }
@@ -232,8 +232,10 @@ func TestAppend(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
-	if _, err := parse(t, phone()).Append(nil, &Rewrite{}); !errors.Is(err, ErrEndpoints) {
-		t.Errorf("without endpoints: %v", err)
+	for _, r := range []Rewrite{{}, {Addr: netip.MustParseAddr("::1")}, {Media: make([]Endpoint, 2)}} {
+		if _, err := parse(t, phone()).Append(nil, &r); !errors.Is(err, ErrEndpoints) {
+			t.Errorf("%v: %v", r, err)
+		}
 	}
 }
 
