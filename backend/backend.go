@@ -25,9 +25,10 @@ type Backend struct {
 	verdict *Verdict // nil if it is never asked: then it is up
 	tally   *tally
 	seed    uint64 // of the address: the same in every process
-	held    atomic.Pointer[string]
-	secure  *tls.Config // nil in clear; a connection that is kept for others belongs to it
-	offer   *tls.Config // secure, with what Pool.Offer says
+	held    [holders]atomic.Pointer[string]
+	told    atomic.Pointer[Told] // see Pin
+	secure  *tls.Config          // nil in clear; a connection that is kept for others belongs to it
+	offer   *tls.Config          // secure, with what Pool.Offer says
 
 	_   [64]byte     // the line is written at each round-robin pick
 	due atomic.Int64 // see Pool.roundRobin
@@ -53,18 +54,39 @@ func (b *Backend) Failed(now int64) {
 // Released gives the place of a flow back.
 func (b *Backend) Released() { b.tally.flows.Add(-1) }
 
-// Hold keeps b from getting flows until Free, for a reason other than its health. It may be called from anywhere.
-func (b *Backend) Hold(reason string) { b.held.Store(&reason) }
+// Holder is who keeps a backend from getting flows.
+type Holder uint8
+
+// The holders.
+const (
+	ForWay   Holder = iota // the way back has not been proved
+	ForProof               // the protocol has not proved what it must
+	holders
+)
+
+// Hold keeps b from getting flows until Free by the same holder, for a reason other than its health. It may be called from
+// anywhere.
+func (b *Backend) Hold(by Holder, reason string) { b.held[by].Store(&reason) }
 
 // Free undoes Hold.
-func (b *Backend) Free() { b.held.Store(nil) }
+func (b *Backend) Free(by Holder) { b.held[by].Store(nil) }
+
+// heldFor returns why b gets no flows; nil if it does.
+func (b *Backend) heldFor() *string {
+	for i := range b.held {
+		if reason := b.held[i].Load(); reason != nil {
+			return reason
+		}
+	}
+	return nil
+}
 
 // Available says whether b would get a flow now: it is up, not ejected, not draining and not full.
 func (b *Backend) Available(now int64) bool { return b.up() && b.tally.ejected(now) == 0 && !b.full() }
 
 // up says whether b may get flows at all.
 func (b *Backend) up() bool {
-	return !b.Drain && b.held.Load() == nil && (b.verdict == nil || b.verdict.up.Load() != 0)
+	return !b.Drain && b.heldFor() == nil && (b.verdict == nil || b.verdict.up.Load() != 0)
 }
 
 func (b *Backend) full() bool { return b.Cap > 0 && b.tally.flows.Load() >= int64(b.Cap) }

@@ -55,6 +55,7 @@ type attempt struct {
 	last    error // of the backend tried last
 	use     Use   // the port taken at the backend
 	ports   int   // tried there
+	only    bool  // no other backend will do: see Reach
 	done    func(*Flow, error)
 }
 
@@ -95,7 +96,7 @@ func (r *Route) Dial(l *relay.Loop, client Client, reuse bool, done func(*Flow, 
 // backend, and who has none yet, gets none: to lease one takes time.
 func (r *Route) reuse(p *Pool, b *Backend, client Client, l *relay.Loop) *Flow {
 	var known netip.Addr
-	if p.Spec.Carry == CarryStandIn && client.Addr.Addr().Is6() && b.Family() == ip.V4 {
+	if b.Told().Carry == CarryStandIn && client.Addr.Addr().Is6() && b.Family() == ip.V4 {
 		var ok bool
 		if known, ok = r.StandIns.Find(client.Addr.Addr()); !ok {
 			return nil
@@ -110,6 +111,10 @@ func (r *Route) reuse(p *Pool, b *Backend, client Client, l *relay.Loop) *Flow {
 
 // next tries the next backend.
 func (a *attempt) next() {
+	if a.only {
+		a.fail(a.last)
+		return
+	}
 	b, pool, err := a.route.Next(a.key, a.loop.Now(), &a.tried)
 	if err != nil {
 		a.fail(a.last)
@@ -122,7 +127,7 @@ func (a *attempt) next() {
 // begin finds the address that the client is known by, and connects.
 func (a *attempt) begin() {
 	b := a.backend
-	a.route.know(a.pool, b, a.client, a.route.lease, a.loop, func(known netip.Addr, err error) {
+	a.route.know(b, a.client, a.route.lease, a.loop, func(known netip.Addr, err error) {
 		if err != nil {
 			b.Released()
 			a.fail(err)
@@ -200,12 +205,15 @@ func (a *attempt) failed(err error) {
 func (a *attempt) succeed(f *Flow) {
 	a.backend.Connected()
 	f.wait = a.loop.Now() - a.began
+	f.asks = a.only
 	f.begin()
 	a.done(f, nil)
 }
 
 func (a *attempt) fail(err error) {
-	a.route.fault(err)
+	if !a.only {
+		a.route.fault(err)
+	}
 	a.done(nil, err)
 }
 
@@ -245,9 +253,9 @@ func (a *Access) leaseUnproven(client netip.Addr, done func(netip.Addr, error)) 
 
 // know finds the address that a backend knows a client by, as source or by name, and calls done on the loop: at once
 // unless the ledger must be written. It is none if the backend knows no client by an address that must be found.
-func (r *Route) know(p *Pool, b *Backend, client Client, lease leaser, l *relay.Loop, done func(netip.Addr, error)) {
+func (r *Route) know(b *Backend, client Client, lease leaser, l *relay.Loop, done func(netip.Addr, error)) {
 	a := client.Addr.Addr()
-	if p.Spec.Source == SourceEdge && p.Spec.Carry == CarryClient {
+	if b.pool.Spec.Source == SourceEdge && b.Told().Carry == CarryClient {
 		done(netip.Addr{}, nil)
 		return
 	}
@@ -290,7 +298,7 @@ func transparent(c Client, source netip.Addr) bool {
 // Carried returns the address by which a handover names the flow's client.
 func (f *Flow) Carried() netip.AddrPort {
 	a := f.Client.Addr
-	if f.Pool.Spec.Carry == CarryStandIn && a.Addr().Is6() && f.known.Is4() {
+	if f.Backend.Told().Carry == CarryStandIn && a.Addr().Is6() && f.known.Is4() {
 		return netip.AddrPortFrom(f.known, a.Port())
 	}
 	return a
@@ -309,7 +317,7 @@ func (f *Flow) Dialled() netip.AddrPort {
 func (f *Flow) writeProxy() {
 	h := proxyproto.Header{Client: f.Carried(), Dest: f.Dialled()}
 	var space [256]byte
-	switch f.Pool.Spec.Handover {
+	switch f.Backend.Told().Handover {
 	case HandoverProxyV1:
 		f.Conn.Write(proxyproto.AppendV1(space[:0], h))
 	case HandoverProxyV2:

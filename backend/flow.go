@@ -52,6 +52,7 @@ type Flow struct {
 	started    int64 // the loop's clock
 	wait       int64 // how long it took to get the flow, in nanoseconds
 	ended      bool
+	asks       bool           // it is no client's: see Reach
 	local      netip.AddrPort // of its socket, if it has no Conn and there is another plane
 	datagrams  bool           // its client's are kept from the other plane
 	next, prev *Flow          // among the flows of the loop
@@ -86,6 +87,11 @@ func (f *Flow) begin() {
 // first call counts.
 func (f *Flow) End(c metrics.Counts, r metrics.Reason) {
 	if f.ended {
+		return
+	}
+	if f.asks {
+		f.cancel()
+		f.Backend.Released()
 		return
 	}
 	f.ended = true

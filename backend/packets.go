@@ -35,7 +35,7 @@ func (r *Route) OpenPackets(p *relay.PacketFlow, idle time.Duration) {
 		p.Refuse()
 		return
 	}
-	r.know(pool, b, client, r.leaseUnproven, p.Loop(), func(known netip.Addr, err error) {
+	r.know(b, client, r.leaseUnproven, p.Loop(), func(known netip.Addr, err error) {
 		f := &Flow{Client: client, Source: pool.bindTo(known), Backend: b, Pool: pool, known: known, route: r, loop: p.Loop()}
 		switch {
 		case p.Ended(): // it has given way to others while the ledger was written

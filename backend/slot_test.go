@@ -71,11 +71,11 @@ func TestServing(t *testing.T) {
 	if three != 3*one {
 		t.Errorf("shares are %d and %d, want three times as much", one, three)
 	}
-	a[0].Hold("not proved")
+	a[0].Hold(ForWay, "not proved")
 	if got := r.Serving(0); len(got) != 1 || got[0] != a[1] {
 		t.Errorf("with one held: got %v", got)
 	}
-	a[1].Hold("not proved")
+	a[1].Hold(ForWay, "not proved")
 	if got := r.Serving(0); len(got) != 1 || got[0] != pools["b"].Backends()[0] {
 		t.Errorf("with all held: got %v", got)
 	}

@@ -41,7 +41,7 @@ func (p *Pool) Status(now int64) []Status {
 func (b *Backend) status(now int64) Status {
 	s := Status{Service: b.pool.service, Pool: b.pool.Spec.Name, Address: b.Addr, Family: b.Family(),
 		State: "up", Weight: max(1, b.Weight), Flows: b.Flows(), Cap: b.Cap}
-	o := Opinion{State: Up}
+	o, held := Opinion{State: Up}, b.heldFor()
 	if b.verdict != nil {
 		o = b.verdict.Opinion()
 		s.Reason, s.Since, s.Checked = o.Reason, o.Since, b.verdict.Checked()
@@ -49,8 +49,8 @@ func (b *Backend) status(now int64) Status {
 	switch ejected, starting := b.tally.ejected(now), b.starting(now); {
 	case b.Drain:
 		s.State, s.Since = "draining", time.Time{}
-	case b.held.Load() != nil:
-		s.State, s.Reason = "down", *b.held.Load()
+	case held != nil:
+		s.State, s.Reason = "down", *held
 	case o.State == Unknown:
 		s.State, s.Reason = "down", "not answered yet"
 	case o.State == Down:

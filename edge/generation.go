@@ -110,7 +110,7 @@ func (e *Edge) buildServers(g *generation) error {
 			e.kept[p.Name] = make(map[string]any)
 		}
 		env := service.NewEnv(service.Env{Log: e.options.Log.With("protocol", p.Name), Loops: e.loops,
-			State: g.config.State.Directory, Legacy: e.options.Legacies[p.Name], AccessLog: e.accessLog,
+			State: g.config.State.Directory, Legacy: e.options.Legacies[p.Name], AccessLog: e.accessLog, Reopen: e.reopen,
 			Route: func(name string, d service.Door) *backend.Route { return g.routes[name][d] }}, e.kept[p.Name])
 		server, err := p.Build(services, env)
 		if err != nil {

@@ -98,11 +98,11 @@ func (p *proofs) watch(g *generation) {
 func (p *proofs) weighLocked(b *backend.Backend) {
 	for _, w := range p.waiting[b] {
 		if pr := p.known[w]; !pr.proved {
-			b.Hold(pr.reason)
+			b.Hold(backend.ForWay, pr.reason)
 			return
 		}
 	}
-	b.Free()
+	b.Free(backend.ForWay)
 	delete(p.waiting, b)
 }
 

@@ -16,11 +16,27 @@ import (
 func (e *Edge) unprovenLocked(g *generation) map[string]string {
 	shut := make(map[string]string)
 	for _, s := range g.config.Services {
-		if reason := e.proofs.whyShut(g, s); reason != "" && !e.isOpenLocked(s) {
+		if reason := e.whyShut(g, s); reason != "" && !e.isOpenLocked(s) {
 			shut[s.Name] = reason
 		}
 	}
 	return shut
+}
+
+// whyShut returns why a service must not open, or "".
+func (e *Edge) whyShut(g *generation, s *service.Service) string {
+	if reason := e.proofs.whyShut(g, s); reason != "" {
+		return reason
+	}
+	for _, server := range g.servers {
+		if server.Shut == nil {
+			continue
+		}
+		if reason := server.Shut(s.Name); reason != "" {
+			return reason
+		}
+	}
+	return ""
 }
 
 // isOpenLocked says whether a service is open, here or in the process that this one replaces, which hands over the
@@ -83,7 +99,7 @@ func (e *Edge) reopen() {
 		if !is {
 			continue
 		}
-		reason := e.proofs.whyShut(g, s)
+		reason := e.whyShut(g, s)
 		if reason == "" {
 			reason = e.openLocked(g, s)
 		}

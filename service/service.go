@@ -131,6 +131,9 @@ type Server struct {
 	// Findings, if set, returns what has been found since the process started. It may be called from anywhere.
 	Findings func() []Finding
 
+	// Shut, if set, returns why a service that has not been open must not open yet, or "". It may be called from anywhere.
+	Shut func(service string) string
+
 	// Busy, if set, returns how much is under way that is no flow at the moment, and that the edge waits for before it
 	// stops. It may be called from anywhere.
 	Busy func() int64
@@ -166,6 +169,9 @@ type Handler struct {
 type Env struct {
 	Log   *slog.Logger
 	Loops *relay.Loops
+
+	// Reopen has the edge ask Server.Shut again. It must not be called on a loop, nor while anything is locked that Shut locks.
+	Reopen func()
 
 	// State is the directory of what must outlive the process. It need not exist, and may be one that cannot be made.
 	State string

@@ -30,14 +30,20 @@ type known struct {
 	service, pool string
 	addr          netip.AddrPort
 	handover      backend.Handover
+	carry         backend.Carry
+	source        backend.Source
+}
+
+func knownAs(b *backend.Backend) known {
+	spec := &b.Pool().Spec
+	return known{b.Pool().Service(), spec.Name, b.Addr, spec.Handover, spec.Carry, spec.Source}
 }
 
 // of returns the acquaintance of a backend.
 func (a *acquaintances) of(b *backend.Backend) *acquaintance {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	spec := &b.Pool().Spec
-	k := known{b.Pool().Service(), spec.Name, b.Addr, spec.Handover}
+	k := knownAs(b)
 	if a.all == nil {
 		a.all = make(map[known]*acquaintance)
 	}

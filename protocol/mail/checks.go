@@ -40,8 +40,6 @@ func checkPools(s *service.Service, at func(err error, warning bool, path ...str
 // takes says what is wrong with a handover for the servers of a dialect.
 func (d *dialect) takes(h backend.Handover) error {
 	switch {
-	case h == backend.HandoverAuto && !d.mailbox:
-		return errAuto
 	case h == backend.HandoverID && !d.id:
 		return errXclient
 	case h == backend.HandoverXclient && d.id:

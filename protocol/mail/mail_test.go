@@ -121,7 +121,7 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 	p := Protocol()
 	spec.Name = "existing"
 	o := defaults()
-	o.Name = "mx.example"
+	o.Name, o.RelayProof = "mx.example", false
 	if change != nil {
 		change(o)
 	}

@@ -445,8 +445,6 @@ func TestMailboxChecks(t *testing.T) {
 			want: "pools p handover: " + errID.Error()},
 		{name: "POP3 has no ID", listen: "pop3", spec: backend.Spec{Handover: backend.HandoverID}, clear: true,
 			want: "pools p handover: " + errXclient.Error()},
-		{name: "SMTP is not found out", listen: "smtp", spec: backend.Spec{Handover: backend.HandoverAuto}, clear: true,
-			want: "pools p handover: " + errAuto.Error()},
 		{name: "not by flows", listen: "imap", spec: backend.Spec{Pick: backend.FewestFlows}, clear: true,
 			want: "pools p pick: " + errFewest.Error()},
 	} {

@@ -20,6 +20,7 @@ func (l *link) welcome(r smtp.Reply) {
 		l.lost(metrics.ServerFault)
 		return
 	}
+	l.session.front.all.proofs.greets(l.flow.Backend, r.Raw)
 	l.greet("EHLO ")
 }
 
@@ -46,7 +47,7 @@ func (l *link) met(r smtp.Reply) {
 		l.words = bytes.Clone(r.Raw)
 		l.has = smtp.ParseKeywords(smtp.Reply{Code: r.Code, Raw: l.words})
 	}
-	if l.flow.Pool.Spec.Handover == backend.HandoverXclient && !l.told {
+	if l.flow.Backend.Told().Handover == backend.HandoverXclient && !l.told {
 		l.tell()
 		return
 	}

@@ -31,6 +31,10 @@ type Options struct {
 	// How large a message may be. Where the servers take less, that is what clients are told.
 	MessageSize service.Bytes `yaml:"message-size" range:"64KiB..1GiB"`
 
+	// Whether a server of SMTP or submission must refuse, before it gets mail, to relay for a stranger: `require`, which is
+	// the default, or `off`, for one that takes mail for everybody and is told by other means whom to trust.
+	RelayProof RelayProof `yaml:"relay-proof"`
+
 	// The deadlines of a client, beside those of every service.
 	Timeouts Timeouts `yaml:"timeouts"`
 }
@@ -75,6 +79,22 @@ func (l *LineEnds) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// RelayProof says whether servers must prove that they relay for no stranger.
+type RelayProof bool
+
+// UnmarshalText reads "require" or "off".
+func (r *RelayProof) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "require":
+		*r = true
+	case "off":
+		*r = false
+	default:
+		return errProof
+	}
+	return nil
+}
+
 // Timeouts are the deadlines of a client. RFC 5321 §4.5.3.2 has clients wait for us twice as long and longer.
 type Timeouts struct {
 	// For the next command, and for a TLS handshake.
@@ -90,12 +110,13 @@ type Timeouts struct {
 // defaults are those of RFC 5321 §4.5.3.2.5 and §4.5.3.2.7. A client that waits for mail says so every 29 minutes, and is
 // not logged out before 30: RFC 2177, RFC 9051 §5.4.
 func defaults() *Options {
-	return &Options{MessageSize: 100 << 20, Timeouts: Timeouts{Command: 5 * time.Minute, Data: 3 * time.Minute, Mailbox: 35 * time.Minute}}
+	return &Options{RelayProof: true, MessageSize: 100 << 20, Timeouts: Timeouts{Command: 5 * time.Minute, Data: 3 * time.Minute, Mailbox: 35 * time.Minute}}
 }
 
 // The mistakes that Check finds.
 var (
 	errLineEnds = errors.New("not a rule for line ends; write refuse or repair")
+	errProof    = errors.New("not a way to prove; write require or off")
 	errName     = errors.New("not a host name; write, for example, mx6.example.jp")
 	errNoTLS    = errors.New("TLS comes first at this listen: write mail.tls with a certificate")
 	errNoLogin  = errors.New("without tls nobody can log in at submission; add tls, or auth-in-clear: true")
@@ -103,7 +124,6 @@ var (
 	errID       = errors.New("IMAP tells servers by id who the client is; write id, proxy-v1, proxy-v2, auto or none")
 	errXclient  = errors.New("only IMAP has id; write xclient, proxy-v1, proxy-v2, auto or none")
 	errFewest   = errors.New("sessions of one user go to one server: mailboxes are picked by hash of the user; remove pick")
-	errAuto     = errors.New("auto is for mailboxes; write xclient, proxy-v1, proxy-v2 or none")
 	errNoShake  = errors.New("the edge ends no TLS here; limit connections")
 )
 

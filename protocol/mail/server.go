@@ -52,6 +52,7 @@ type fronts struct {
 	known   acquaintances
 	spool   *spool
 	tickets *certs.Tickets
+	proofs  *proofs
 	log     *slog.Logger
 	hold    time.Duration // see holdTime
 	busy    atomic.Int64  // transactions under way
@@ -84,8 +85,10 @@ type table struct {
 // build makes the tables of all services.
 func build(services []*service.Service, env service.Env) (service.Server, error) {
 	kept := service.Keep(env, "fronts", func() *fronts {
-		return &fronts{locals: make([]local, env.Loops.Len()), spool: newSpool(filepath.Join(env.State, "mail")),
+		f := &fronts{locals: make([]local, env.Loops.Len()), spool: newSpool(filepath.Join(env.State, "mail")),
 			tickets: openTickets(env), log: env.Log, hold: holdTime}
+		f.proofs = newProofs(&f.known, env.Log)
+		return f
 	})
 	b := &builder{env: env, kept: kept, tables: make(map[listen.Addr]*table)}
 	for _, s := range services {
@@ -107,6 +110,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	server.Start = func() { kept.start(b.tables, fresh) }
 	server.Legacy = kept.tickets.Legacy
 	server.Drain = func(last bool) { drain(env.Loops, b.tables, kept.byAddr, last) }
+	server.Shut = func(service string) string { return kept.proofs.shut(service, b.subjects) }
 	server.Busy = kept.busy.Load
 	server.Run = b.run
 	server.Certificates = func() (all []certs.Info) {
@@ -124,6 +128,8 @@ type builder struct {
 	kept   *fronts
 	tables map[listen.Addr]*table
 	stores []*certs.Store
+
+	subjects []*subject
 }
 
 // add makes the tables of a service.
@@ -142,7 +148,9 @@ func (b *builder) add(s *service.Service) error {
 			}
 		}
 		b.tables[l.Addr] = t
+		b.subjects = append(b.subjects, t.need(l.AddrPort)...)
 	}
+	b.kept.proofs.hold(b.subjects)
 	return nil
 }
 
@@ -150,6 +158,7 @@ func (b *builder) add(s *service.Service) error {
 func (b *builder) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { b.watch(ctx) })
+	wg.Go(func() { b.kept.proofs.run(ctx, b) })
 	wg.Wait()
 	b.kept.spool.wait()
 }
