@@ -37,12 +37,19 @@ const (
 	ServerReset           // the backend went away in the middle
 	Drained               // the drain deadline passed
 	LoginFailed           // the backend did not let the user in
+	TLSRefused            // we took nothing of what the client offered in its TLS handshake, or not its certificate
+	TLSRejected           // the client did not take our certificate, or what we chose, and has said so
+	TLSFault              // what came in place of a TLS handshake was none
+	TLSTimeout            // the client was silent too long in its TLS handshake
+	TLSReset              // the client went away in its TLS handshake
+	TLSBusy               // as many TLS handshakes were under way as may be
 	reasons
 )
 
 var reasonNames = [reasons]string{"fine", "denied", "limited", "none-up", "full", "no-stand-in", "connect-failed",
 	"connect-timeout", "client-timeout", "server-timeout", "client-fault", "server-fault", "client-reset",
-	"server-reset", "drained", "login-failed"}
+	"server-reset", "drained", "login-failed", "tls-refused", "tls-rejected", "tls-fault", "tls-timeout", "tls-reset",
+	"tls-busy"}
 
 // String returns the label value of r.
 func (r Reason) String() string { return reasonNames[r] }

@@ -123,6 +123,10 @@ func (c *Conn) fail(err error) {
 		c.dialled(err)
 		return
 	}
+	if c.tls != nil && c.tls.server && c.tls.shaking {
+		c.tls.lose(err)
+		return
+	}
 	h := c.handler
 	c.release()
 	h.Closed(c, err)

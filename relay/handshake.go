@@ -6,6 +6,7 @@ package relay
 import (
 	"crypto/tls"
 	"errors"
+	"net"
 	"runtime"
 	"sync"
 	"time"
@@ -74,15 +75,33 @@ func (s *tlsState) handshake(ready func(tls.ConnectionState)) {
 	<-s.gate
 	c := s.owner
 	c.loop.Post(func() {
-		if c.IsClosed() {
-			return
-		}
-		if err != nil {
+		s.shaking = false
+		switch {
+		case s.lost != nil:
+			s.tell(err)
+		case c.IsClosed():
+		case err != nil:
 			s.refuse(err)
-			return
+		default:
+			s.finish(ready)
 		}
-		s.finish(ready)
 	})
+}
+
+// lose takes note that the connection breaks during the handshake. A client that refuses us says why and goes, perhaps
+// with bytes of ours unread, for which the kernel resets the connection: what it said is still to be looked at.
+func (s *tlsState) lose(err error) {
+	c := s.owner
+	s.lost, s.told = err, c.handler
+	c.release()
+}
+
+// tell tells the handler why the connection broke, or, if the client has said it, why the handshake did.
+func (s *tlsState) tell(err error) {
+	if e, ok := errors.AsType[*net.OpError](err); !ok || e.Op != "remote error" {
+		err = s.lost
+	}
+	s.told.Closed(s.owner, err)
 }
 
 // refuse closes the connection, whose handshake has failed. A client of ours may not have read yet why it has: in TLS 1.3

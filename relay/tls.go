@@ -47,6 +47,10 @@ type tlsState struct {
 
 	gate chan struct{}
 
+	shaking bool    // the goroutine has not come back
+	lost    error   // why the connection broke meanwhile,
+	told    Handler // of which this one will be told
+
 	mu     sync.Mutex // guards what follows, and in, during the handshake
 	more   sync.Cond
 	done   bool // the handshake is over: the loop owns everything
@@ -59,7 +63,8 @@ type tlsState struct {
 // StartServerTLS makes c a TLS server. Bytes that were not consumed are the beginning of the handshake. When it is
 // done the handler's Data sees what was encrypted; before that the handler is told only Timeout and Closed. ready is
 // called on the loop after the handshake. The handler's Closed gets ErrBusy if there are too many. If the handshake
-// fails, the connection may outlive Closed for a moment, so that the client learns why.
+// fails, the connection may outlive Closed for a moment, so that the client learns why, and Closed may come a moment
+// later, so that we do.
 func (c *Conn) StartServerTLS(config *tls.Config, ready func(tls.ConnectionState)) {
 	s := c.newTLS()
 	s.server = true
@@ -99,6 +104,7 @@ func (s *tlsState) start(ready func(tls.ConnectionState)) {
 		c.loop.Post(func() { c.fail(ErrBusy) })
 		return
 	}
+	s.shaking = true
 	c.Resume() // brings what is held back to takeHeld
 }
 

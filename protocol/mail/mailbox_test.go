@@ -287,6 +287,28 @@ func TestMailboxTLS(t *testing.T) {
 	})
 }
 
+// TestFailedHandshakes: a client that does not trust the certificate is counted, wherever TLS begins.
+func TestFailedHandshakes(t *testing.T) {
+	t.Parallel()
+	files, _ := pemFiles(t)
+	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		t.Parallel()
+		b := newBench(t)
+		spec := to(newIMAP(t, c.Backend, imapGreeting).at)
+		withTLS := func(o *Options) { o.TLS = files }
+		if conn, err := tls.Dial("tcp", b.serve(t, "imaps", c.Client, spec, withTLS).at.String(), &tls.Config{ServerName: "localhost"}); err == nil {
+			conn.Close()
+			t.Fatal("the client trusts anybody")
+		}
+		r := read(t, b.serve(t, "imap", c.Client, spec, withTLS).at, "* OK Ready.")
+		r.do("a STARTTLS", "a OK Begin TLS negotiation now.")
+		if err := tls.Client(r.conn, &tls.Config{ServerName: "localhost"}).Handshake(); err == nil {
+			t.Fatal("the client trusts anybody")
+		}
+		b.waitFor("the count", func() bool { return b.sum().Errors[metrics.TLSRejected] == 2 })
+	})
+}
+
 // secure speaks TLS from here on.
 func (r *reader) secure(trust *tls.Config) {
 	r.t.Helper()

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
 	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/relay"
@@ -35,17 +36,10 @@ func (t *table) shake(c *relay.Conn, ready func()) {
 		c.Abort()
 		return
 	}
-	c.SetHandler(handshaking{})
+	c.SetHandler(backend.Handshaking{Route: t.route})
 	c.SetTimeout(t.options.Timeouts.Command)
 	c.StartServerTLS(t.terms.Config(), func(tls.ConnectionState) { ready() })
 }
-
-// handshaking handles a client during the TLS handshake.
-type handshaking struct{}
-
-func (handshaking) Data(*relay.Conn, []byte) int       { return 0 }
-func (handshaking) Event(c *relay.Conn, _ relay.Event) { c.Abort() }
-func (handshaking) Closed(*relay.Conn, error)          {}
 
 // openTLS loads the certificates of a service; nil if there are none.
 func (b *builder) openTLS(name string, o *TLS) (*certs.Terms, error) {

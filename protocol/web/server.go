@@ -66,6 +66,7 @@ type table struct {
 	hosts    map[string]*site // by name
 	wild     map[string]*site // by what follows "*."
 	fallback *site            // takes what no other does; may be nil
+	first    *site            // of the file: handshakes that fail and are for nobody's host count there
 	tls      *tls.Config      // nil if the front speaks plain HTTP
 	terms    *certs.Terms     // for clients that name nobody's host; nil if no TLS is ended here
 	limits   http1.Limits     // of requests
@@ -197,6 +198,9 @@ func (b *builder) add(s *service.Service, l service.Listen) error {
 var errHostTaken = errors.New("another service at the same address has it")
 
 func (t *table) add(s *site, hosts []string) error {
+	if t.first == nil {
+		t.first = s
+	}
 	if len(hosts) == 0 {
 		if t.fallback != nil {
 			return fmt.Errorf("no hosts: %w", errHostTaken)

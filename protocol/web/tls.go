@@ -36,6 +36,7 @@ func (f *front) accept(c *relay.Conn) {
 type hello struct {
 	front *front
 	table *table
+	begun bool // the client has said something
 }
 
 // Data implements relay.Handler.
@@ -45,9 +46,11 @@ func (h *hello) Data(c *relay.Conn, p []byte) int {
 	case errors.Is(err, certs.ErrName): // often an address, which RFC 6066 §3 does not allow: taken for no name
 		hello.ServerName = ""
 	case err != nil:
-		c.Abort() // not TLS, or not as the RFC has it
+		h.table.first.route.Count(metrics.TLSFault) // not TLS, or not as the RFC has it
+		c.Abort()
 		return len(p)
 	case n == 0:
+		h.begun = true
 		return 0
 	}
 	s := h.table.site([]byte(hello.ServerName))
@@ -55,11 +58,13 @@ func (h *hello) Data(c *relay.Conn, p []byte) int {
 		s.pass(c)
 		return 0
 	}
-	if s != nil && !s.route.Admit(limit.Handshakes, c.Remote().Addr(), c.Loop().Now()) {
+	if s == nil {
+		s = h.table.first
+	} else if !s.route.Admit(limit.Handshakes, c.Remote().Addr(), c.Loop().Now()) {
 		c.Abort()
 		return len(p)
 	}
-	c.SetHandler(handshaking{})
+	c.SetHandler(backend.Handshaking{Route: s.route})
 	c.StartServerTLS(h.table.tls, func(s tls.ConnectionState) {
 		if s.NegotiatedProtocol == acme.ALPN { // all has been said. RFC 8737 §3
 			c.Close()
@@ -75,10 +80,24 @@ func (h *hello) Data(c *relay.Conn, p []byte) int {
 }
 
 // Event implements relay.Handler.
-func (h *hello) Event(c *relay.Conn, _ relay.Event) { c.Abort() }
+func (h *hello) Event(c *relay.Conn, e relay.Event) {
+	if e == relay.Timeout {
+		h.count(metrics.TLSTimeout)
+	} else {
+		h.count(metrics.TLSReset)
+	}
+	c.Abort()
+}
 
 // Closed implements relay.Handler.
-func (h *hello) Closed(*relay.Conn, error) {}
+func (h *hello) Closed(*relay.Conn, error) { h.count(metrics.TLSReset) }
+
+// count counts a ClientHello that does not come whole. Who comes and goes without a word has begun none.
+func (h *hello) count(r metrics.Reason) {
+	if h.begun {
+		h.table.first.route.Count(r)
+	}
+}
 
 // secured is what the TLS handshake of a client's connection has settled. Nil stands for a connection in clear.
 //
@@ -167,16 +186,16 @@ func (s *secured) version() uint16 {
 	return s.tls
 }
 
-// handshaking handles a client during the TLS handshake.
-type handshaking struct{}
+// passing handles a client until its backend has been reached.
+type passing struct{}
 
-func (handshaking) Data(_ *relay.Conn, p []byte) int   { return 0 }
-func (handshaking) Event(c *relay.Conn, _ relay.Event) { c.Abort() }
-func (handshaking) Closed(*relay.Conn, error)          {}
+func (passing) Data(*relay.Conn, []byte) int       { return 0 }
+func (passing) Event(c *relay.Conn, _ relay.Event) { c.Abort() }
+func (passing) Closed(*relay.Conn, error)          {}
 
 // pass hands a client, whose ClientHello is still unread, to a backend as it is.
 func (s *site) pass(c *relay.Conn) {
-	c.SetHandler(handshaking{})
+	c.SetHandler(passing{})
 	c.SetTimeout(0)
 	c.Pause()
 	s.route.Dial(c.Loop(), clientOf(c), false, func(f *backend.Flow, err error) {
