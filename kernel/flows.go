@@ -47,7 +47,7 @@ func (p *Plane) Flows(yield func(Flow) bool) error {
 		if p.objects.Flows.Lookup(turned(path, t.Protocol), &back) != nil {
 			return // it has just ended
 		}
-		stopped = !yield(flow(names[path.Service], now, t, path, &back))
+		stopped = !yield(flow(names[uint32(path.Service)], now, t, path, &back))
 	})
 	return err
 }
@@ -190,7 +190,7 @@ func (p *Plane) end(f func(flow *Flow, own time.Duration) bool) (int, error) {
 		if path.Kind != forwardKindTO_SERVER {
 			return
 		}
-		if one := flow(names[path.Service], now, t, path, &back); f(&one, own[path.Service]) {
+		if one := flow(names[uint32(path.Service)], now, t, path, &back); f(&one, own[uint32(path.Service)]) {
 			gone = append(gone, *t, other)
 			ended = append(ended, one)
 		}

@@ -104,28 +104,24 @@ type forwardPath struct {
 	Daddr     [16]uint8
 	Packets   uint64
 	Bytes     uint64
-	Addresses uint32
-	Ports     uint32
-	Service   uint32
-	Backend   uint32
 	Seen      uint32
-	Resolved  uint32
-	Oif       uint32
-	Label     uint32
-	Answer    uint32
 	Began     uint32
+	Answer    uint32
+	Oif       uint32
+	Addresses uint16
+	Ports     uint16
 	Sport     uint16
 	Dport     uint16
 	Mtu       uint16
-	Mss       uint16
+	Resolved  uint16
+	Service   uint16
+	Backend   uint16
 	Dmac      [6]uint8
 	Smac      [6]uint8
 	Kind      forwardKind
 	Family    uint8
 	Crossing  uint8
 	State     forwardState
-	ClassMask uint8
-	Pad       [7]uint8
 }
 
 type forwardReason uint32
@@ -305,6 +301,7 @@ const (
 	forwardStateREPLIED forwardState = 2
 	forwardStateFIN     forwardState = 4
 	forwardStateRST     forwardState = 8
+	forwardStateCLEAR   forwardState = 16
 )
 
 type forwardTuple struct {

@@ -38,7 +38,7 @@ const DefaultPin = "/sys/fs/bpf/kyozon"
 // Options say how large a plane is. The zero value works.
 type Options struct {
 	Pin      string     // folder on a BPF file system; "" means that all ends with the process
-	Flows    int        // established flows at most; 0 means 262,144. Each takes about 420 bytes
+	Flows    int        // established flows at most; 0 means 262,144. Each takes 384 bytes
 	Pending  int        // flows that only one side has spoken of; 0 means 65,536. The oldest go first
 	StandIns int        // prefixes with a stand-in; 0 means 1,048,576. Memory is taken as they come
 	Floor    int        // smallest MTU of an IPv6 path, in bytes; 0 means 1280. RFC 7915 §4

@@ -81,10 +81,11 @@ func TestParse(t *testing.T) {
 // TestMeasured: the figures are found in what go test prints.
 func TestMeasured(t *testing.T) {
 	t.Parallel()
-	const out = "goos: linux\nBenchmarkProgram/6→4/flows=1-2         \t  100000\t     41656 ns/op\t        95.47 ns/packet\n" +
+	const out = "goos: linux\nBenchmarkProgram/6→4/flows=1/to-client-2         \t  655360\t     416 ns/op\t  90.00 ns/least\t        95.47 ns/packet\t  20.00 ns/restore\n" +
 		"BenchmarkProgram/6→4/new-16   \t  100000\t 3677 ns/op\t 1531 ns/packet\nPASS\n"
 	found := measured.FindAllStringSubmatch(out, -1)
-	if len(found) != 2 || found[0][1] != "6→4" || found[0][2] != "flows=1" || found[0][3] != "95.47" || found[1][2] != "new" || found[1][3] != "1531" {
+	if len(found) != 2 || found[0][1] != "6→4" || found[0][2] != "flows=1/to-client" || found[0][3] != "flows=1" || found[0][4] != "95.47" ||
+		found[1][2] != "new" || found[1][4] != "1531" {
 		t.Errorf("found %q", found)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kyozon/kyozon/bench"
@@ -131,13 +132,13 @@ func goal(kind string) float64 {
 	return 1200
 }
 
-var measured = regexp.MustCompile(`(?m)^BenchmarkProgram/(\S+)/(flows=1|flows=32768|new)-\d+\s.*\s([0-9.]+) ns/packet$`)
+var measured = regexp.MustCompile(`(?m)^BenchmarkProgram/(\S+?)/((flows=1|flows=32768|new)(?:/to-server|/to-client)?)-\d+\s.*\s([0-9.]+) ns/packet\b`)
 
 var errNoFigures = errors.New("the benchmark of package kernel has printed no figures")
 
 // program measures what the program takes for a packet. It runs the benchmark in the tree.
 func (c *comparison) program(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "test", "./kernel", "-run", "^$", "-bench", "Program", "-benchtime", "100000x")
+	cmd := exec.CommandContext(ctx, "go", "test", "./kernel", "-run", "^$", "-bench", "Program", "-benchtime", "655360x")
 	cmd.Stderr, cmd.Env = c.progress, append(os.Environ(), "KYOZON_LAB=require")
 	out, err := cmd.Output()
 	if err != nil {
@@ -148,12 +149,12 @@ func (c *comparison) program(ctx context.Context) error {
 		return errNoFigures
 	}
 	for _, m := range found {
-		ns, err := strconv.ParseFloat(m[3], 64)
+		ns, err := strconv.ParseFloat(m[4], 64)
 		if err != nil {
 			return err
 		}
-		g := goal(m[2])
-		fmt.Fprintln(c.out, bench.Line{Name: programWork + "-" + m[1] + "-" + m[2], Metric: "ns", Ours: ns, Peer: "goal", Theirs: g, Ratio: ns / g})
+		g := goal(m[3])
+		fmt.Fprintln(c.out, bench.Line{Name: programWork + "-" + m[1] + "-" + strings.ReplaceAll(m[2], "/", "-"), Metric: "ns", Ours: ns, Peer: "goal", Theirs: g, Ratio: ns / g})
 	}
 	return nil
 }

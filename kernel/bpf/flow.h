@@ -76,12 +76,9 @@ inline_always void mirror(const struct tuple *t, const struct tuple *back, const
 	to->crossing = path->crossing;
 	to->seen = path->seen;
 	to->began = path->began;
-	to->label = path->label;
-	to->mss = path->mss;
-	to->class_mask = path->class_mask;
 	to->kind = TO_CLIENT;
 	to->family = family;
-	to->state = PENDING;
+	to->state = PENDING | (path->state & CLEAR);
 	differences(back, to);
 }
 
@@ -171,7 +168,7 @@ PROGRAM int try_port(__u32 port)
 	return reserve(s);
 }
 
-/* take_port reserves the client's own port, or the next of the source's that is free. In order, so that one that was used
+/* take_port reserves the client's own port, for which s is made already, or the next of the source's that is free. In order, so that one that was used
  * rests for as long as possible: the backend may have it in TIME_WAIT. An address of the edge's has two parts of ports: the
  * host's sockets get theirs by themselves, and these are not among them. The cursors are the counters of RFC 6056 §3.3.4 without its
  * secret offset: where the client's own port is free, nothing is chosen. RFC 9293 §3.6.1 */
@@ -187,7 +184,7 @@ SUBPROGRAM int take_port(struct packet *p, struct scratch *s, int owner)
 		if (locals > 60000)
 			return PASSED_NO_PORT;
 	}
-	if ((port < local || port >= local + locals) && try_port(p->tuple.sport))
+	if ((port < local || port >= local + locals) && reserve(s))
 		return 0;
 	if (owner == CLIENT)
 		return PASSED_NO_PORT;
@@ -254,27 +251,29 @@ SUBPROGRAM int plan(struct __sk_buff *skb, struct packet *p, struct scratch *s, 
 	path->family = b->family;
 	path->crossing += b->family == 4 ? 0 : 1;
 	path->kind = TO_SERVER;
-	path->state = PENDING;
+	path->state = PENDING | (service->flags & CLEAR_CLASS ? CLEAR : 0);
 	path->seen = now();
 	path->began = path->seen;
-	path->class_mask = service->flags & CLEAR_CLASS ? 0 : 0xff;
-	path->label = flow_key(p) & 0xfffff;
 	memcpy(path->daddr, b->address, 16);
 	path->dport = b->port;
 	reason = choose_source(p, b, path, client_key(p), &owner);
 	return reason ? -reason : owner;
 }
 
-/* fits sets the largest segment that fits both ways: the smaller of the two MTUs, each without its family's headers. */
-inline_always void fits(struct packet *p, struct scratch *s)
+/* largest is the largest segment of TCP that fits a path. */
+inline_always __u32 largest(const struct path *path)
 {
-	__u32 to_server = s->forward.mtu - (s->forward.family == 4 ? 40 : 60);
-	__u32 to_client = s->reverse.mtu - (s->reverse.family == 4 ? 40 : 60);
+	return path->mtu < 576 ? 0 : path->mtu - (path->family == 4 ? 40 : 60);
+}
 
-	if (p->tuple.protocol != IPPROTO_TCP || s->forward.mtu < 576 || s->reverse.mtu < 576)
-		return;
-	s->forward.mss = to_server < to_client ? to_server : to_client;
-	s->reverse.mss = s->forward.mss;
+/* fits returns the largest segment that fits both ways; 0 if one of them is not known. */
+SUBPROGRAM int fits(struct packet *p, const struct path *path, struct scratch *s)
+{
+	struct path *other;
+
+	turn(path, p->tuple.protocol, &s->back);
+	other = find(&s->back);
+	return other ? min(largest(path), largest(other)) : 0;
 }
 
 /* create makes a flow for the first packet of one. */
@@ -305,7 +304,8 @@ SUBPROGRAM enum reason create(struct __sk_buff *skb, struct packet *p, struct sc
 	reason = look_up(skb, &s->reverse, &s->hop, s->forward.oif);
 	if (reason)
 		return reason;
-	fits(p, s);
+	s->forward.packets = 1;
+	s->forward.bytes = p->size;
 	reason = take_port(p, s, owner);
 	if (reason)
 		return reason;

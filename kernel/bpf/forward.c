@@ -43,16 +43,16 @@ inline_always int tell(struct __sk_buff *skb, struct packet *p, struct path *pat
 	return sent(skb, p, path, reason, bpf_redirect(skb->ifindex, 0));
 }
 
-/* carry sends a packet by its path. */
+/* carry sends a packet by its path. Both paths of a new flow are in s. */
 inline_always int carry(struct __sk_buff *skb, struct packet *p, struct path *path, struct scratch *s, int reason)
 {
-	__u32 segment = p->size, second = now(), tcp = p->tuple.protocol == IPPROTO_TCP;
+	__u32 segment = p->size, second = now(), tcp = p->tuple.protocol == IPPROTO_TCP, mss = 0;
 	struct message m = {};
 	int failed, hole;
 
 	if (p->flags & FRAGMENT && !p->offset)
 		keep_ports(p);
-	if (path->resolved != second) {
+	if (path->resolved != stamp(second)) {
 		failed = look_up(skb, path, &s->hop, skb->ifindex);
 		if (failed)
 			return tally(skb, p, path->service, path->crossing, failed);
@@ -87,10 +87,13 @@ inline_always int carry(struct __sk_buff *skb, struct packet *p, struct path *pa
 			      : sent(skb, p, path, FRAGMENTED, bpf_redirect(skb->ifindex, BPF_F_INGRESS));
 	}
 	p->ttl--;
-	p->class &= path->class_mask;
+	if (path->state & CLEAR)
+		p->class = 0;
+	if (tcp && !p->offset && p->transport.tcp.flags & TCP_SYN)
+		mss = reason == FORWARDED_NEW ? min(largest(path), largest(&s->reverse)) : (__u32)fits(p, path, s);
 	failed = set_header(skb, p, path, s, segment);
 	if (!failed && !p->offset)
-		failed = set_transport(skb, p, path, crosses(p, path->family) ? ETH_LENGTH + header_length(p, path->family) : p->l4);
+		failed = set_transport(skb, p, path, crosses(p, path->family) ? ETH_LENGTH + header_length(p, path->family) : p->l4, mss);
 	if (failed)
 		return tally(skb, p, path->service, path->crossing, failed);
 	path->seen = second;
@@ -147,7 +150,7 @@ inline_always int carry_error(struct __sk_buff *skb, struct packet *p, struct sc
 		path = plan_error(skb, p, s);
 	if (!path || path->kind == USER)
 		return tally(skb, p, 0, 0, PASSED_ERROR);
-	if (path->resolved != now()) {
+	if (path->resolved != stamp(now())) {
 		failed = look_up(skb, path, &s->hop, skb->ifindex);
 		if (failed)
 			return tally(skb, p, path->service, path->crossing, failed);
@@ -166,7 +169,6 @@ inline_always int carry_first(struct __sk_buff *skb, struct packet *p, struct sc
 {
 	struct front front = {};
 	struct service *service;
-	struct path *path;
 	int failed;
 
 	memcpy(front.address, p->tuple.daddr, 16);
@@ -178,10 +180,7 @@ inline_always int carry_first(struct __sk_buff *skb, struct packet *p, struct sc
 	failed = create(skb, p, s, service);
 	if (failed)
 		return tally(skb, p, service->id, s->forward.crossing & 3, failed);
-	path = bpf_map_lookup_elem(&pending, &p->tuple);
-	if (!path)
-		return tally(skb, p, service->id, s->forward.crossing & 3, DROPPED_FAILED);
-	return carry(skb, p, path, s, FORWARDED_NEW);
+	return carry(skb, p, &s->forward, s, FORWARDED_NEW); /* what is in the map has counted it */
 }
 
 SEC("tc")

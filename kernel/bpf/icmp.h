@@ -35,16 +35,6 @@ struct message {
 	__u32 value;  /* an MTU or a pointer */
 };
 
-inline_always __u32 min(__u32 a, __u32 b)
-{
-	return a < b ? a : b;
-}
-
-inline_always __u32 max(__u32 a, __u32 b)
-{
-	return a > b ? a : b;
-}
-
 /* may_answer says whether this processor has not yet sent too many in this second. RFC 4443 §2.4 (f) */
 inline_always int may_answer(struct scratch *s)
 {
@@ -111,7 +101,9 @@ SUBPROGRAM enum reason answer(struct __sk_buff *skb, struct packet *p, struct sc
 	if (bpf_skb_change_head(skb, base + 8, 0))
 		return DROPPED_FAILED;
 	path->family = p->family;
-	path->label = 0;
+	path->sport = 0;
+	path->dport = 0;
+	path->addresses = 0; /* the flow label is 0 */
 	memcpy(path->saddr, p->tuple.daddr, 16);
 	memcpy(path->daddr, p->tuple.saddr, 16);
 	p->class = 0;

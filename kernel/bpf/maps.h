@@ -34,37 +34,38 @@ enum state {
 	REPLIED = 2, /* the other side has answered */
 	FIN = 4,
 	RST = 8,
+	CLEAR = 16, /* the traffic class is not copied */
 } BYTE;
 
 /* path is how the packets of one direction of a flow leave. A flow is two of them: what a packet of the one becomes is the
- * tuple of the other, turned round. */
+ * tuple of the other, turned round.
+ *
+ * With many flows most of a packet's time is spent waiting for memory, so a path is short. All but its addresses are 64 bytes, which
+ * are one line of the cache: an entry of the map begins 8 bytes after a multiple of 64, and its value 88 bytes later
+ * (Linux 6.1 and newer), so that it takes 192 bytes. */
 struct path {
 	__u8 saddr[16];
 	__u8 daddr[16];
 	__u64 packets; /* without a lock: one direction of a flow comes in on one processor */
 	__u64 bytes;
-	__u32 addresses; /* what the change of addresses adds to a checksum; RFC 1624 */
-	__u32 ports;     /* what the change of ports adds */
-	__u32 service;
-	__u32 backend;
-	__u32 seen;     /* second of the last packet */
-	__u32 resolved; /* second in which the route below was looked up; 0: none */
-	__u32 oif;
-	__u32 label;  /* IPv6 flow label. RFC 6437 §3 */
-	__u32 answer; /* the acknowledgement with which a TCP client proves that it is there */
+	__u32 seen;   /* second of the last packet */
 	__u32 began;  /* second of the first packet */
+	__u32 answer; /* the acknowledgement with which a TCP client proves that it is there */
+	__u32 oif;
+	__u16 addresses; /* what the change of addresses adds to a checksum; RFC 1624 */
+	__u16 ports;     /* what the change of ports adds */
 	__be16 sport;
 	__be16 dport;
-	__u16 mtu; /* of the route that leaves */
-	__u16 mss; /* the largest segment that fits both ways; 0: not TCP */
+	__u16 mtu;      /* of the route that leaves */
+	__u16 resolved; /* stamp of the second in which the route was looked up; 0: none */
+	__u16 service;
+	__u16 backend;
 	__u8 dmac[6];
 	__u8 smac[6];
 	enum kind kind;
 	__u8 family;   /* of the packets that leave: 4 or 6 */
 	__u8 crossing; /* as ip.Crossing.Index */
 	enum state state;
-	__u8 class_mask; /* of the traffic class that is copied */
-	__u8 pad[7];
 } ALIGNED;
 
 /* front is where clients come. */

@@ -121,6 +121,16 @@ inline_always struct scratch *scratch(void)
 	return bpf_map_lookup_elem(&scratches, &zero);
 }
 
+inline_always __u32 min(__u32 a, __u32 b)
+{
+	return a < b ? a : b;
+}
+
+inline_always __u32 max(__u32 a, __u32 b)
+{
+	return a > b ? a : b;
+}
+
 inline_always void map4(__u8 *to, const __u8 *from)
 {
 	__u32 *words = (__u32 *)to;

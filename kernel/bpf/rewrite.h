@@ -74,13 +74,21 @@ inline_always __u32 translated_size(const struct packet *p, __u8 family, __u32 s
 	return size - (p->l4 - p->at) + header_length(p, family);
 }
 
+/* label is the same for all packets of a flow that go one way, and seldom that of another flow. RFC 6437 §3 */
+inline_always __u32 label(const struct path *path)
+{
+	__u32 ports = (__u32)path->sport << 16 | path->dport;
+
+	return (ports ^ (__u32)path->addresses << 8) * 0x9e3779b1u >> 12;
+}
+
 /* make6 writes the IPv6 header of an IPv4 packet. RFC 7915 §4.1 */
 inline_always void make6(struct packet *p, const struct path *path, __u8 *to)
 {
 	struct ip6 *ip = (void *)to;
 	struct fragment_header *fragment = (void *)(ip + 1);
 
-	ip->class_label = be32(6 << 28 | (__u32)p->class << 20 | (path->label & 0xfffff));
+	ip->class_label = be32(6 << 28 | (__u32)p->class << 20 | label(path));
 	ip->payload = be16((__u16)(translated_size(p, 6, p->size) - IP6_LENGTH));
 	ip->next = p->tuple.protocol == IPPROTO_ICMP ? IPPROTO_ICMPV6 : p->tuple.protocol;
 	ip->ttl = p->ttl;
@@ -219,8 +227,9 @@ SUBPROGRAM int clamp(struct __sk_buff *skb, __u32 l4, __u32 length, __u16 mss)
 	return bpf_l4_csum_replace(skb, l4 + 16, old, new, 2);
 }
 
-/* set_transport puts in the ports of the path and amends the checksum. UDP of IPv4 may have none, and keeps none. RFC 768 */
-inline_always int set_transport(struct __sk_buff *skb, struct packet *p, struct path *path, __u32 l4)
+/* set_transport puts in the ports of the path and amends the checksum. UDP of IPv4 may have none, and keeps none. mss
+ * is the largest segment for a SYN; 0 for others. RFC 768 */
+inline_always int set_transport(struct __sk_buff *skb, struct packet *p, struct path *path, __u32 l4, __u32 mss)
 {
 	int udp = p->tuple.protocol == IPPROTO_UDP;
 	__u32 at = l4 + (udp ? 6 : 16);
@@ -234,8 +243,7 @@ inline_always int set_transport(struct __sk_buff *skb, struct packet *p, struct 
 	}
 	if (bpf_l4_csum_replace(skb, at, 0, path->addresses, mangled | BPF_F_PSEUDO_HDR))
 		return DROPPED_FAILED;
-	if (!udp && (p->transport.tcp.flags & TCP_SYN) && path->mss &&
-	    clamp(skb, l4, (p->transport.tcp.length >> 4) * 4, path->mss))
+	if (mss && clamp(skb, l4, (p->transport.tcp.length >> 4) * 4, mss))
 		return DROPPED_FAILED;
 	return 0;
 }

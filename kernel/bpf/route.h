@@ -12,6 +12,14 @@ inline_always __u32 now(void)
 	return bpf_ktime_get_coarse_ns() / 1000000000;
 }
 
+/* stamp is a second of the last 18 hours, in 16 bits; never 0. */
+inline_always __u16 stamp(__u32 second)
+{
+	__u16 low = second;
+
+	return low ? low : 1;
+}
+
 /* look_up asks the routing table for the way to where the path leads, as for a packet that came in on the given
  * interface. The next hop is put into hop if its MAC address is not known yet: then the path's is not either. */
 SUBPROGRAM enum reason look_up(struct __sk_buff *skb, struct path *path, struct bpf_redir_neigh *hop, __u32 iif)
@@ -39,7 +47,7 @@ SUBPROGRAM enum reason look_up(struct __sk_buff *skb, struct path *path, struct 
 		path->mtu = fib.size;
 		memcpy(path->dmac, fib.dmac, 6);
 		memcpy(path->smac, fib.smac, 6);
-		path->resolved = now();
+		path->resolved = stamp(now());
 		return 0;
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
 		if (bpf_check_mtu(skb, fib.ifindex, &mtu, 0, 0) < 0)
