@@ -7,6 +7,7 @@ package transaction
 
 import (
 	"bytes"
+	"strconv"
 
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 )
@@ -43,15 +44,24 @@ func (t *Table[U]) Request(m *sip.Message, w sip.Way, now int64) (x *Transaction
 		}
 		return x, Done
 	}
+	name := string(key)
+	merge := t.mergeKey(m)
+	if _, came := t.merged[merge]; came && merge != "" {
+		t.Refuse(m, w, &sip.Answer{Status: 482}) // RFC 3261 §8.2.2.2
+		return nil, Done
+	}
 	prefix, ok := t.enter(w.Remote.Addr())
 	if !ok {
 		t.refused++ // by then what fills the table now has ended
 		t.Refuse(m, w, &sip.Answer{Status: 503, Lines: []byte("Retry-After: 32\r\n")})
 		return nil, Done
 	}
-	x = &Transaction[U]{Way: w, key: string(key), prefix: prefix}
+	x = &Transaction[U]{Way: w, key: name, prefix: prefix, merge: merge}
 	x.timer.Value = x
 	t.servers[x.key] = x
+	if merge != "" {
+		t.merged[merge] = x
+	}
 	kind := Server
 	if m.Is("INVITE") {
 		kind = InviteServer
@@ -60,6 +70,21 @@ func (t *Table[U]) Request(m *sip.Message, w sip.Way, now int64) (x *Transaction
 	}
 	t.settle(x, x.machine.Start(kind, w.Transport.Reliable(), &t.Timers, now))
 	return x, Fresh
+}
+
+// mergeKey returns what an INVITE outside a dialog has in common with copies of it that somebody has forked, and that lead
+// here too; "" for other requests, which nobody forks to us. RFC 3261 §8.2.2.2.
+func (t *Table[U]) mergeKey(m *sip.Message) string {
+	to, _, err := sip.ParseAddress(m.Get(sip.To))
+	if !m.Is("INVITE") || err != nil || to.Tag() != nil {
+		return ""
+	}
+	from, _, _ := sip.ParseAddress(m.Get(sip.From))
+	seq, _ := m.Sequence()
+	key := append(append(t.old[:0], m.Get(sip.CallID)...), ' ')
+	key = append(append(key, from.Tag()...), ' ')
+	t.old = strconv.AppendUint(key, uint64(seq.Number), 10)
+	return string(t.old)
 }
 
 // acked is called for an ACK. That of a failure is swallowed; of clients of RFC 2543 it must have the tag that was

@@ -45,6 +45,7 @@ type Transaction[U any] struct {
 	last    []byte // the request of a client, the last response of a server
 	first   []byte // the request of a server, until 100 has been sent for its user; the ACK of a client
 	prefix  netip.Prefix
+	merge   string // what copies of an INVITE have in common that came by different ways
 
 	cancelled bool // CANCEL went, or is to go
 	silent    bool // it is a CANCEL, of which nobody wants to hear
@@ -79,6 +80,7 @@ type Table[U any] struct {
 	clients  map[string]*Transaction[U]
 	servers  map[string]*Transaction[U]
 	prefixes map[netip.Prefix]int
+	merged   map[string]*Transaction[U] // INVITEs that begin a call
 	wheel    *wheel.Wheel[*Transaction[U]]
 	seed     maphash.Seed
 	out, old []byte // scratch
@@ -89,7 +91,7 @@ type Table[U any] struct {
 // Open makes a table ready; its clock stands at now.
 func (t *Table[U]) Open(now int64) {
 	t.clients, t.servers = make(map[string]*Transaction[U]), make(map[string]*Transaction[U])
-	t.prefixes = make(map[netip.Prefix]int)
+	t.prefixes, t.merged = make(map[netip.Prefix]int), make(map[string]*Transaction[U])
 	t.wheel = wheel.New[*Transaction[U]](now)
 	t.seed = maphash.MakeSeed()
 }
@@ -132,6 +134,7 @@ func (t *Table[U]) settle(x *Transaction[U], d Do) {
 		delete(t.clients, x.key)
 	} else {
 		delete(t.servers, x.key)
+		delete(t.merged, x.merge)
 		t.leave(x.prefix)
 	}
 	if d&Timeout > 0 && !x.silent {

@@ -296,6 +296,42 @@ func TestServer(t *testing.T) {
 	}
 }
 
+// TestMerged: an INVITE that comes by two ways is one call; after it, and within it, there may be others.
+func TestMerged(t *testing.T) {
+	t.Parallel()
+	s := newSide(0)
+	w := sip.Way{Remote: wayTo1}
+	text := func(branch, old, other string) *sip.Message {
+		return parse(t, []byte(strings.NewReplacer("c-"+branch, "c", old, other).Replace(string(request("INVITE", branch)))))
+	}
+	for i, test := range []struct {
+		m    *sip.Message
+		want Verdict
+		sent string
+	}{
+		{text("z9hG4bK1", "", ""), Fresh, ""},
+		{text("z9hG4bK2", "", ""), Done, "482"},
+		{text("z9hG4bK3", "tag=a", "tag=z"), Fresh, ""},
+		{text("z9hG4bK4", "CSeq: 7", "CSeq: 8"), Fresh, ""},
+		{text("z9hG4bK5", "<sip:b@example.jp>", "<sip:b@example.jp>;tag=b"), Fresh, ""},
+		{text("z9hG4bK6", "<sip:b@example.jp>", "<sip:b@example.jp>;tag=b"), Fresh, ""},
+	} {
+		x, v := s.Request(test.m, w, 0)
+		if v != test.want {
+			t.Errorf("%d: verdict %v, want %v", i, v, test.want)
+		}
+		want(t, fmt.Sprint(i), s.take(), test.sent)
+		if x != nil {
+			s.Answer(x, answer(test.m, w, 486), 486, 0)
+			s.take()
+		}
+	}
+	s.until(99_000 * ms)
+	if _, v := s.Request(text("z9hG4bK7", "", ""), w, 99_000*ms); v != Fresh || len(s.merged) != 1 {
+		t.Errorf("when it is over: verdict %v, %d held", v, len(s.merged))
+	}
+}
+
 // TestSentBy: the same branch of two clients is two transactions; a name has no case, an address no spelling.
 func TestSentBy(t *testing.T) {
 	t.Parallel()
@@ -325,9 +361,16 @@ func TestOldClients(t *testing.T) {
 	if v != Fresh {
 		t.Fatalf("verdict %v", v)
 	}
-	for old, other := range map[string]string{"tag=a": "tag=z", "CSeq: 7": "CSeq: 8", "Call-ID: c": "Call-ID: d", "INVITE sip:b@": "INVITE sip:c@", "db8::1]:5060": "db8::1]:5061"} {
-		if _, v := s.Request(parse(t, []byte(strings.ReplaceAll(text, old, other))), w, 0); v != Fresh {
-			t.Errorf("with %s: verdict %v", other, v)
+	// Within a dialog, where no other rule tells them apart.
+	within := strings.ReplaceAll(text, "To: <sip:b@example.jp>", "To: <sip:b@example.jp>;tag=b")
+	within = strings.ReplaceAll(within, "Call-ID: c", "Call-ID: w")
+	for _, change := range [][2]string{{"CSeq", "CSeq"}, {"tag=a", "tag=z"}, {"CSeq: 7", "CSeq: 8"}, {"Call-ID: w", "Call-ID: d"}, {"INVITE sip:b@", "INVITE sip:c@"},
+		{"db8::1]:5060", "db8::1]:5061"}} {
+		m := parse(t, []byte(strings.NewReplacer(change[0], change[1]).Replace(within)))
+		for _, want := range []Verdict{Fresh, Done} {
+			if _, v := s.Request(m, w, 0); v != want {
+				t.Errorf("with %s: verdict %v, want %v", change[1], v, want)
+			}
 		}
 	}
 	if _, v := s.Request(m, w, 0); v != Done {
