@@ -206,6 +206,13 @@ func (t *Table[U]) cancelNow(x *Transaction[U], now int64) {
 	}
 }
 
+// Cancelled is called instead of Cancel when the user has sent a CANCEL of his own for x.
+func (t *Table[U]) Cancelled(x *Transaction[U], now int64) {
+	x.cancelled = true
+	x.machine.Cancel(&t.Timers, now)
+	t.settle(x, 0)
+}
+
 // Response shows a response that has been checked. The user is to look at it if pass; x is nil if it answers no request
 // that is known, as a 2xx to INVITE that came very late.
 func (t *Table[U]) Response(m *sip.Message, now int64) (x *Transaction[U], pass bool) {
@@ -226,7 +233,7 @@ func (t *Table[U]) Response(m *sip.Message, now int64) (x *Transaction[U], pass 
 		t.ack(x, m)
 	}
 	t.settle(x, d)
-	if first && x.cancelled && x.machine.state == Proceeding {
+	if first && x.cancelled && x.machine.state == Proceeding { // Cancelled comes later than this
 		t.cancelNow(x, now)
 	}
 	return x, d&Pass > 0 && !x.silent

@@ -238,6 +238,13 @@ func TestCancel(t *testing.T) {
 	if n, _ := c.Len(); n != 0 {
 		t.Errorf("%d left", n)
 	}
+	own, _ := c.Ask(request("INVITE", "z9hG4bK5"), w, "own", 100_000*ms)
+	c.Response(parse(t, answer(parse(t, own.Request()), w, 180)), 100_000*ms)
+	c.Cancelled(own, 100_000*ms)
+	c.Response(parse(t, answer(parse(t, own.Request()), w, 180)), 100_000*ms)
+	c.Cancel(own, 100_000*ms)
+	c.until(199_000 * ms)
+	want(t, "one of the user's own", c.take()+" "+fmt.Sprint(c.told), "INVITE [two own]")
 	bye, _ := c.Ask(request("BYE", "z9hG4bK4"), w, "", 0)
 	c.Response(parse(t, answer(parse(t, bye.Request()), w, 100)), 0)
 	c.Cancel(bye, 0)
