@@ -4,7 +4,6 @@
 package plan
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +16,7 @@ const maxRules = 4096
 type rule struct {
 	pattern Pattern
 	class   string // "" if a route names the pattern
-	place   string
+	place   place
 }
 
 // owner is what a rule stands for. Patterns of one owner may share numbers.
@@ -40,8 +39,8 @@ func (r *rule) describe() string {
 // class are one.
 type compiler struct {
 	*Plan
-	wrong    []error
-	warnings []error
+	findings []Finding
+	wrong    bool // one of them is no warning
 
 	owners map[string]uint16 // a number for each
 	to     map[uint16][]int  // by owner: the routes with it in their To
@@ -51,54 +50,67 @@ type compiler struct {
 }
 
 // Compile proves that the country's classes, the site's numbers and its routes say one thing about each number, and
-// returns them as one plan. Findings are errors, each with the place of what it is about and a number that shows it;
-// a plan with only warnings is good.
-func Compile(country *Country, site Site) (p *Plan, warnings []error, err error) {
+// returns them as one plan. Each finding has the place of what it is about, and where it can a number that shows it.
+// The plan is nil if one is more than a warning.
+func Compile(country *Country, own []string, routes []Route) (*Plan, []Finding) {
 	c := &compiler{
-		Plan:   &Plan{country: country, routes: site.Routes},
-		owners: map[string]uint16{}, to: map[uint16][]int{}, from: make([][]uint16, len(site.Routes)),
+		Plan:   &Plan{country: country, routes: routes},
+		owners: map[string]uint16{}, to: map[uint16][]int{}, from: make([][]uint16, len(routes)),
 	}
-	for _, cl := range country.classes {
+	c.read(own)
+	for _, step := range []func(){c.ambiguous, c.shadowed, c.build, c.prove} {
+		if c.wrong {
+			return nil, c.findings
+		}
+		step()
+	}
+	if c.wrong {
+		return nil, c.findings
+	}
+	return c.Plan, c.findings
+}
+
+// read makes rules of all that is written.
+func (c *compiler) read(own []string) {
+	if n := len(c.country.classes) + len(own) + len(c.routes); n > maxRules {
+		c.fault(place{}, "%d patterns and routes, at most %d", n, maxRules)
+		return
+	}
+	for _, cl := range c.country.classes {
 		c.rules = append(c.rules, rule{cl.pattern, cl.name, cl.place})
 	}
-	for _, o := range site.Own {
-		c.add(o.Pattern, Own, o.Place)
+	for i, text := range own {
+		c.add(text, Own, ownPlace(i))
 	}
 	for i := range c.rules {
 		c.owner(c.rules[i].owner())
 	}
-	for i := range site.Routes {
+	for i := range c.routes {
 		c.route(i)
 	}
-	if n := max(len(c.rules), len(c.routes)); n > maxRules {
-		return nil, nil, fmt.Errorf("plan: %d patterns or routes, at most %d", n, maxRules)
+	if len(c.rules) > maxRules {
+		c.fault(place{}, "%d patterns, at most %d", len(c.rules), maxRules)
 	}
-	if err := errors.Join(c.wrong...); err != nil {
-		return nil, nil, err
+}
+
+// fault adds a finding.
+func (c *compiler) fault(at place, format string, words ...any) {
+	c.wrong = true
+	text := fmt.Sprintf(format, words...)
+	if at.line != "" {
+		text = at.line + ": " + text
 	}
-	c.ambiguous()
-	c.shadowed()
-	if err := errors.Join(c.wrong...); err != nil {
-		return nil, nil, err
-	}
-	if err := c.build(); err != nil {
-		return nil, nil, err
-	}
-	c.prove()
-	if err := errors.Join(c.wrong...); err != nil {
-		return nil, nil, err
-	}
-	return c.Plan, c.warnings, nil
+	c.findings = append(c.findings, Finding{Path: at.path, Text: text})
 }
 
 // add appends a rule for a pattern that the site wrote, and says whether it could.
-func (c *compiler) add(text, class, place string) bool {
+func (c *compiler) add(text, class string, at place) bool {
 	p, err := ParsePattern(text)
 	if err != nil {
-		c.wrong = append(c.wrong, fmt.Errorf("%s: %w", place, err))
+		c.fault(at, "%v", err)
 		return false
 	}
-	c.rules = append(c.rules, rule{p, class, place})
+	c.rules = append(c.rules, rule{p, class, at})
 	return true
 }
 
@@ -115,34 +127,35 @@ func (c *compiler) owner(name string) uint16 {
 // route finds the owners that a route is for.
 func (c *compiler) route(i int) {
 	r := &c.routes[i]
+	at := routePlace(i)
 	if !r.one() {
-		c.wrong = append(c.wrong, fmt.Errorf("%s: want one of via, announce and deny", r.Place))
+		c.fault(at, "want one of via, announce and deny")
 	}
 	if len(r.To) == 0 {
-		c.wrong = append(c.wrong, fmt.Errorf("%s: to whom?", r.Place))
+		c.fault(at, "to whom?")
 	}
 	for _, word := range r.To {
-		if o, ok := c.named(word, r.Place); ok {
+		if o, ok := c.named(word, at); ok {
 			c.to[o] = append(c.to[o], i)
 		}
 	}
 	for _, word := range r.From {
-		if o, ok := c.named(word, r.Place); ok {
+		if o, ok := c.named(word, at); ok {
 			c.from[i] = append(c.from[i], o)
 		}
 	}
 }
 
 // named returns the owner that a word of a route means: a class, or a pattern, which becomes a rule unless it is one.
-func (c *compiler) named(word, place string) (owner uint16, ok bool) {
+func (c *compiler) named(word string, at place) (owner uint16, ok bool) {
 	if _, ok := c.owners[word]; ok || word == Own {
 		return c.owner(word), true
 	}
 	if word == "" || !isDigit(word[0]) && word[0] != '[' {
-		c.wrong = append(c.wrong, fmt.Errorf("%s: no class %q: want %s, or a pattern", place, word, c.classes()))
+		c.fault(at, "no class %q: want %s, or a pattern", word, c.classes())
 		return 0, false
 	}
-	return c.owner(word), c.add(word, "", place)
+	return c.owner(word), c.add(word, "", at)
 }
 
 // classes lists the names there are.
@@ -157,13 +170,15 @@ func (c *compiler) classes() string {
 }
 
 // build makes the automata, and the table of what both say together.
-func (c *compiler) build() (err error) {
+func (c *compiler) build() {
 	patterns := make([]*Pattern, len(c.rules))
 	for i := range c.rules {
 		patterns[i] = &c.rules[i].pattern
 	}
+	var err error
 	if c.numbers, err = build(patterns, c.inner); err != nil {
-		return err
+		c.fault(place{}, "%v", err)
+		return
 	}
 	c.gather()
 	c.width = len(c.cols)
@@ -173,7 +188,6 @@ func (c *compiler) build() (err error) {
 			c.table = append(c.table, c.pick(to, from))
 		}
 	}
-	return nil
 }
 
 // inner says whether a counts before b. A pattern of a route that has just the numbers of a class's counts before that.
@@ -203,13 +217,13 @@ func (c *compiler) gather() {
 				col = append(col, o)
 			}
 		}
-		c.called = append(c.called, place(rows, &c.rows, row))
-		c.callers = append(c.callers, place(cols, &c.cols, col))
+		c.called = append(c.called, enter(rows, &c.rows, row))
+		c.callers = append(c.callers, enter(cols, &c.cols, col))
 	}
 }
 
-// place returns where key stands in list, and puts it there if it does not.
-func place(known map[string]uint16, list *[][]uint16, key []uint16) uint16 {
+// enter returns where key stands in list, and puts it there if it does not.
+func enter(known map[string]uint16, list *[][]uint16, key []uint16) uint16 {
 	id, ok := known[name(0, key)]
 	if !ok {
 		id = uint16(len(*list))

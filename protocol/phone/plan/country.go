@@ -42,7 +42,7 @@ type prefix struct {
 type class struct {
 	name    string
 	pattern Pattern
-	place   string
+	place   place
 }
 
 // Countries returns the names of the plans that come with the program.
@@ -69,9 +69,9 @@ func ParseCountry(name, text string) (*Country, error) {
 		if len(words) == 0 {
 			continue
 		}
-		place := fmt.Sprintf("%s:%d", name, number)
-		if err := c.line(words[0], words[1:], place); err != nil {
-			wrong = append(wrong, fmt.Errorf("%s: %w", place, err))
+		at := place{path: []string{"numbers", "plan"}, line: fmt.Sprintf("%s:%d", name, number)}
+		if err := c.line(words[0], words[1:], at); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w", at, err))
 		}
 	}
 	if c.Code == "" || c.Trunk == "" || c.International == "" {
@@ -81,7 +81,7 @@ func ParseCountry(name, text string) (*Country, error) {
 }
 
 // line reads the words behind the first one of a line.
-func (c *Country) line(word string, rest []string, place string) error {
+func (c *Country) line(word string, rest []string, at place) error {
 	if len(rest) == 0 {
 		return fmt.Errorf("%s: nothing follows", word)
 	}
@@ -95,14 +95,14 @@ func (c *Country) line(word string, rest []string, place string) error {
 	case "privacy":
 		return c.addPrivacy(rest)
 	case "carrier":
-		return c.addCarriers(rest, place)
+		return c.addCarriers(rest, at)
 	case "class":
 		for _, text := range rest[1:] {
 			p, err := ParsePattern(text)
 			if err != nil {
 				return err
 			}
-			c.classes = append(c.classes, class{rest[0], p, place})
+			c.classes = append(c.classes, class{rest[0], p, at})
 		}
 		return nil
 	case "area", "also":
@@ -146,7 +146,7 @@ func (c *Country) addPrivacy(words []string) error {
 }
 
 // addCarriers adds the digits that choose a carrier, and with them the class: those digits, and something behind.
-func (c *Country) addCarriers(words []string, place string) error {
+func (c *Country) addCarriers(words []string, at place) error {
 	for _, text := range words {
 		code, err := ParsePattern(text)
 		if err != nil {
@@ -165,7 +165,7 @@ func (c *Country) addCarriers(words []string, place string) error {
 			}
 		}
 		c.carriers = append(c.carriers, code)
-		c.classes = append(c.classes, class{Carrier, whole, place})
+		c.classes = append(c.classes, class{Carrier, whole, at})
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ func (p *Plan) Explain(dialled, caller string) (steps []string) {
 	if len(r.From) > 0 {
 		whose = "for callers of " + strings.Join(r.From, ", ")
 	}
-	add("%s: to %s, %s: %s", r.Place, strings.Join(r.To, ", "), whose, r.action())
+	add("%s: to %s, %s: %s", routePlace(d.Route), strings.Join(r.To, ", "), whose, r.action())
 	return steps
 }
 

@@ -88,7 +88,8 @@ func (c *Country) Read(text string) (n Number, privacy Privacy, ok bool) {
 }
 
 // national returns the national form of a global number without its +. Behind the country's code stands no trunk
-// prefix: +81 03 is a mistake that would be taken for another number.
+// prefix, and nothing that would make a call abroad or choose a carrier: +81 03 and +81 10 1 212 are no numbers, and
+// would be taken for others.
 func (c *Country) national(n *Number) (m Number, ok bool) {
 	if n.n == 0 {
 		return m, false
@@ -100,7 +101,10 @@ func (c *Country) national(n *Number) (m Number, ok bool) {
 	if rest.n > 0 && rest.begins(c.Trunk) {
 		return m, false
 	}
-	return rest.behind(c.Trunk)
+	if m, ok = rest.behind(c.Trunk); !ok || m.begins(c.International) || c.chosen(&m) > 0 {
+		return Number{}, false
+	}
+	return m, true
 }
 
 // AppendGlobal adds the global form of a number in national form, with its +. It says false and adds nothing if there

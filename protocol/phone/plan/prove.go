@@ -9,10 +9,6 @@ import (
 	"strings"
 )
 
-func (c *compiler) fault(format string, words ...any) {
-	c.wrong = append(c.wrong, fmt.Errorf(format, words...))
-}
-
 // ambiguous finds two rules that share numbers while neither lies in the other: which of them counts would depend on
 // nothing that is written.
 func (c *compiler) ambiguous() {
@@ -26,11 +22,11 @@ func (c *compiler) ambiguous() {
 			inner, outer := a.pattern.within(&b.pattern), b.pattern.within(&a.pattern)
 			switch same := a.owner() == b.owner(); {
 			case inner && outer && same:
-				c.fault("%s: %s is there twice: before at %s", b.place, b.pattern.text, a.place)
+				c.fault(b.place, "%s is there twice: before at %s", b.pattern.text, a.place)
 			case inner && outer && (a.class == "") == (b.class == ""):
-				c.fault("%s: %s is exactly %s: write one of them", b.place, b.describe(), a.describe())
+				c.fault(b.place, "%s is exactly %s: write one of them", b.describe(), a.describe())
 			case !inner && !outer && !same:
-				c.fault("%s: ambiguous: %s is both %s and %s: let one lie in the other", b.place, n, a.describe(), b.describe())
+				c.fault(b.place, "ambiguous: %s is both %s and %s: let one lie in the other", n, a.describe(), b.describe())
 			}
 		}
 	}
@@ -44,11 +40,11 @@ func (c *compiler) shadowed() {
 		for _, p := range c.country.privacy {
 			whole, err := ParsePattern(fmt.Sprintf("%sx{0,%d}", p.digits, maxDigits-len(p.digits)))
 			if err != nil {
-				c.fault("%s: %v", c.country.Name, err)
+				c.fault(place{}, "%s: %v", c.country.Name, err)
 				continue
 			}
 			if r.pattern.within(&whole) {
-				c.fault("%s: unreachable: %s begins with %s, which is taken off first", r.place, r.pattern.example(), p.digits)
+				c.fault(r.place, "unreachable: %s begins with %s, which is taken off first", r.pattern.example(), p.digits)
 			}
 		}
 		if r.class != Own {
@@ -57,7 +53,7 @@ func (c *compiler) shadowed() {
 		for j := range c.rules {
 			if e := &c.rules[j]; e.class == Emergency {
 				if n, ok := r.pattern.shared(&e.pattern); ok {
-					c.fault("%s: %s, an emergency number, cannot be the site's own", r.place, n)
+					c.fault(r.place, "%s, an emergency number, cannot be the site's own", n)
 				}
 			}
 		}
@@ -87,7 +83,7 @@ func (c *compiler) proveRules(numbers []Number) {
 		r := &c.rules[i]
 		for k, chain := range c.numbers.chains {
 			if slices.Contains(chain, uint16(i)) {
-				c.fault("%s: unreachable: %s has no number of its own: %s, for one, is %s", r.place, r.describe(), numbers[k],
+				c.fault(r.place, "unreachable: %s has no number of its own: %s, for one, is %s", r.describe(), numbers[k],
 					c.rules[chain[0]].describe())
 				break
 			}
@@ -128,15 +124,15 @@ func (c *compiler) unused(i int, numbers []Number) {
 				caller = " from " + c.someone(l, numbers)
 			}
 			called := numbers[slices.Index(c.called, uint16(k))]
-			c.fault("%s: unreachable: a call%s to %s goes %s (%s)", c.routes[i].Place, caller, called, other.action(), other.Place)
+			c.fault(routePlace(i), "unreachable: a call%s to %s goes %s (%s)", caller, called, other.action(), routePlace(int(r)))
 			return
 		}
 	}
 	if !meant {
-		c.fault("%s: unreachable: no number is %s", c.routes[i].Place, strings.Join(c.routes[i].To, ", "))
+		c.fault(routePlace(i), "unreachable: no number is %s", strings.Join(c.routes[i].To, ", "))
 		return
 	}
-	c.fault("%s: unreachable: nobody can be its caller", c.routes[i].Place)
+	c.fault(routePlace(i), "unreachable: nobody can be its caller")
 }
 
 // someone names a caller of a column.
@@ -156,7 +152,7 @@ func (c *compiler) proveEmergency(numbers []Number) {
 		}
 		row := c.row(k)
 		if l := slices.Index(row, -1); l >= 0 {
-			c.fault("%s: a call from %s to %s has no route: say via, announce or deny", c.rules[to[0]].place, c.someone(l, numbers), numbers[k])
+			c.fault(place{path: []string{"routes"}}, "a call from %s to %s has no route: say via, announce or deny", c.someone(l, numbers), numbers[k])
 		}
 	}
 }
@@ -184,7 +180,8 @@ func (c *compiler) missing(numbers []Number) {
 	}
 	for _, class := range order {
 		if !routed[class] && class != "" && class != Emergency {
-			c.warnings = append(c.warnings, fmt.Errorf("no route to %s: a call to %s, for one, is refused", class, example[class]))
+			text := fmt.Sprintf("no route to %s: a call to %s, for one, is refused", class, example[class])
+			c.findings = append(c.findings, Finding{Path: []string{"routes"}, Text: text, Warning: true})
 		}
 	}
 }

@@ -3,28 +3,45 @@
 
 package plan
 
+import (
+	"strconv"
+	"strings"
+)
+
+// Words are classes of numbers, or patterns. In a site file one needs no brackets.
+type Words []string
+
+// UnmarshalText takes one word.
+func (w *Words) UnmarshalText(text []byte) error {
+	*w = Words{string(text)}
+	return nil
+}
+
+// Numbers says which numbers there are.
+type Numbers struct {
+	// The numbers of the subscribers: 0501000xxxx is a block of ten thousand.
+	Own Words `yaml:"own"`
+
+	// The country whose numbers they are: japan.
+	Plan string `yaml:"plan,required"`
+}
+
 // Route is where calls go. Exactly one of Via, Announce and Deny is set.
 type Route struct {
-	To   []string // classes, or patterns of numbers
-	From []string // the same, of the caller; none means everybody
+	// The numbers called: classes like mobile, or patterns like 0120444xxx. A pattern counts before the class.
+	To Words `yaml:"to,required"`
 
-	Via      string // a trunk, or "subscribers"
-	Announce string // the announcement that is played
-	Deny     string // what the caller is told
+	// Whose calls, in the same words. Where nothing is written, everybody's.
+	From Words `yaml:"from"`
 
-	Place string // where it is written, for findings
-}
+	// The trunk that takes them, or subscribers.
+	Via string `yaml:"via"`
 
-// OwnNumbers is a pattern of numbers of the site.
-type OwnNumbers struct {
-	Pattern string
-	Place   string
-}
+	// The announcement that the caller hears instead.
+	Announce string `yaml:"announce"`
 
-// Site is what a site says about numbers.
-type Site struct {
-	Own    []OwnNumbers
-	Routes []Route
+	// What the caller is told instead.
+	Deny string `yaml:"deny"`
 }
 
 // action says in words what a route does.
@@ -48,3 +65,46 @@ func (r *Route) one() bool {
 	}
 	return n == 1
 }
+
+// Finding is something wrong with numbers and routes, or with a country, or a warning.
+type Finding struct {
+	Path    []string // keys and indices in the section with numbers and routes: "routes", "3"
+	Text    string
+	Warning bool // the plan is good nevertheless
+}
+
+// Error returns where and what it is.
+func (f *Finding) Error() string {
+	if len(f.Path) == 0 {
+		return f.Text
+	}
+	return place{path: f.Path}.String() + ": " + f.Text
+}
+
+// place is where something is written.
+type place struct {
+	path []string // in the site file
+	line string   // in a country's file, if it is there
+}
+
+// String returns numbers.own[0] or japan.txt:12.
+func (p place) String() string {
+	if p.line != "" {
+		return p.line
+	}
+	var s strings.Builder
+	for i, key := range p.path {
+		switch _, err := strconv.Atoi(key); {
+		case err == nil:
+			s.WriteString("[" + key + "]")
+		case i > 0:
+			s.WriteString("." + key)
+		default:
+			s.WriteString(key)
+		}
+	}
+	return s.String()
+}
+
+func ownPlace(i int) place   { return place{path: []string{"numbers", "own", strconv.Itoa(i)}} }
+func routePlace(i int) place { return place{path: []string{"routes", strconv.Itoa(i)}} }
