@@ -15,6 +15,7 @@ import (
 
 // command does what a client asks for.
 func (s *session) command(c *smtp.Command) {
+	s.hear()
 	if c.Verb == smtp.Bdat { // is answered when its chunk has come
 		s.take()
 		return
@@ -119,6 +120,8 @@ func (s *session) take() {
 	if s.body == nil {
 		s.body = &body{spool: s.front.all.spool, loop: s.conn.Loop(), limit: s.limit(), memory: s.memory, resume: s.resumeBody}
 		s.memory = nil
+		s.digest.Reset()
+		s.sought = false
 	}
 }
 
@@ -147,6 +150,7 @@ func (s *session) forward(w want) {
 	switch {
 	case w == delivery && s.refuseBody():
 	case w == delivery && s.body.writing: // its resume comes here
+	case w == delivery && s.remembered():
 	case l == nil:
 		s.dial()
 	case l.phase != ready: // the link comes here when it is

@@ -5,6 +5,7 @@ package mail
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/protocol/mail/smtp"
@@ -40,6 +41,7 @@ func (l *link) feed() {
 		l.flow.Conn.SetTimeout(blockTime)
 		b.read(l.at, l.piece)
 	default:
+		l.session.begin()
 		l.content(b.memory)
 		if !l.has.Chunking {
 			l.send(smtp.AppendEnd(l.session.scratch(), l.start))
@@ -96,6 +98,9 @@ func (l *link) delivering(r smtp.Reply) {
 	}
 	if good {
 		l.flow.Metrics().Request()
+		s.delivery.Taken(r.Raw, time.Now())
+	} else if s.delivery.Open() {
+		s.delivery.Refused()
 	}
 	whole := l.phase != sending
 	code, raw := r.Code, r.Raw

@@ -250,6 +250,9 @@ func (l *link) lost(why metrics.Reason) {
 		return
 	}
 	wanted := s.want
+	if s.delivery.Open() {
+		s.delivery.Lost()
+	}
 	l.drop(why)
 	switch {
 	case wanted == nothing && l.authed:
@@ -278,6 +281,8 @@ func (l *link) quit(why metrics.Reason) {
 	case l.flow == nil: // it is told when it has been dialled
 		l.session.link = nil
 		l.session = nil
+		return
+	case l.bereave():
 		return
 	case l.phase != ready:
 		l.drop(why)

@@ -56,6 +56,8 @@ type fronts struct {
 	log     *slog.Logger
 	hold    time.Duration // see holdTime
 	busy    atomic.Int64  // transactions under way
+
+	outcomes outcomes
 }
 
 // local is what the connections of one loop have in common. Only that loop uses it.
@@ -86,7 +88,8 @@ type table struct {
 func build(services []*service.Service, env service.Env) (service.Server, error) {
 	kept := service.Keep(env, "fronts", func() *fronts {
 		f := &fronts{locals: make([]local, env.Loops.Len()), spool: newSpool(filepath.Join(env.State, "mail")),
-			tickets: openTickets(env), log: env.Log, hold: holdTime}
+			tickets: openTickets(env), log: env.Log, hold: holdTime,
+			outcomes: outcomes{shelf: filepath.Join(env.State, "mail", "outcomes"), log: env.Log}}
 		f.proofs = newProofs(&f.known, env.Log)
 		return f
 	})
@@ -107,7 +110,10 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 		fresh[a] = f
 		server.Doors[a] = service.Handler{Conn: f.accept}
 	}
-	server.Start = func() { kept.start(b.tables, fresh) }
+	server.Start = func() {
+		kept.outcomes.hold()
+		kept.start(b.tables, fresh)
+	}
 	server.Legacy = kept.tickets.Legacy
 	server.Drain = func(last bool) { drain(env.Loops, b.tables, kept.byAddr, last) }
 	server.Shut = func(service string) string { return kept.proofs.shut(service, b.subjects) }
@@ -159,8 +165,10 @@ func (b *builder) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { b.watch(ctx) })
 	wg.Go(func() { b.kept.proofs.run(ctx, b) })
+	wg.Go(func() { b.kept.outcomes.run(ctx) })
 	wg.Wait()
 	b.kept.spool.wait()
+	b.kept.outcomes.release()
 }
 
 // start puts the tables into service.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/protocol/mail/outcome"
 	"github.com/kyozon/kyozon/protocol/mail/smtp"
 	"github.com/kyozon/kyozon/relay"
 )
@@ -37,6 +38,11 @@ type session struct {
 	lines    int          // of the envelope
 	body     *body        // nil while no message comes
 	memory   []byte       // of the last body
+
+	digest   outcome.Digest   // of the body
+	key      outcome.Key      // of the message
+	sought   bool             // it has been looked whether the message is known
+	delivery outcome.Delivery // of it, or of the one before
 }
 
 // want is what is to be done when there is a backend.
@@ -98,6 +104,7 @@ func (s *session) Data(c *relay.Conn, p []byte) (used int) {
 			s.command(&e.Command)
 		case smtp.Text:
 			s.body.add(e.Text)
+			s.digest.Add(e.Text)
 			c.SetTimeout(s.table.options.Timeouts.Data)
 		case smtp.Whole:
 			s.whole(e.Last)
@@ -127,7 +134,12 @@ func (s *session) Event(_ *relay.Conn, e relay.Event) {
 }
 
 // Closed implements relay.Handler.
-func (s *session) Closed(*relay.Conn, error) { s.close(metrics.ClientReset) }
+func (s *session) Closed(*relay.Conn, error) {
+	if s.delivery.Taking() {
+		s.delivery.Unseen()
+	}
+	s.close(metrics.ClientReset)
+}
 
 // wait says that an answer is owed. How long that takes is not the client's fault.
 func (s *session) wait() {
@@ -179,14 +191,18 @@ func (s *session) end(reply string) {
 	s.conn.Write([]byte(reply))
 	s.over = true
 	s.leave(metrics.Fine)
-	s.conn.Linger(lingerTime)
+	if !s.part() {
+		s.conn.Linger(lingerTime)
+	}
 }
 
 // close ends the session without a word.
 func (s *session) close(r metrics.Reason) {
 	s.over = true
 	s.leave(r)
-	s.conn.Close()
+	if !s.part() {
+		s.conn.Close()
+	}
 }
 
 // leave gives up what the session has.
@@ -230,7 +246,12 @@ func (s *session) drain() {
 func (s *session) ending() bool { return s.front.current.Load().ending.Load() }
 
 // cut ends the session because the drain deadline has passed.
-func (s *session) cut(metrics.Reason) { s.end(goingDown) }
+func (s *session) cut(metrics.Reason) {
+	if s.delivery.Open() {
+		s.delivery.Lost()
+	}
+	s.end(goingDown)
+}
 
 // renew looks at what is served now.
 func (s *session) renew() {

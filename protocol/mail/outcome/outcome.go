@@ -177,6 +177,9 @@ func (d *Delivery) Seen() { d.end() }
 // Taking says whether there is an outcome that the client may not know.
 func (d *Delivery) Taking() bool { return d.book != nil && d.known }
 
+// Open says whether the backend has still to say what became of the message.
+func (d *Delivery) Open() bool { return d.book != nil && !d.known }
+
 // Unseen says that the client has gone, and may not know.
 func (d *Delivery) Unseen() {
 	if !d.Taking() {
