@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
 )
@@ -125,7 +126,11 @@ func TestSweep(t *testing.T) {
 	t.Parallel()
 	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
 		s := newSet(t)
-		l := lend(t, s, any0(TCP, f))
+		a, err := servertest.FreeAddr(f) // nobody takes it when it has been closed
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := lend(t, s, Addr{Transport: TCP, AddrPort: a})
 		l.Close()
 		l.Close() // once more changes nothing
 		dial(t, l.Addr())
