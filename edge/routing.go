@@ -267,7 +267,7 @@ func (p path) add(priority int) error {
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	return netlink.RuleAdd(p.rule(priority))
+	return p.addRule(priority)
 }
 
 // remove removes p if it is there. With the last rule, of whichever process, it removes the route that rules need.
@@ -280,7 +280,7 @@ func (p path) remove(priority int) {
 		return
 	}
 	f := ip.FamilyOf(p.backend.Addr())
-	if netlink.RuleDel(p.rule(priority)) != nil {
+	if p.removeRule(priority) != nil {
 		return
 	}
 	left, err := netlink.RuleListFiltered(netlinkFamily(f), &netlink.Rule{Table: transparentTable}, netlink.RT_FILTER_TABLE)
@@ -290,22 +290,6 @@ func (p path) remove(priority int) {
 	if every, err := localRoute(everyAddress(f), transparentTable); err == nil {
 		netlink.RouteDel(every)
 	}
-}
-
-func (p path) rule(priority int) *netlink.Rule {
-	rule := netlink.NewRule()
-	rule.Family = netlinkFamily(ip.FamilyOf(p.backend.Addr()))
-	rule.Priority = priority
-	rule.Table = transparentTable
-	rule.Src = ipNet(netip.PrefixFrom(p.backend.Addr(), p.backend.Addr().BitLen()))
-	if p.to.IsValid() {
-		rule.Dst = ipNet(netip.PrefixFrom(p.to, p.to.BitLen()))
-	}
-	rule.IPProto = p.protocol
-	if p.backend.Port() != 0 {
-		rule.Sport = netlink.NewRulePortRange(p.backend.Port(), p.backend.Port())
-	}
-	return rule
 }
 
 // localRoute says that the addresses of a prefix are this machine's.
