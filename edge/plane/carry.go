@@ -123,7 +123,7 @@ func (p *Plane) chooseLocked() (*state, []kernel.Service) {
 		s.verdicts[svc.Name] = v
 	}
 	if err := p.prepareLocked(len(candidates) > 0); err != nil {
-		s.fault = err.Error()
+		s.fault = why(err)
 		for _, svc := range candidates {
 			s.setReason(svc.Name, err)
 		}
@@ -152,10 +152,15 @@ func (p *Plane) chooseLocked() (*state, []kernel.Service) {
 	return s, carried
 }
 
+// why is err as it stands in a sentence about the kernel plane.
+func why(err error) string {
+	return strings.TrimPrefix(err.Error(), kernel.ErrUnsupported.Error()+": ")
+}
+
 func (s *state) setReason(name string, err error) {
 	v := s.verdicts[name]
 	v.Kernel, v.Note = false, ""
-	v.Reason = strings.TrimPrefix(err.Error(), kernel.ErrUnsupported.Error()+": ")
+	v.Reason = why(err)
 	s.verdicts[name] = v
 }
 
@@ -176,7 +181,7 @@ func (s *state) more(was *state) bool {
 
 // allUser returns s with a reason for each service that was to be carried why it is not.
 func (s *state) allUser(err error) *state {
-	next := &state{verdicts: maps.Clone(s.verdicts), interfaces: s.interfaces, fault: err.Error()}
+	next := &state{verdicts: maps.Clone(s.verdicts), interfaces: s.interfaces, fault: why(err)}
 	for name, v := range next.verdicts {
 		if v.Kernel {
 			next.setReason(name, err)

@@ -143,3 +143,14 @@ func TestWhy(t *testing.T) {
 		}
 	}
 }
+
+// TestFault: what is said of the plane, and of the services that it was to carry, stands in sentences that name it already.
+func TestFault(t *testing.T) {
+	t.Parallel()
+	s := &state{verdicts: map[string]Verdict{"shop": {Kernel: true}, "mail": {Reason: "words are read"}}}
+	const cause = "interface lo is of type \"loopback\", not Ethernet"
+	next := s.allUser(fmt.Errorf("%w: %s", kernel.ErrUnsupported, cause))
+	if next.fault != cause || next.verdicts["shop"] != (Verdict{Reason: cause}) || next.verdicts["mail"].Reason != "words are read" {
+		t.Errorf("got %q, %+v", next.fault, next.verdicts)
+	}
+}
