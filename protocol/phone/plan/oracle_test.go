@@ -127,7 +127,7 @@ func TestRandomPlans(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
 	good, bad := 0, 0
-	for range 100 {
+	for range 60 {
 		text := "country 81\ntrunk 0\ninternational 010\nclass emergency 119\n"
 		for i := range 2 + r.IntN(6) {
 			text += fmt.Sprintf("class c%d ", i)
@@ -148,12 +148,12 @@ func TestRandomPlans(t *testing.T) {
 		}
 		good++
 		o := newOracle(p)
-		for n := range 300 {
+		for n := range 120 {
 			compare(t, p, o, fmt.Sprint(n))
 			compare(t, p, o, fmt.Sprintf("%05d", n))
 		}
 	}
-	if good < 20 || bad < 20 {
+	if good < 10 || bad < 10 {
 		t.Errorf("%d plans are good and %d bad: too few to prove anything", good, bad)
 	}
 }
