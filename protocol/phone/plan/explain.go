@@ -48,11 +48,11 @@ func (p *Plan) Explain(dialled, caller string) (steps []string) {
 	if caller != "" {
 		add("the caller, %s, is %s", caller, p.who(caller))
 	}
-	if d.Route < 0 {
+	r := p.Route(&d)
+	if r == nil {
 		add("no route: refused")
 		return steps
 	}
-	r := &p.routes[d.Route]
 	whose := "for everybody"
 	if len(r.From) > 0 {
 		whose = "for callers of " + strings.Join(r.From, ", ")

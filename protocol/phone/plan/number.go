@@ -52,7 +52,7 @@ func (p Privacy) String() string { return [...]string{"none", "withhold", "show"
 
 // Read returns the national form of what was dialled or came in a URI, and what its prefix asked for. A number that
 // begins with + is global and has no prefixes; that of the own country loses its code. It says false if something
-// else than digits is there, or too many. It does not allocate.
+// else than digits is there, or too many: the parameters of a URI must be cut off. It does not allocate.
 func (c *Country) Read(text string) (n Number, privacy Privacy, ok bool) {
 	global := text != "" && text[0] == '+'
 	if global {

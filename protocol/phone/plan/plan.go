@@ -67,6 +67,17 @@ type Plan struct {
 	table   []int16  // a route, or -1
 }
 
+// Country returns the country whose numbers they are.
+func (p *Plan) Country() *Country { return p.country }
+
+// Route returns the route of a decision, or nil if it has none.
+func (p *Plan) Route(d *Decision) *Route {
+	if d.Route < 0 {
+		return nil
+	}
+	return &p.routes[d.Route]
+}
+
 // Look says what becomes of a call to what was dialled by caller, who may be "" or unknown. It does not allocate.
 func (p *Plan) Look(dialled, caller string) Decision {
 	number, privacy, ok := p.country.Read(dialled)

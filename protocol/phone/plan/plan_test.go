@@ -176,8 +176,8 @@ func say(p *Plan, d Decision) string {
 	if d.Emergency {
 		s += " emergency"
 	}
-	if d.Route >= 0 {
-		s += " " + p.routes[d.Route].action()
+	if r := p.Route(&d); r != nil {
+		s += " " + r.action()
 	}
 	return s
 }
@@ -205,7 +205,7 @@ func TestPrefixBegun(t *testing.T) {
 
 func TestAppendGlobal(t *testing.T) {
 	t.Parallel()
-	c := open(t)
+	c := compile(t, isp()).Country()
 	for dialled, want := range map[string]string{
 		"0312345678": "+81312345678", "05010000001": "+815010000001", "01012125550100": "+12125550100",
 		"0120123456": "+81120123456", "110": "", "00330312345678": "", "+81312345678": "+81312345678",
