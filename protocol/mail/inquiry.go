@@ -125,10 +125,11 @@ func (i *inquiry) say(v smtp.Verb, line string, next func(smtp.Reply)) {
 }
 
 func (i *inquiry) greeted(r smtp.Reply) {
-	if i.banner = likeness(r.Raw); r.Code != 220 {
-		i.end(answer{err: said("no service", r)})
+	if r.Code != 220 { // who gets no PROXY header but wants one may say so
+		i.end(answer{refuses: said("no service", r).Error()})
 		return
 	}
+	i.banner = likeness(r.Raw)
 	i.say(smtp.Ehlo, "EHLO "+i.helo, i.met)
 }
 

@@ -1,0 +1,139 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package servertest
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/kyozon/kyozon/ip"
+)
+
+// PostfixDomain is the domain that a Postfix takes mail for.
+const PostfixDomain = "example.test"
+
+// Postfix is a Postfix that runs until the test ends, with folders of its own. It delivers into a folder.
+type Postfix struct {
+	Addr netip.AddrPort
+
+	mail string
+}
+
+// NewPostfix starts one. settings are lines of main.cf, which come after our own. It trusts this machine with XCLIENT and
+// nobody with relaying.
+func NewPostfix(t testing.TB, f ip.Family, settings ...string) *Postfix {
+	t.Helper()
+	program := Find(t, "postfix")
+	if os.Getuid() != 0 {
+		if os.Getenv("KYOZON_LAB") == "require" {
+			t.Fatal("Postfix needs root")
+		}
+		t.Skip("needs root")
+	}
+	at, err := FreeAddr(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner, err := user.Lookup("postfix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, err := strconv.Atoi(owner.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := Readable(t)
+	p := &Postfix{Addr: at, mail: filepath.Join(dir, "mail")}
+	for _, d := range []string{"spool", "data", "mail", "conf"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []string{"data", "mail"} {
+		if err := os.Chown(filepath.Join(dir, d), uid, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	main := fmt.Sprintf(`compatibility_level = 3.6
+queue_directory = %[1]s/spool
+data_directory = %[1]s/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+meta_directory = /etc/postfix
+myhostname = mx.%[2]s
+mydestination =
+mynetworks = 192.0.2.200/32
+smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+smtpd_authorized_xclient_hosts = 127.0.0.1, [::1]
+virtual_mailbox_domains = %[2]s
+virtual_mailbox_base = %[1]s/mail
+virtual_mailbox_maps = static:all/
+virtual_uid_maps = static:%[3]d
+virtual_gid_maps = static:%[4]s
+virtual_minimum_uid = 1
+maillog_file = /dev/stdout
+%[5]s
+`, dir, PostfixDomain, uid, owner.Gid, strings.Join(settings, "\n"))
+	for name, text := range map[string]string{"main.cf": main, "master.cf": master(at)} {
+		if err := os.WriteFile(filepath.Join(dir, "conf", name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conf := filepath.Join(dir, "conf")
+	if text, err := exec.Command(program, "-c", conf, "check").CombinedOutput(); err != nil { // makes the queue's folders
+		t.Fatalf("postfix check: %v: %s", err, text)
+	}
+	Run(t, exec.Command("/usr/lib/postfix/sbin/master", "-c", conf, "-d"), "daemon started") // its end is that of all its children
+	return p
+}
+
+// master is the services of a Postfix that takes mail at one address and delivers it.
+func master(at netip.AddrPort) string {
+	host := at.Addr().String()
+	if at.Addr().Is6() {
+		host = "[" + host + "]"
+	}
+	return fmt.Sprintf(`%s:%d inet n - n - - smtpd
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+postlog unix-dgram n - n - 1 postlogd
+`, host, at.Port())
+}
+
+// Messages returns what has been delivered, in no order.
+func (p *Postfix) Messages(t testing.TB) (all []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(p.mail, "all", "new", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, string(text))
+	}
+	return all
+}
