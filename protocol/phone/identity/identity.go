@@ -70,7 +70,7 @@ type Shown struct {
 	Asserted string // "" is no P-Asserted-Identity
 	ID       bool   // Privacy: id, also to those who are told nothing: it says why
 	None     bool   // Privacy: none, for the next one to obey too
-	Relay    bool   // media must not tell where the caller is; with Critical, a call that cannot be relayed is refused: RFC 3323 §5
+	Relay    bool   // media must not tell where the caller is; with Critical, no call without: RFC 3323 §5
 }
 
 // Who returns the number of who calls, as far as it can be believed, or "".

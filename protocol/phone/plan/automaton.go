@@ -57,7 +57,10 @@ type builder struct {
 
 // build returns the automaton of patterns; inner orders those that share a number.
 func build(patterns []*Pattern, inner func(a, b uint16) bool) (automaton, error) {
-	b := &builder{patterns: patterns, inner: inner, same: map[state]uint16{}, seen: map[string]uint16{}, chains: map[string]uint16{}}
+	b := &builder{
+		patterns: patterns, inner: inner,
+		same: map[state]uint16{}, seen: map[string]uint16{}, chains: map[string]uint16{},
+	}
 	b.a.states = []state{{}}
 	b.a.chains = [][]uint16{nil}
 	b.same[state{}] = 0

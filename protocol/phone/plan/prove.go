@@ -152,7 +152,8 @@ func (c *compiler) proveEmergency(numbers []Number) {
 		}
 		row := c.row(k)
 		if l := slices.Index(row, -1); l >= 0 {
-			c.fault(place{path: []string{"routes"}}, "a call from %s to %s has no route: say via, announce or deny", c.someone(l, numbers), numbers[k])
+			at := place{path: []string{"routes"}}
+			c.fault(at, "a call from %s to %s has no route: say via, announce or deny", c.someone(l, numbers), numbers[k])
 		}
 	}
 }

@@ -12,8 +12,8 @@
 //
 // What is rewritten is written in one way: every c=, the ports of m=, the address of o=, a=rtcp. What belongs to
 // others' addresses goes: ICE, since candidates beside an address that is in none of them only break the call
-// (RFC 8839 §4.2.5); altc; the groups ANAT and BUNDLE, of which each m-line is left on its own. A hold that is told by the address
-// 0.0.0.0 or :: becomes one told by direction, which has a form in both families.
+// (RFC 8839 §4.2.5); altc; source filters; the groups ANAT and BUNDLE, of which each m-line is left on its own. A hold
+// that is told by the address 0.0.0.0 or :: becomes one told by direction, which has a form in both families.
 //
 // RFC 8866 and RFC 4566 (SDP), RFC 3264 (offer and answer), RFC 6157 (both families), RFC 3605 (a=rtcp), RFC 5761
 // (rtcp-mux), RFC 8839 (ICE), RFC 9143 (BUNDLE), RFC 4091 (ANAT), RFC 6947 (altc), RFC 5118 (examples).
