@@ -80,6 +80,10 @@ bench-web: setup build bin/peers/caddy ## beside HAProxy, nginx and Caddy in one
 bench-kernel: setup build ## the kernel plane beside plain routing, HAProxy, nginx and the user plane; as root; BENCH="-quick"
 	go run ./bench/l4 $(BENCH)
 
+.PHONY: bench-mail
+bench-mail: setup build ## open mailboxes beside nginx; as root; BENCH="-quick"
+	go run ./bench/mail $(BENCH)
+
 # Debian has none. Where it cannot be built, BENCH="-caddy ''" does without it.
 bin/peers/caddy:
 	-GOBIN=$(CURDIR)/bin/peers CGO_ENABLED=0 go install github.com/caddyserver/caddy/v2/cmd/caddy@v2.11.9

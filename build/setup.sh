@@ -32,6 +32,7 @@ swaks                                 swaks
 rbldnsd                               rbldnsd
 rspamd                                rspamd
 clamd                                 clamav-daemon
+/usr/lib/nginx/modules/ngx_mail_module.so libnginx-mod-mail
 /usr/lib/dovecot/imap-login            dovecot-imapd
 /usr/lib/dovecot/pop3-login            dovecot-pop3d
 mbsync                                isync
