@@ -38,14 +38,19 @@ func (p *Plane) Attach(iface string) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.attached[iface]; ok {
-		return nil
-	}
 	l, err := netlink.LinkByName(iface)
 	if err != nil {
 		return fmt.Errorf("attach %s: %w", iface, err)
 	}
 	a := attachment{index: l.Attrs().Index}
+	switch old, ok := p.attached[iface]; {
+	case ok && old.index == a.index:
+		return nil
+	case ok: // another one has its name
+		if err := p.leaveLocked(iface); err != nil {
+			return err
+		}
+	}
 	a.link, err = p.attachLink(iface, a.index)
 	if errors.Is(err, ebpf.ErrNotSupported) {
 		err = p.attachFilter(iface, a.index)
@@ -54,6 +59,36 @@ func (p *Plane) Attach(iface string) error {
 		return fmt.Errorf("attach %s: %w", iface, err)
 	}
 	p.attached[iface] = a
+	return nil
+}
+
+// Leave lets go of an interface that is no more, so that one which comes in its place can be attached.
+func (p *Plane) Leave(iface string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.leaveLocked(iface)
+}
+
+func (p *Plane) leaveLocked(iface string) error {
+	a, ok := p.attached[iface]
+	if !ok {
+		return nil
+	}
+	delete(p.attached, iface)
+	var failed error
+	if a.link != nil {
+		failed = a.link.Close()
+	}
+	if p.options.Pin != "" {
+		for _, prefix := range []string{linkPrefix, filterPrefix} {
+			if err := os.Remove(filepath.Join(p.options.Pin, prefix+iface)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				failed = errors.Join(failed, err)
+			}
+		}
+	}
+	if failed != nil {
+		return fmt.Errorf("leave %s: %w", iface, failed)
+	}
 	return nil
 }
 
@@ -88,6 +123,19 @@ func (p *Plane) attachLink(iface string, index int) (link.Link, error) {
 		}
 	}
 	return l, nil
+}
+
+// detachLink takes the program of a pinned link from its interface, at once: without the pin alone the link would end soon
+// after.
+func detachLink(pin string) error {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if err != nil {
+		return fmt.Errorf("open pinned link: %w", err)
+	}
+	if err := l.Detach(); err != nil && !errors.Is(err, unix.ENOLINK) { // the interface is gone
+		return errors.Join(fmt.Errorf("detach: %w", err), l.Close())
+	}
+	return l.Close()
 }
 
 func isOn(l link.Link, index int) bool {

@@ -25,6 +25,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -160,10 +161,14 @@ func Detach(pin string) error {
 		return fmt.Errorf("read pins: %w", err)
 	}
 	for _, n := range names {
+		at := filepath.Join(pin, n.Name())
 		if iface, ok := interfaceOf(n.Name()); ok {
 			err = errors.Join(err, detachFilter(iface))
 		}
-		err = errors.Join(err, os.Remove(filepath.Join(pin, n.Name())))
+		if strings.HasPrefix(n.Name(), linkPrefix) {
+			err = errors.Join(err, detachLink(at))
+		}
+		err = errors.Join(err, os.Remove(at))
 	}
 	if err != nil {
 		return fmt.Errorf("remove pins: %w", err)

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 
 	"github.com/kyozon/kyozon/ip"
 )
@@ -204,6 +206,51 @@ func detachPlanes(t *testing.T, p *planes) {
 	}
 	p.start(site)
 	p.inPlane("kernel", "tcp", c, 8000)
+}
+
+// changeInterfaces: an interface that goes is let go, and one that comes in its place carries packets, without a reload.
+func changeInterfaces(t *testing.T, p *planes) {
+	c := ip.Crossing{Client: ip.V6, Backend: ip.V4}
+	p.inPlane("kernel", "tcp", c, 8000)
+	run := func(argv ...string) {
+		t.Helper()
+		if out, err := p.Host("edge").Command(p.ctx, argv...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v: %s", argv, err, out)
+		}
+	}
+	if pins := p.pins(); !strings.Contains(pins, "servers") {
+		t.Fatalf("the interface has no program: %s", pins)
+	}
+	run("ip", "link", "del", "servers")
+	await(t, "the interface is let go", func() bool { return !strings.Contains(p.pins(), "servers") })
+	bridges, err := netlink.NewHandleAt(netns.NsHandle(p.bridges.net.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bridges.Close()
+	bridge, err := bridges.LinkByName("servers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := veth(p.bridges.net, "again", p.Host("edge").net, "servers", 0, &netlink.Bridge{LinkAttrs: *bridge.Attrs()}); err != nil {
+		t.Fatal(err)
+	}
+	run("ip", "addr", "add", "10.0.1.5/24", "dev", "servers")
+	run("ip", "addr", "add", "fd00:1::5/64", "dev", "servers", "nodad")
+	run("ip", "link", "set", "servers", "up")
+	for _, c := range ip.Crossings() {
+		await(t, "clients reach servers again", func() bool {
+			conn, err := p.try("tcp", c, 8000)
+			if err != nil {
+				return false
+			}
+			_, err = conn.says("again?")
+			return err == nil
+		})
+		for _, network := range []string{"tcp", "udp"} {
+			p.inPlane("kernel", network, c, 8000)
+		}
+	}
 }
 
 // pins lists what is pinned.

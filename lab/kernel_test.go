@@ -278,6 +278,7 @@ func TestPlanes(t *testing.T) {
 	t.Run("killed", func(t *testing.T) { killPlanes(t, upPlanes(t, binary, "kernel")) })
 	t.Run("upgrade", func(t *testing.T) { upgradePlanes(t, upPlanes(t, binary, "kernel")) })
 	t.Run("detach", func(t *testing.T) { detachPlanes(t, upPlanes(t, binary, "kernel")) })
+	t.Run("interfaces", func(t *testing.T) { changeInterfaces(t, upPlanes(t, binary, "kernel")) })
 	t.Run("ports", func(t *testing.T) { sharePorts(t, upPlanes(t, binary, "kernel")) })
 	t.Run("why not", func(t *testing.T) { explainPlanes(t, binary) })
 	t.Run("access", func(t *testing.T) { refusePlanes(t, upPlanes(t, binary, "kernel")) })

@@ -58,6 +58,7 @@ type Plane struct {
 	site     *config.Config
 	services []Service
 	ways     ways
+	looks    looks
 	last     string // what was applied last
 	lock     *os.File
 	run      context.CancelFunc
@@ -78,13 +79,19 @@ func New(o Options) *Plane {
 }
 
 // Pin returns the folder of the pins of this process's network. Another network namespace of the machine has another
-// kernel plane.
+// kernel plane. Its cookie is a number that the kernel gives once; that of its file in /proc may come again when it is gone,
+// and its pins would be taken for those of another.
 func Pin() (string, error) {
-	var st unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
 		return "", fmt.Errorf("find network namespace: %w", err)
 	}
-	return filepath.Join(kernel.DefaultPin, fmt.Sprintf("net-%d", st.Ino)), nil
+	defer unix.Close(s)
+	cookie, err := unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return "", fmt.Errorf("find network namespace: %w", err)
+	}
+	return filepath.Join(kernel.DefaultPin, fmt.Sprintf("net-%d", cookie)), nil
 }
 
 // Detach ends the kernel plane of this network, which no process may have open: all flows in it end.
@@ -109,6 +116,7 @@ func (p *Plane) Run(ctx context.Context) {
 			p.meetAll()
 			p.refresh()
 		case <-every.C:
+			p.lookAround()
 			p.refresh()
 			p.flushGives(time.Now())
 			p.expire(time.Now())

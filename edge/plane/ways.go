@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -20,11 +21,13 @@ import (
 	"github.com/kyozon/kyozon/kernel"
 )
 
-// ways knows by which interfaces clients and servers are reached. It is found out once for each generation.
+// ways knows by which interfaces clients and servers are reached. It is found out for each generation, and again when
+// interfaces come and go.
 type ways struct {
 	clients  []string           // interfaces
 	given    bool               // by the file: no others are used
 	servers  map[netip.Addr]way // ways to servers
+	indices  map[string]int     // of all of them that are there; one that has come again has another
 	attached []string           // those that have the program
 	refused  map[string]error   // those that cannot have it, and why
 }
@@ -36,6 +39,10 @@ type way struct {
 	err    error      // why the kernel plane cannot reach it
 }
 
+func (w way) same(was way) bool {
+	return w.iface == was.iface && w.source == was.source && fmt.Sprint(w.err) == fmt.Sprint(was.err)
+}
+
 // forget has find look anew.
 func (w *ways) forget() { *w = ways{} }
 
@@ -44,7 +51,7 @@ func (w *ways) find(site *config.Config, services []Service) error {
 	if w.servers != nil {
 		return nil
 	}
-	w.servers, w.refused = make(map[netip.Addr]way), make(map[string]error)
+	w.servers, w.refused, w.indices = make(map[netip.Addr]way), make(map[string]error), make(map[string]int)
 	w.clients, w.given = slices.Clone(site.Kernel.Interfaces), len(site.Kernel.Interfaces) > 0
 	for i := range services {
 		s := &services[i]
@@ -59,12 +66,35 @@ func (w *ways) find(site *config.Config, services []Service) error {
 			}
 		}
 	}
-	if w.given {
-		return nil
+	if !w.given {
+		var err error
+		if w.clients, err = clientInterfaces(services); err != nil {
+			return err
+		}
 	}
-	var err error
-	w.clients, err = clientInterfaces(services)
-	return err
+	for _, name := range w.all() {
+		if link, err := netlink.LinkByName(name); err == nil {
+			w.indices[name] = link.Attrs().Index
+		}
+	}
+	return nil
+}
+
+// all returns the names of the interfaces.
+func (w *ways) all() []string {
+	all := slices.Clone(w.clients)
+	for _, one := range w.servers {
+		if one.err == nil && !w.given {
+			all = append(all, one.iface)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// same says whether what has been found is what was found before.
+func (w *ways) same(was *ways) bool {
+	return slices.Equal(w.clients, was.clients) && maps.Equal(w.indices, was.indices) && maps.EqualFunc(w.servers, was.servers, way.same)
 }
 
 // look finds the way to a server.
@@ -116,14 +146,7 @@ func (w *ways) attach(k *kernel.Plane, wanted bool) error {
 	if w.attached != nil || !wanted {
 		return nil
 	}
-	all := slices.Clone(w.clients)
-	for _, one := range w.servers {
-		if one.err == nil && !w.given {
-			all = append(all, one.iface)
-		}
-	}
-	slices.Sort(all)
-	for _, name := range slices.Compact(all) {
+	for _, name := range w.all() {
 		err := alone(name)
 		if err == nil {
 			err = k.Attach(name)
