@@ -138,6 +138,10 @@ type Server struct {
 	// stops. It may be called from anywhere.
 	Busy func() int64
 
+	// Refusals, if set, returns what rules of the protocol's own have had against clients, and against what they bring, since
+	// the process started. It may be called from anywhere.
+	Refusals func() []Refusal
+
 	// Drain, if set, is called when the generation is replaced, or the edge stops (last): end what waits for
 	// nothing. Flows under way end by themselves or are cut when the drain deadline passes.
 	Drain func(last bool)
@@ -152,6 +156,15 @@ type Finding struct {
 	Backend       bool       // it is the address of a server of the pool
 	Count         int64      // since the process started
 	Example       string     // what stands there, in part
+}
+
+// Refusal is how often a rule has refused the clients of a family, or would have.
+type Refusal struct {
+	Service string
+	Family  ip.Family
+	Rule    string
+	Refused bool // or the rule is only observed
+	Count   int64
 }
 
 // Handler serves one door. Exactly one field is set.

@@ -5,6 +5,7 @@ package mail
 
 import (
 	"os"
+	"time"
 
 	"github.com/kyozon/kyozon/relay"
 )
@@ -29,6 +30,10 @@ type body struct {
 	writing bool
 	closed  bool
 	err     error
+
+	shown bool          // to the engines
+	took  time.Duration // what they needed
+	head  []byte        // what they want before it
 }
 
 // add takes p, which it copies.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/protocol/mail/smtp"
 )
@@ -30,7 +31,11 @@ func (s *session) command(c *smtp.Command) {
 			s.say("552 5.3.4 Larger than the " + strconv.FormatInt(n, 10) + " bytes that a message may have\r\n")
 			return
 		}
-		s.pass(c)
+		if !s.table.route.Admit(limit.Requests, s.conn.Remote().Addr(), s.conn.Loop().Now()) {
+			s.say("451 4.7.1 Too many messages come from your network, come again later\r\n")
+			return
+		}
+		s.admit(c)
 	case smtp.Rcpt, smtp.Auth:
 		s.pass(c)
 	case smtp.Data:
@@ -56,9 +61,14 @@ func (s *session) command(c *smtp.Command) {
 
 // pass has a backend answer.
 func (s *session) pass(c *smtp.Command) {
+	s.keep(c)
+	s.forward(command)
+}
+
+// keep keeps a command until a backend can be asked.
+func (s *session) keep(c *smtp.Command) {
 	s.line = append(append(s.line[:0], c.Line...), "\r\n"...)
 	s.asked = smtp.Command{Verb: c.Verb, Uses: c.Uses}
-	s.forward(command)
 }
 
 // greeted answers HELO and EHLO. Who has another name than before is another client to a backend.
@@ -151,6 +161,7 @@ func (s *session) forward(w want) {
 	case w == delivery && s.refuseBody():
 	case w == delivery && s.body.writing: // its resume comes here
 	case w == delivery && s.remembered():
+	case w == delivery && s.shown(): // and this when it has been seen
 	case l == nil:
 		s.dial()
 	case l.phase != ready: // the link comes here when it is

@@ -19,9 +19,8 @@ func (l *link) deliver() {
 	switch {
 	case l.has.Chunking:
 		l.out.Sent(smtp.Bdat)
-		l.send(append(strconv.AppendInt(append(s.scratch(), "BDAT "...), s.body.size, 10), " LAST\r\n"...))
-		l.become(sending, blockTime)
-		l.feed()
+		l.send(append(strconv.AppendInt(append(s.scratch(), "BDAT "...), int64(len(s.body.head))+s.body.size, 10), " LAST\r\n"...))
+		l.begin()
 	case s.in.Binary(): // another backend has offered it. RFC 3030 §3
 		s.forget()
 		s.say("451 4.6.1 No server takes binary messages now\r\n")
@@ -29,6 +28,13 @@ func (l *link) deliver() {
 		l.write(smtp.Data, "DATA\r\n")
 		l.become(starting, replyTime)
 	}
+}
+
+// begin sends what stands before the message, and begins with the message.
+func (l *link) begin() {
+	l.become(sending, blockTime)
+	l.content(l.session.body.head)
+	l.feed()
 }
 
 // feed sends as much of the message as the backend takes now.
@@ -46,7 +52,7 @@ func (l *link) feed() {
 		if !l.has.Chunking {
 			l.send(smtp.AppendEnd(l.session.scratch(), l.start))
 		}
-		l.become(ending, finalTime)
+		l.become(ending, finalTime-b.took)
 	}
 }
 
@@ -87,8 +93,7 @@ func (l *link) content(p []byte) {
 func (l *link) delivering(r smtp.Reply) {
 	if l.phase == starting && r.Code == 354 {
 		l.out.Sent(smtp.Other)
-		l.become(sending, blockTime)
-		l.feed()
+		l.begin()
 		return
 	}
 	s, good := l.session, r.Code/100 == 2

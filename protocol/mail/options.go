@@ -5,11 +5,13 @@ package mail
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/kyozon/kyozon/limit"
+	"github.com/kyozon/kyozon/protocol/mail/policy"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -37,6 +39,111 @@ type Options struct {
 
 	// The deadlines of a client, beside those of every service.
 	Timeouts Timeouts `yaml:"timeouts"`
+
+	// Who may bring mail to the listen `smtp`: looked at before a server is troubled.
+	Policy *Policy `yaml:"policy"`
+
+	// Engines that look at each message that comes to the listen `smtp`, before a server gets it.
+	Scan *Scan `yaml:"scan"`
+}
+
+// Policy has a rule on each line: `off`, which is the default, `observe`, which counts and logs whom it would refuse, or
+// `enforce`. What the DNS cannot say refuses nobody.
+type Policy struct {
+	// The client's address has a name, which leads back to the address. Who has none is told 450 4.7.25: a sender that has
+	// IPv4 too then comes over that.
+	ReverseName policy.Mode `yaml:"reverse-name"`
+
+	// No list of `dnsbl-zones` has the client. All addresses of a /64 are one client.
+	DNSBL policy.Mode `yaml:"dnsbl"`
+
+	// Lists of addresses in the DNS.
+	Zones []string `yaml:"dnsbl-zones"`
+
+	// The name that the client gives in EHLO can be its own: it is complete, and not ours.
+	Hello policy.Mode `yaml:"hello"`
+
+	// The client waits for the greeting, for `greeting-delay`. Who has waited need not wait again that day.
+	Early policy.Mode `yaml:"early"`
+
+	// How long; 3s if left out.
+	Delay time.Duration `yaml:"greeting-delay" range:"100ms..30s"`
+
+	// Whose clients are looked at: `ipv6`, which is the default, or `all`.
+	Clients Clients `yaml:"clients"`
+
+	// Clients that are not looked at.
+	Exempt []netip.Prefix `yaml:"exempt"`
+
+	// DNS servers to ask; those of /etc/resolv.conf if left out.
+	Resolvers []netip.AddrPort `yaml:"resolvers"`
+}
+
+// Clients says whether a policy is for clients of both families. The zero value is that it is for IPv6.
+type Clients bool
+
+// The words for it.
+const (
+	ClientsIPv6 Clients = false
+	ClientsAll  Clients = true
+)
+
+// UnmarshalText reads "ipv6" or "all".
+func (c *Clients) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "ipv6":
+		*c = ClientsIPv6
+	case "all":
+		*c = ClientsAll
+	default:
+		return errClients
+	}
+	return nil
+}
+
+// Scan names engines.
+type Scan struct {
+	// Servers of ClamAV's clamd, by address and port. One is asked; another if it cannot be.
+	Clamd []netip.AddrPort `yaml:"clamd"`
+
+	// Servers of rspamd, likewise: their normal workers. They are told the client's true address, and do SPF, DKIM, DMARC and
+	// the like.
+	Rspamd []netip.AddrPort `yaml:"rspamd"`
+
+	// What becomes of a message that an engine cannot look at: `refuse` it for now, which is the default, or let it `pass`.
+	Down Down `yaml:"down"`
+
+	// A message that comes over IPv6 has SPF or DKIM speak for it, says rspamd. Which has neither is told 450 4.7.26, so that a
+	// sender that has IPv4 too comes over that. `off`, which is the default, `observe` or `enforce`.
+	Authentication policy.Mode `yaml:"authentication"`
+
+	// For a message; 1m if left out.
+	Timeout time.Duration `yaml:"timeout" range:"1s..5m"`
+
+	// Larger messages are not looked at; 25MiB if left out.
+	Largest service.Bytes `yaml:"largest" range:"64KiB..1GiB"`
+}
+
+// Down says what becomes of a message when an engine is down. The zero value is that it is refused for now.
+type Down bool
+
+// The words for it.
+const (
+	DownRefuse Down = false
+	DownPass   Down = true
+)
+
+// UnmarshalText reads "refuse" or "pass".
+func (d *Down) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "refuse":
+		*d = DownRefuse
+	case "pass":
+		*d = DownPass
+	default:
+		return errDown
+	}
+	return nil
 }
 
 // TLS says which certificates are shown.
@@ -124,6 +231,16 @@ var (
 	errID       = errors.New("IMAP tells servers by id who the client is; write id, proxy-v1, proxy-v2, auto or none")
 	errXclient  = errors.New("only IMAP has id; write xclient, proxy-v1, proxy-v2, auto or none")
 	errFewest   = errors.New("sessions of one user go to one server: mailboxes are picked by hash of the user; remove pick")
+	errClients  = errors.New("not clients; write ipv6 or all")
+	errDown     = errors.New("not a choice; write refuse or pass")
+	errNoSMTP   = errors.New("this is for the listen smtp, and there is none")
+	errNoZones  = errors.New("no lists to ask; write dnsbl-zones")
+	errNoDNSBL  = errors.New("nobody asks these lists; write dnsbl: observe or enforce")
+	errZone     = errors.New("not the name of a zone; write, for example, zen.example")
+	errNoDelay  = errors.New("nobody has to wait; write early: observe or enforce")
+	errNoEngine = errors.New("no engine is named; write clamd or rspamd")
+	errNoAuth   = errors.New("rspamd says whether SPF or DKIM speaks for a message; write rspamd")
+	errNoMail   = errors.New("requests are messages, and mailboxes get none here; limit failed-logins")
 	errNoShake  = errors.New("the edge ends no TLS here; limit connections")
 )
 
@@ -144,6 +261,7 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 		}
 	}
 	checkPools(s, at)
+	o.checkDoor(s, at)
 	if o.TLS == nil && s.Limits.Limits(limit.Handshakes) {
 		at(errNoShake, false, "limits", limit.Handshakes.String())
 	}

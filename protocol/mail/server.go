@@ -17,6 +17,7 @@ import (
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
 	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/protocol/mail/scan"
 	"github.com/kyozon/kyozon/relay"
 	"github.com/kyozon/kyozon/service"
 )
@@ -54,10 +55,16 @@ type fronts struct {
 	tickets *certs.Tickets
 	proofs  *proofs
 	log     *slog.Logger
-	hold    time.Duration // see holdTime
-	busy    atomic.Int64  // transactions under way
+	notes   notes
 
 	outcomes outcomes
+
+	resolvers resolvers
+	mu        sync.Mutex
+	memories  map[string]*memory // by service: what has been seen of clients
+
+	hold time.Duration // see holdTime
+	busy atomic.Int64  // transactions under way
 }
 
 // local is what the connections of one loop have in common. Only that loop uses it.
@@ -81,7 +88,10 @@ type table struct {
 	route    *backend.Route
 	backends []*acquaintance // of the route
 	terms    *certs.Terms    // nil if there is no TLS
-	ending   atomic.Bool     // nobody follows: sessions end after their transaction
+	guard    *guard          // nil if there is no policy
+	engines  *scan.Engines   // nil if there are none
+	memory   *memory
+	ending   atomic.Bool // nobody follows: sessions end after their transaction
 }
 
 // build makes the tables of all services.
@@ -119,6 +129,12 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	server.Shut = func(service string) string { return kept.proofs.shut(service, b.subjects) }
 	server.Busy = kept.busy.Load
 	server.Run = b.run
+	server.Refusals = func() (all []service.Refusal) {
+		for _, s := range services {
+			all = append(all, kept.memory(s.Name).refusals(s.Name)...)
+		}
+		return all
+	}
 	server.Certificates = func() (all []certs.Info) {
 		for _, s := range b.stores {
 			all = append(all, s.Infos()...)
@@ -136,6 +152,8 @@ type builder struct {
 	stores []*certs.Store
 
 	subjects []*subject
+	used     []string // keys of resolvers
+	scanners []*scan.Engines
 }
 
 // add makes the tables of a service.
@@ -145,9 +163,14 @@ func (b *builder) add(s *service.Service) error {
 	if err != nil {
 		return err
 	}
+	m := b.kept.memory(s.Name)
+	guard, engines := b.guard(o), b.engines(o, m)
 	for _, l := range s.Listen {
-		t := &table{dialect: dialects[l.Name], options: o, service: s.Name, terms: terms,
+		t := &table{dialect: dialects[l.Name], options: o, service: s.Name, terms: terms, memory: m,
 			route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()})}
+		if l.Name == "smtp" {
+			t.guard, t.engines = guard, engines
+		}
 		for _, p := range t.route.Pools() {
 			for _, one := range p.Backends() {
 				t.backends = append(t.backends, b.kept.known.of(one))
@@ -167,8 +190,15 @@ func (b *builder) run(ctx context.Context) {
 	wg.Go(func() { b.kept.proofs.run(ctx, b) })
 	wg.Go(func() { b.kept.outcomes.run(ctx) })
 	wg.Wait()
+	<-ctx.Done()
 	b.kept.spool.wait()
 	b.kept.outcomes.release()
+	for _, e := range b.scanners {
+		e.Close()
+	}
+	for _, key := range b.used {
+		b.kept.resolvers.close(key)
+	}
 }
 
 // start puts the tables into service.

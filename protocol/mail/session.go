@@ -9,6 +9,7 @@ import (
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/protocol/mail/outcome"
+	"github.com/kyozon/kyozon/protocol/mail/policy"
 	"github.com/kyozon/kyozon/protocol/mail/smtp"
 	"github.com/kyozon/kyozon/relay"
 )
@@ -28,6 +29,10 @@ type session struct {
 	paused bool // something more has come meanwhile
 	ended  bool // and it is all
 	over   bool
+
+	guard  *guard        // nil if nobody looks at who the client is
+	visit  *policy.Visit // what is found out about it
+	judged bool
 
 	link     *link
 	want     want
@@ -67,8 +72,7 @@ func speakSMTP(f *front, t *table, c *relay.Conn) {
 	case s.ending():
 		s.end(goingDown)
 	default:
-		s.conn.Write(append(append(append(s.scratch(), "220 "...), t.options.Name...), " ESMTP\r\n"...))
-		c.SetTimeout(t.options.Timeouts.Command)
+		s.open()
 	}
 }
 

@@ -18,7 +18,8 @@ const mostNames = 10
 // Asker asks the DNS, calls done once, from anywhere, and does not block: resolve.Resolver.Ask.
 type Asker func(q resolve.Question, done func(resolve.Answer))
 
-// Visit collects the facts of one client. Its methods are called on one loop, where post brings what is called back.
+// Visit collects the facts of one client. Its methods are called on one loop, where post brings what is called back; of a
+// client that has gone it may bring nothing.
 type Visit struct {
 	Facts Facts
 
@@ -27,8 +28,7 @@ type Visit struct {
 	post    func(func())
 	pending int    // questions that are not answered
 	then    func() // waits for the last answer
-	gone    bool
-	failed  bool // something could not be found out
+	failed  bool   // something could not be found out
 }
 
 // Begin begins to look at a client.
@@ -54,14 +54,16 @@ func (v *Visit) Settle(done func()) {
 	v.then = done
 }
 
-// Settled says whether nothing is being asked any more.
-func (v *Visit) Settled() bool { return v.pending == 0 }
+// Confirmed returns the reverse name that leads back to the client, or "".
+func (v *Visit) Confirmed() string {
+	if v.Facts.Reverse != Confirmed {
+		return ""
+	}
+	return v.Facts.Name
+}
 
 // Failed says whether something could not be found out.
 func (v *Visit) Failed() bool { return v.failed }
-
-// Leave ends the visit: nobody is called any more.
-func (v *Visit) Leave() { v.gone, v.then = true, nil }
 
 // question asks one thing and goes on with next on the loop.
 func (v *Visit) question(q resolve.Question, next func(resolve.Answer)) {
@@ -70,9 +72,6 @@ func (v *Visit) question(q resolve.Question, next func(resolve.Answer)) {
 }
 
 func (v *Visit) answered(a resolve.Answer, next func(resolve.Answer)) {
-	if v.gone {
-		return
-	}
 	if errors.Is(a.Err, resolve.ErrFailed) {
 		v.failed = true
 	}

@@ -198,18 +198,3 @@ func TestSilence(t *testing.T) {
 		}
 	})
 }
-
-// TestLeave: who has gone is not told.
-func TestLeave(t *testing.T) {
-	t.Parallel()
-	var asked []func(resolve.Answer)
-	v := every(Enforce).Begin(client6, func(_ resolve.Question, done func(resolve.Answer)) { asked = append(asked, done) }, func(fn func()) { fn() })
-	v.Settle(func() { t.Error("told") })
-	v.Leave()
-	for _, done := range asked {
-		done(resolve.Answer{Err: resolve.ErrNoName})
-	}
-	if v.Facts.Reverse != Unknown || len(asked) != 2 {
-		t.Errorf("%d questions, then %v", len(asked), v.Facts.Reverse)
-	}
-}

@@ -49,6 +49,7 @@ type Options struct {
 	Auth   policy.Mode   // what becomes of mail over IPv6 that neither SPF nor DKIM speaks for
 	Time   time.Duration // for each message
 	Size   int64         // the largest message that is looked at
+	Counts *Counts       // nil if nobody wants to know
 }
 
 // Down says what becomes of a message that an engine cannot look at. The zero value is that it comes again.
@@ -106,8 +107,6 @@ type Engines struct {
 	first   [2]atomic.Int64 // server that clamd and rspamd were last reached at
 	gate    chan struct{}
 	waits   atomic.Int64
-	counts  [2][Reasons]atomic.Int64 // by the client's family
-	passed  [2]atomic.Int64          // unseen
 }
 
 // New returns engines. Close them.
@@ -126,27 +125,23 @@ func New(o Options) *Engines {
 	return e
 }
 
-// Close closes the connections that are kept.
-func (e *Engines) Close() { e.http.CloseIdleConnections() }
-
-// Count returns how many messages of a family's clients were judged so.
-func (e *Engines) Count(f ip.Family, r Reason) int64 { return e.counts[index(f)][r].Load() }
-
-// Unseen returns how many passed without an engine that should have seen them.
-func (e *Engines) Unseen(f ip.Family) int64 { return e.passed[index(f)].Load() }
-
-func index(f ip.Family) int { return int(f-ip.V4) / 2 }
+// Close waits for those who look, and closes the connections that are kept. Who calls Check later is served all the same.
+func (e *Engines) Close() {
+	for range atOnce {
+		e.gate <- struct{}{}
+	}
+	for range atOnce {
+		<-e.gate
+	}
+	e.http.CloseIdleConnections()
+}
 
 // Check has the engines look at a message. It returns when all have, or at the deadline.
 func (e *Engines) Check(ctx context.Context, m *Message) Verdict {
 	ctx, cancel := context.WithTimeout(ctx, e.options.Time)
 	defer cancel()
 	v := e.check(ctx, m)
-	family := index(ip.FamilyOf(m.Client))
-	e.counts[family][v.Reason].Add(1)
-	if v.Unasked != nil && v.Reply == "" {
-		e.passed[family].Add(1)
-	}
+	e.options.Counts.add(m.Client, &v)
 	return v
 }
 

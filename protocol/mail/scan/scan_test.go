@@ -82,13 +82,14 @@ func TestClamd(t *testing.T) {
 					}
 					return test.says
 				})
-				e := New(Options{Clamd: []netip.AddrPort{at}})
+				var counts Counts
+				e := New(Options{Clamd: []netip.AddrPort{at}, Counts: &counts})
 				defer e.Close()
 				v := e.Check(t.Context(), message(c.Client, text))
 				if !strings.HasPrefix(v.Reply, test.reply) || (test.reply == "") != (v.Reply == "") {
 					t.Errorf("reply %q, want %q", v.Reply, test.reply)
 				}
-				if (v.Unasked != nil) != strings.HasPrefix(test.reply, "451") || e.Count(c.Client, v.Reason) != 1 {
+				if (v.Unasked != nil) != strings.HasPrefix(test.reply, "451") || counts.Judged(c.Client, v.Reason) != 1 {
 					t.Errorf("%v, %v", v.Unasked, v.Reason)
 				}
 			})
@@ -151,7 +152,8 @@ func TestRspamd(t *testing.T) {
 					}
 					io.WriteString(w, test.answer)
 				}))
-				e := New(Options{Rspamd: []netip.AddrPort{at}, Auth: test.auth})
+				var counts Counts
+				e := New(Options{Rspamd: []netip.AddrPort{at}, Auth: test.auth, Counts: &counts})
 				defer e.Close()
 				v := e.Check(t.Context(), message(c.Client, "text\r\n"))
 				want := test.reply
@@ -160,6 +162,9 @@ func TestRspamd(t *testing.T) {
 				}
 				if !strings.HasPrefix(v.Reply, want) || (want == "") != (v.Reply == "") || string(v.Fields) != test.fields {
 					t.Errorf("reply %q, want %q; fields %q, want %q", v.Reply, want, v.Fields, test.fields)
+				}
+				if silent := counts.Silent(c.Client); silent > 1 || (silent == 1) != (v.Auth && test.auth == policy.Observe) {
+					t.Errorf("%d silent, found %t", silent, v.Auth)
 				}
 				if v.Auth != (test.silent4 && c.Client == ip.V6) || (v.Unasked != nil) != strings.HasPrefix(want, "451 4.3.0") {
 					t.Errorf("%t, %v", v.Auth, v.Unasked)
@@ -197,10 +202,11 @@ func TestDown(t *testing.T) {
 			{"clean, rspamd gone", []netip.AddrPort{clean}, []netip.AddrPort{gone}, Refuse, Broken, 0},
 			{"no engine", nil, nil, Refuse, Fine, 0},
 		} {
-			e := New(Options{Clamd: test.clamd, Rspamd: test.rspamd, Down: test.down, Time: 200 * time.Millisecond})
+			var counts Counts
+			e := New(Options{Counts: &counts, Clamd: test.clamd, Rspamd: test.rspamd, Down: test.down, Time: 200 * time.Millisecond})
 			v := e.Check(t.Context(), message(c.Client, "text"))
-			if v.Reason != test.reason || (v.Reply == "") != (test.reason == Fine) || e.Unseen(c.Client) != test.passed {
-				t.Errorf("%s: %v %q, %d passed unseen", test.name, v.Reason, v.Reply, e.Unseen(c.Client))
+			if v.Reason != test.reason || (v.Reply == "") != (test.reason == Fine) || counts.Unseen(c.Client) != test.passed {
+				t.Errorf("%s: %v %q, %d passed unseen", test.name, v.Reason, v.Reply, counts.Unseen(c.Client))
 			}
 			e.Close()
 		}
@@ -266,6 +272,9 @@ func TestBound(t *testing.T) {
 	cancel()
 	if v := e.Check(ctx, message(ip.V6, "x")); v.Reason != Broken {
 		t.Errorf("who waits too long: %+v", v)
+	}
+	for range atOnce {
+		<-e.gate
 	}
 }
 
