@@ -104,6 +104,12 @@ func (e *Editor) Add(k Kind, value []byte) {
 	e.add(edit{at, at, k, value, line})
 }
 
+// AddLines puts fields at the end that are written already, each with its CRLF.
+func (e *Editor) AddLines(lines []byte) {
+	at := e.m.bodyAt - 2
+	e.add(edit{at, at, Other, lines, asIs})
+}
+
 // Body puts another body into the message, with its type and its length.
 func (e *Editor) Body(typ string, body []byte) { e.typ, e.body, e.has = typ, body, true }
 

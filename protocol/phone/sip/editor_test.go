@@ -37,6 +37,7 @@ func TestEditor(t *testing.T) {
 		{"body", func(e *Editor) { e.Body("application/sdp", []byte("v=0\r\n")) }, []string{"c: text/plain\r\nl: 3\r\n\r\nabc"},
 			[]string{"Content-Type: application/sdp\r\nContent-Length: 5\r\n\r\nv=0\r\n"}},
 		{"no body", func(e *Editor) { e.Body("", nil) }, []string{"c: text/plain\r\nl: 3\r\n\r\nabc"}, []string{"Content-Length: 0\r\n\r\n"}},
+		{"lines", func(e *Editor) { e.AddLines([]byte("X: 1\r\nY: 2\r\n")); e.Add(Expires, []byte("9")) }, []string{"l: 3\r\n"}, []string{"l: 3\r\nX: 1\r\nY: 2\r\nExpires: 9\r\n"}},
 		{"out of order", func(e *Editor) { e.Add(Expires, []byte("1")); e.Target([]byte("sip:z")) }, []string{"sip:a@b", "l: 3\r\n"}, []string{"sip:z", "l: 3\r\nExpires: 1\r\n"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 )
 
+var wayFrom = netip.MustParseAddrPort("[2001:db8::9]:5060")
+
 // crlf joins lines of text to the head of a message and ends it.
 func crlf(lines ...string) []byte {
 	return []byte(strings.Join(lines, "\r\n") + "\r\n\r\n")
@@ -53,6 +55,7 @@ func TestBrokenMessages(t *testing.T) {
 		{"nothing", "", ErrShort},
 		{"bare LF", start + "To: a\n\r\n", ErrControl},
 		{"bare CR", start + "To: a\rb\r\n\r\n", ErrControl},
+		{"NUL first", start + "\x00: a\r\n\r\n", ErrControl},
 		{"NUL", start + "To: a\x00b\r\n\r\n", ErrControl},
 		{"no colon", start + "To\r\n\r\n", ErrField},
 		{"no name", start + ": a\r\n\r\n", ErrField},
@@ -126,6 +129,12 @@ func TestChecks(t *testing.T) {
 		{"star for From", `"050" <sip:05010000001@voip.example.jp>`, "*", ErrAddress},
 		{"Contact without a URI", "<sip:05010000001@[2001:db8:1::2]:5060>", "<>", ErrAddress},
 		{"display after the URI", "<sip:05010000001@[2001:db8:1::2]:5060>", "<sip:a@b> x", ErrAddress},
+		{"empty parameter", "<sip:05010000001@[2001:db8:1::2]:5060>", "<sip:a@b>;;x", ErrAddress},
+		{"parameter without a name", "<sip:05010000001@[2001:db8:1::2]:5060>", "<sip:a@b>;=x", ErrAddress},
+		{"parameter without its value", "<sip:05010000001@[2001:db8:1::2]:5060>", "<sip:a@b>;x=", ErrAddress},
+		{"name that needs quotes", "<sip:05010000001@[2001:db8:1::2]:5060>", "A:B <sip:a@b>", ErrAddress},
+		{"name after quotes", "<sip:05010000001@[2001:db8:1::2]:5060>", `"A" B <sip:a@b>`, ErrAddress},
+		{"names without quotes", "<sip:05010000001@[2001:db8:1::2]:5060>", "A.  B! <sip:a@b>", nil},
 		{"CSeq", "314159 INVITE", "314159", ErrCSeq},
 		{"CSeq of another", "314159 INVITE", "314159 BYE", ErrMethods},
 		{"target", "INVITE sip:0312345678@voip.example.jp ", "INVITE sip:@voip.example.jp ", ErrURI},
@@ -149,6 +158,7 @@ func TestBody(t *testing.T) {
 		err                *Error
 	}{
 		{"", "abc", "abc", nil},
+		{"", " abc", " abc", nil}, // it does not fold into the empty line
 		{"l: 2\r\n", "abc", "ab", nil},
 		{"Content-Length :\r\n 3\r\n", "abc", "abc", nil},
 		{"l: 4\r\n", "abc", "", ErrBody},
@@ -174,6 +184,28 @@ func TestNames(t *testing.T) {
 		"e": ContentEncoding, "k": Supported, "x": SessionExpires, "r": ReferTo, "o": Event, "y": Identity, "q": Other, "-": Other, "vi": Other} {
 		if got := kindOf([]byte(short)); got != want {
 			t.Errorf("%s is %v, want %v", short, got, want)
+		}
+	}
+}
+
+func TestViasRefused(t *testing.T) {
+	t.Parallel()
+	for _, value := range []string{
+		"", "SIP/2.0/UDP", "SIP/2.0/ a", "SIP/2.0 a", "SIP/1.0/UDP a", "HTTP/2.0/UDP a", "SIP/2.0/U:P a", "SIP/2.0/UDP a b", "SIP/2.0/UDP a;", "SIP/2.0/UDP a;x=<y", "SIP/2.0/UDP a;x=b c",
+		"SIP/2.0/UDP a;branch=", "SIP/2.0/UDP a;rport=0", "SIP/2.0/UDP a;rport=65536", "SIP/2.0/UDP a;received=b", "SIP/2.0/UDP a;received", "SIP/2.0/UDP a;ttl=256",
+		"SIP/2.0/UDP a;maddr", "SIP/2.0/UDP a;x=\"", "SIP/2.0/UDP a:0", "SIP/2.0/UDP [::1", "SIP/2.0/UDP 2001:db8::1",
+	} {
+		if h, _, err := ParseVia([]byte(value)); err == nil {
+			t.Errorf("%q: read as %+v", value, h)
+		}
+	}
+}
+
+func TestModern(t *testing.T) {
+	t.Parallel()
+	for branch, want := range map[string]bool{"z9hG4bKa": true, "Z9HG4BKa": true, "z9hG4bK": false, "z9hG4b": false, "1": false} {
+		if h := (Hop{Branch: []byte(branch)}); h.Modern() != want {
+			t.Errorf("%s: %v", branch, h.Modern())
 		}
 	}
 }

@@ -141,6 +141,11 @@ func answered(t *testing.T, m *Message, status int) {
 		if string(r.Get(k)) != string(m.Get(k)) {
 			t.Errorf("answered with %v %s", k, r.Get(k))
 		}
+		if _, next := r.Field(k, 0); r.Has(k) {
+			if again, _ := r.Field(k, next); again != nil {
+				t.Errorf("answered with %v twice", k)
+			}
+		}
 	}
 }
 

@@ -140,7 +140,7 @@ func (u *URI) Digits(dst []byte) []byte {
 // Same says whether two URIs are the same, by RFC 3261 §19.1.4. It is not transitive: most parameters count only where
 // both have them.
 func (u *URI) Same(o *URI) bool {
-	if u.Scheme != o.Scheme || (u.User == nil) != (o.User == nil) {
+	if u.Scheme != o.Scheme {
 		return false
 	}
 	switch u.Scheme {
@@ -191,7 +191,7 @@ func (u *URI) param(name []byte) (value []byte, ok bool) {
 
 // sameHeaders compares the headers of URIs, which may stand in any order.
 func sameHeaders(a, b []byte) bool {
-	if len(a) != len(b) && bytes.Count(a, []byte{'&'}) != bytes.Count(b, []byte{'&'}) {
+	if bytes.Count(a, []byte{'&'}) != bytes.Count(b, []byte{'&'}) {
 		return false
 	}
 	for rest := a; len(rest) > 0; {

@@ -61,9 +61,11 @@ func (m *Message) Hops() (int, *Error) {
 }
 
 // Seconds reads a delta-seconds, up to 2^32-1; what is greater, or no number, is otherwise. RFC 3261 §20.19,
-// RFC 4475 §3.1.2.4. Parameters may follow it.
+// RFC 4475 §3.1.2.4. A comment and parameters may follow it: RFC 3261 §20.33.
 func Seconds(b []byte, otherwise uint32) uint32 {
-	b, _, _ = bytes.Cut(b, []byte{';'})
+	if end := bytes.IndexAny(b, ";("); end >= 0 {
+		b = b[:end]
+	}
 	if n, ok := number(trim(b), 1<<32-1); ok {
 		return uint32(n)
 	}
@@ -97,9 +99,12 @@ func (m *Message) Lists(k Kind, tag string) bool {
 // RFC 3261 §22, RFC 4475 §3.3.7.
 func (m *Message) Credentials(k Kind, scheme string) []byte {
 	for value, i := m.Field(k, 0); value != nil; value, i = m.Field(k, i) {
-		word, rest, ok := bytes.Cut(value, []byte{' '})
-		if ok && equalFold(word, scheme) {
-			return trim(rest)
+		n := 0
+		for n < len(value) && !isSpace(value[n]) {
+			n++
+		}
+		if n < len(value) && equalFold(value[:n], scheme) {
+			return trim(value[n:])
 		}
 	}
 	return nil
