@@ -51,7 +51,10 @@ func (p *Plane) Attach(iface string) error {
 			return err
 		}
 	}
-	a.link, err = p.attachLink(iface, a.index)
+	err = ebpf.ErrNotSupported
+	if !p.options.filters {
+		a.link, err = p.attachLink(iface, a.index)
+	}
 	if errors.Is(err, ebpf.ErrNotSupported) {
 		err = p.attachFilter(iface, a.index)
 	}

@@ -51,6 +51,8 @@ type Options struct {
 
 	// Ended, if set, is called for each flow that Run or Cut removes.
 	Ended func(Flow)
+
+	filters bool // attach as on a kernel that has no TCX, for tests
 }
 
 // Timeouts are how long a flow is kept after its last packet, where its service does not say so. Zero means the default.

@@ -222,11 +222,18 @@ func TestDatagrams(t *testing.T) {
 	})
 }
 
-// TestKill: flows go on when the process closes its plane without a word and another takes over.
+// TestKill: flows go on when the process closes its plane without a word and another takes over; with TCX, and as on a
+// kernel that has only clsact.
 func TestKill(t *testing.T) {
 	pin := bpffs(t)
+	for name, filters := range map[string]bool{"tcx": false, "clsact": true} {
+		t.Run(name, func(t *testing.T) { killPlane(t, pin+"/"+name, filters) })
+	}
+}
+
+func killPlane(t *testing.T, pin string, filters bool) {
 	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
-		o := Options{Flows: 100, Pending: 100, StandIns: 10, Pin: pin + "/" + fmt.Sprint(c.Index())}
+		o := Options{Flows: 100, Pending: 100, StandIns: 10, Pin: pin + fmt.Sprint(c.Index()), filters: filters}
 		l := newLab(t, c, o)
 		client, server := l.connect()
 		data := random(1 << 20)
@@ -248,8 +255,26 @@ func TestKill(t *testing.T) {
 		if n != 1 {
 			t.Errorf("%d flows, want 1", n)
 		}
+		link, err := netlink.LinkByName("clients")
+		l.must(err)
+		if got := hasFilter(t, link); got != filters {
+			t.Errorf("there is a filter: %v, want %v", got, filters)
+		}
 		l.must(Detach(o.Pin))
+		if hasFilter(t, link) {
+			t.Error("a filter is left")
+		}
 	})
+}
+
+// hasFilter says whether an interface has a filter of clsact.
+func hasFilter(t *testing.T, l netlink.Link) bool {
+	t.Helper()
+	all, err := netlink.FilterList(l, netlink.HANDLE_MIN_INGRESS)
+	if err != nil && !errors.Is(err, unix.EINVAL) { // there is no clsact
+		t.Fatal(err)
+	}
+	return len(all) > 0
 }
 
 // bpffs mounts a BPF file system for a test.
