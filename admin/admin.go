@@ -110,6 +110,9 @@ func (h *handler) status() edge.Status {
 	if st.Findings == nil {
 		st.Findings = []edge.FindingStatus{}
 	}
+	if st.Refusals == nil {
+		st.Refusals = []edge.RefusalStatus{}
+	}
 	return st
 }
 

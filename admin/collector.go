@@ -23,7 +23,7 @@ type collector struct {
 	backendUp, backendFlows                            *prometheus.Desc
 	generation, draining, reloadOK, reloadTime, ledger *prometheus.Desc
 	ledgerSize, ledgerShared, ledgerOK                 *prometheus.Desc
-	refused                                            *prometheus.Desc
+	refused, refusals                                  *prometheus.Desc
 	logLines, logDropped, logOK, literals              *prometheus.Desc
 	certEnd, certOK                                    *prometheus.Desc
 	kernelOpen, kernelPackets, kernelBytes             *prometheus.Desc
@@ -56,6 +56,8 @@ func newCollector(s Source, version string) *collector {
 		ledgerOK:     desc("kyozon_ledger_ok", "1 if new prefixes get a stand-in."),
 		refused: desc("kyozon_limit_refused_total", "What was refused to clients, by kind and by the length of the prefix that had used up its part.",
 			"service", "client_family", "kind", "prefix"),
+		refusals: desc("kyozon_refusals_total", "Clients that rules of a protocol have refused, or what they brought, or would have: by rule and outcome.",
+			"service", "client_family", "rule", "outcome"),
 		logLines:   desc("kyozon_access_log_lines_total", "Lines of the access log that were written."),
 		logDropped: desc("kyozon_access_log_dropped_total", "Lines of the access log that were not written."),
 		logOK:      desc("kyozon_access_log_ok", "1 if the access log can be written, or is off."),
@@ -76,7 +78,7 @@ func newCollector(s Source, version string) *collector {
 func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.build.Desc(), c.ready, c.serviceOpen, c.backendUp, c.backendFlows,
 		c.generation, c.draining, c.reloadOK, c.reloadTime, c.ledger, c.ledgerSize, c.ledgerShared, c.ledgerOK,
-		c.logLines, c.logDropped, c.logOK, c.literals, c.refused,
+		c.logLines, c.logDropped, c.logOK, c.literals, c.refused, c.refusals,
 		c.certEnd, c.certOK, c.kernelOpen, c.kernelPackets, c.kernelBytes} {
 		to <- d
 	}
@@ -126,6 +128,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	}
 	for f, n := range byField(st.Findings) {
 		total(c.literals, float64(n), f.service, f.pool, f.field)
+	}
+	for _, r := range st.Refusals {
+		total(c.refusals, float64(r.Count), r.Service, r.ClientFamily, r.Rule, r.Outcome)
 	}
 	if k := st.Kernel; k != nil {
 		put(c.kernelOpen, one(k.Open))

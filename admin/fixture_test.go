@@ -104,6 +104,10 @@ func statusAt(now time.Time) edge.Status {
 			{Service: "shop", Pool: "existing", Field: "Location", Address: "203.0.113.80", Count: 7, Example: "http://203.0.113.80/<old>"},
 			{Service: "shop", Pool: "existing", Field: "Set-Cookie", Address: "10.0.1.12", Backend: true, Count: 1, Example: "Domain=10.0.1.12"},
 		},
+		Refusals: []edge.RefusalStatus{
+			{Service: "mail", ClientFamily: "ipv6", Rule: "reverse-name", Outcome: "refused", Count: 1203},
+			{Service: "mail", ClientFamily: "ipv6", Rule: "dnsbl", Outcome: "observed", Count: 7},
+		},
 		Backends: []edge.BackendStatus{
 			{Service: "shop", Pool: "existing", Address: "10.0.1.11:80", Family: "ipv4", State: "up", Since: before(99 * time.Hour), Checked: before(time.Second), Weight: 100, Flows: 1411},
 			{Service: "shop", Pool: "existing", Address: "10.0.1.12:80", Family: "ipv4", State: "slow-start", Since: before(20 * time.Second), Checked: before(time.Second), Weight: 100, Flows: 1385, Cap: 20000},
@@ -133,7 +137,7 @@ func flowsAt(now time.Time) []edge.FlowStatus {
 func wellAt(now time.Time) edge.Status {
 	st := statusAt(now)
 	st.Ready, st.ReloadErr, st.Draining = true, "", 0
-	st.AccessLog.Err, st.Findings = "", nil
+	st.AccessLog.Err, st.Findings, st.Refusals = "", nil, nil
 	st.Certificates = st.Certificates[:1]
 	for i := range st.Services {
 		st.Services[i].State, st.Services[i].Reason, st.Services[i].Up = "open", "", st.Services[i].Backends

@@ -65,6 +65,9 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 		}
 		t.row(plain("found"), cell{finding(f), "warn", false})
 	}
+	for _, r := range st.Refusals {
+		line("rule", "%s: %s, %s of %s %s", r.Service, r.Rule, count(r.Count), r.ClientFamily, r.Outcome)
+	}
 	for _, reason := range p.NotReady {
 		t.row(plain("not ready"), cell{reason, "bad", false})
 	}

@@ -34,7 +34,7 @@ func (e *Edge) Registry() *metrics.Registry { return &e.registry }
 func (e *Edge) Status() Status {
 	s := Status{Version: e.options.Version, PID: os.Getpid(), Started: e.started, Loops: e.loops.Len(),
 		Draining: int(e.draining.Load()), Services: []ServiceStatus{}, Backends: []BackendStatus{},
-		Certificates: []CertificateStatus{}, Findings: []FindingStatus{}}
+		Certificates: []CertificateStatus{}, Findings: []FindingStatus{}, Refusals: []RefusalStatus{}}
 	if text := e.reloadErr.Load(); text != nil {
 		s.ReloadErr = *text
 	}
@@ -63,6 +63,7 @@ func (e *Edge) Status() Status {
 	for _, server := range g.servers {
 		s.addCertificates(server, time.Now())
 		s.addFindings(server)
+		s.addRefusals(server)
 	}
 	slices.SortStableFunc(s.Findings, func(a, b FindingStatus) int { return cmp.Compare(b.Count, a.Count) })
 	return s
@@ -90,6 +91,19 @@ func (s *Status) addFindings(server service.Server) {
 	for _, f := range server.Findings() {
 		s.Findings = append(s.Findings, FindingStatus{Service: f.Service, Pool: f.Pool, Field: f.Place, Address: f.Address.String(),
 			Backend: f.Backend, Count: f.Count, Example: f.Example})
+	}
+}
+
+func (s *Status) addRefusals(server service.Server) {
+	if server.Refusals == nil {
+		return
+	}
+	for _, r := range server.Refusals() {
+		outcome := "observed"
+		if r.Refused {
+			outcome = "refused"
+		}
+		s.Refusals = append(s.Refusals, RefusalStatus{Service: r.Service, ClientFamily: r.Family.String(), Rule: r.Rule, Outcome: outcome, Count: r.Count})
 	}
 }
 

@@ -30,6 +30,7 @@ type Status struct {
 
 	Certificates []CertificateStatus `json:"certificates"`
 	Findings     []FindingStatus     `json:"findings"` // the most frequent first
+	Refusals     []RefusalStatus     `json:"refusals"`
 }
 
 // LedgerStatus is how full the ledger is.
@@ -151,6 +152,15 @@ type FindingStatus struct {
 	Backend bool   `json:"backend"` // it is the address of a server of the pool
 	Count   int64  `json:"count"`   // since the process started
 	Example string `json:"example"`
+}
+
+// RefusalStatus is how often a rule of a protocol has refused the clients of a family, or what they brought; or would have.
+type RefusalStatus struct {
+	Service      string `json:"service"`
+	ClientFamily string `json:"client-family"`
+	Rule         string `json:"rule"`
+	Outcome      string `json:"outcome"` // refused or observed
+	Count        int64  `json:"count"`   // since the process started
 }
 
 // FlowStatus is one flow under way.
