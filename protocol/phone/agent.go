@@ -5,6 +5,8 @@ package phone
 
 import (
 	"bytes"
+	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/kyozon/kyozon/limit"
@@ -22,22 +24,29 @@ type agent struct {
 	table   transaction.Table[user]
 	alarm   relay.Timer // when the table has something to do
 	opened  bool
-	message sip.Message // the one that is looked at
+	message sip.Message     // the one that is looked at
+	legs    map[string]*leg // by legKey
 
-	out, rendered []byte        // scratch: fields, and messages
-	fields        digest.Fields // scratch
+	// Scratch: what is read beside message, what is written, and credentials.
+	other, third, own sip.Message
+	out, rendered     []byte
+	fields            digest.Fields
 }
 
 // limits bound a message: one that comes over a connection must fit into what relay keeps of it.
 func limits() sip.Limits { return sip.Limits{Head: 16 << 10, Body: relay.BufferSize - 16<<10} }
 
-// user is whom the answer to a request of ours is for. There are no such requests yet.
-type user struct{}
+// user is whom a transaction is for; all are nil if nobody waits for how it ends.
+type user struct {
+	call   *call   // whose INVITE it is
+	branch *branch // which the INVITE of ours is for
+	asked  *asked  // what goes on from leg to leg: it came by the one transaction and went by the other
+}
 
 func newAgent(c *core, l *relay.Loop) *agent {
-	a := &agent{core: c, loop: l}
+	a := &agent{core: c, loop: l, legs: make(map[string]*leg)}
 	a.table.Send = func(w sip.Way, b []byte) { c.send(a, w, b) }
-	a.table.Told = func(*transaction.Transaction[user]) {} // who asked has gone
+	a.table.Told = a.told
 	a.alarm.Func = a.tick
 	return a
 }
@@ -47,6 +56,31 @@ func (a *agent) open() {
 	if !a.opened {
 		a.opened = true
 		a.table.Open(a.loop.Now())
+	}
+}
+
+// told is called when a transaction has ended in silence. RFC 3261 §8.1.3.1. One of a caller whom we have not answered
+// has been answered by then.
+func (a *agent) told(x *transaction.Transaction[user]) {
+	switch u := x.User; {
+	case u.branch != nil:
+		u.branch.silent()
+	case u.asked != nil && x == u.asked.onward:
+		u.asked.silent()
+	}
+}
+
+// response looks at a response to a request of ours.
+func (a *agent) response() {
+	x, pass := a.table.Response(&a.message, a.loop.Now())
+	if !pass {
+		return
+	}
+	switch u := x.User; {
+	case u.branch != nil && u.branch.x == x:
+		u.branch.response(&a.message)
+	case u.asked != nil:
+		u.asked.response(&a.message)
 	}
 }
 
@@ -88,7 +122,7 @@ func (a *agent) handle(err *sip.Error, w sip.Way) {
 	if a.message.Request() {
 		a.request(err, w)
 	} else {
-		a.table.Response(&a.message, a.loop.Now())
+		a.response()
 	}
 	a.wind()
 }
@@ -104,27 +138,44 @@ func (a *agent) request(err *sip.Error, w sip.Way) {
 	if h, bad := m.Top(); bad == nil {
 		back = transport.AnswerWay(&h, w)
 	}
+	to, _, _ := sip.ParseAddress(m.Get(sip.To)) // checked, or err is set
 	if err == nil {
-		err = a.core.able.Check(m)
+		if err = a.core.able.Check(m); err == sip.ErrType && to.Tag() != nil {
+			err = nil // the other end knows what it reads
+		}
 	}
 	if err != nil {
 		a.refuse(back, err)
 		return
 	}
 	x, verdict := a.table.Request(m, back, a.loop.Now())
+	switch {
+	case verdict == transaction.Acked:
+		a.acked(m)
+	case verdict == transaction.Stop && x.User.call != nil:
+		x.User.call.stop()
+	case verdict == transaction.Stop && x.User.asked != nil:
+		x.User.asked.stop()
+	}
 	if verdict != transaction.Fresh {
 		return
 	}
 	e := exchange{agent: a, settings: s, network: n, message: m, transaction: x}
 	switch {
+	case to.Tag() != nil:
+		e.within()
 	case !n.routeOf(from).Admit(limit.Requests, from, a.loop.Now()):
 		e.answer(&sip.Answer{Status: 503, Lines: []byte("Retry-After: 10\r\n")}) // RFC 3261 §21.5.4
 	case m.Is("REGISTER"):
 		e.register()
 	case m.Is("OPTIONS"):
 		e.options()
+	case m.Is("INVITE"):
+		e.call()
+	case m.Is("BYE"), m.Is("UPDATE"), m.Is("PRACK"), m.Is("INFO"):
+		e.answer(&sip.Answer{Status: 481}) // RFC 3261 §12.2.2
 	default:
-		e.answer(&sip.Answer{Status: 481}) // RFC 3261 §12.2.2: there are no dialogs
+		e.answer(&sip.Answer{Status: 405, Lines: []byte(allow)})
 	}
 }
 
@@ -139,4 +190,28 @@ func (a *agent) refuse(back sip.Way, err *sip.Error) {
 		answer.Lines = []byte(allow)
 	}
 	a.table.Refuse(&a.message, back, answer)
+}
+
+// via returns the value of our Via for a request that goes out on w, with a branch of its own.
+func (a *agent) via(w sip.Way) []byte {
+	return transport.Known{}.AppendVia(nil, w, append([]byte("z9hG4bK"), a.token()...))
+}
+
+// contact returns the value of our Contact for a peer on w.
+func (a *agent) contact(w sip.Way, user string) []byte {
+	return transport.Known{}.AppendContact(nil, w, sip.SIP, []byte(user))
+}
+
+// token returns what nobody can guess: a tag or a part of a branch. RFC 3261 §19.3.
+func (a *agent) token() string {
+	return strconv.FormatUint(rand.Uint64(), 36) + strconv.FormatUint(rand.Uint64(), 36)
+}
+
+// callID returns a Call-ID whose messages are a's.
+func (a *agent) callID() string {
+	for {
+		if id := a.token(); a.core.agentOf([]byte(id)) == a {
+			return id
+		}
+	}
 }

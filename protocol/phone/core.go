@@ -72,6 +72,15 @@ func (c *core) agentOf(callID []byte) *agent {
 	return c.agents[maphash.Bytes(c.seed, callID)%uint64(len(c.agents))]
 }
 
+// reaches says whether there is a socket for a way, or its connection.
+func (c *core) reaches(w sip.Way) bool {
+	if w.Transport == sip.UDP {
+		return (*c.sockets.Load())[w.Local] != nil
+	}
+	_, ok := c.flows.Load(w.Flow)
+	return ok
+}
+
 // send sends a message, of which nothing is kept, from the loop of an agent. What cannot be sent is lost, as on the way.
 func (c *core) send(from *agent, w sip.Way, b []byte) {
 	if w.Transport == sip.UDP {

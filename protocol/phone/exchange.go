@@ -11,14 +11,15 @@ import (
 // abilities is what is understood here.
 func abilities() sip.Abilities {
 	return sip.Abilities{
-		Methods:    []string{"REGISTER", "OPTIONS", "ACK", "CANCEL"},
-		Extensions: []string{"path", "outbound"},
+		Methods: []string{"REGISTER", "OPTIONS", "INVITE", "ACK", "CANCEL", "BYE", "UPDATE", "PRACK", "INFO", "REFER",
+			"NOTIFY", "MESSAGE"},
+		Extensions: []string{"path", "outbound", "100rel", "timer"},
 		Types:      []string{"application/sdp"},
 	}
 }
 
 // allow is what abilities say of methods, as a field. RFC 3261 §20.5.
-const allow = "Allow: REGISTER, OPTIONS, ACK, CANCEL\r\n"
+const allow = "Allow: REGISTER, OPTIONS, INVITE, ACK, CANCEL, BYE, UPDATE, PRACK, INFO, REFER, NOTIFY, MESSAGE\r\n"
 
 // exchange is a request that has come and not been answered.
 type exchange struct {
@@ -41,5 +42,5 @@ func (e *exchange) answer(a *sip.Answer) {
 
 // options says what we can do. RFC 3261 §11.2.
 func (e *exchange) options() {
-	e.answer(&sip.Answer{Status: 200, Lines: []byte(allow + "Accept: application/sdp\r\nSupported: path, outbound\r\n")})
+	e.answer(&sip.Answer{Status: 200, Lines: []byte(allow + "Accept: application/sdp\r\nSupported: path, outbound, 100rel, timer\r\n")})
 }

@@ -1,11 +1,16 @@
 // Copyright the kyozon authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package phone is IP telephony: a registrar for the subscribers of a domain, whose devices come over IPv4 and IPv6.
+// Package phone is IP telephony: a registrar for the subscribers of a domain, whose devices come over IPv4 and IPv6, and the
+// calls between them.
 //
 //	UDP socket, connection ─▶ agent of the Call-ID ─▶ transaction.Table ─▶ REGISTER ─▶ location.Table
-//	        ▲                 (one for each loop)            │          └▶ OPTIONS
+//	        ▲                 (one for each loop)            │          ├▶ INVITE ─▶ call ─▶ branch ─▶ Table.Ask
+//	        │                                                │          └▶ within a dialog ─▶ leg ─▶ leg ─▶ Table.Ask
 //	        └────────────── core.send ◀── answers ───────────┘
+//
+// A call is made by a call and its branches, one for each device that rings. Each answer makes two legs, dialogs of their
+// own with nothing in common but that what is asked on the one is asked on the other.
 //
 // A core is one service; it outlives the generations with its transactions and bindings. What the file says is in its
 // settings, which a reload replaces. All messages with one Call-ID are one agent's, on one loop, whatever socket they come
@@ -13,7 +18,7 @@
 //
 // Each listen is named for the network that it belongs to: a part of the world with its own reachability.
 //
-// RFC 3261 (SIP), RFC 3581 (rport), RFC 3327 (Path), RFC 5626 (connections of clients). The messages, transactions and
+// RFC 3261 (SIP), RFC 3262 (PRACK), RFC 3581 (rport), RFC 3325 (who calls), RFC 3327 (Path), RFC 5626 (connections of clients). The messages, transactions and
 // bindings are in packages of their own, which know no socket.
 package phone
 
@@ -33,7 +38,7 @@ var source string
 // Protocol is the line of the protocol table.
 func Protocol() service.Protocol {
 	return service.Protocol{
-		Name: "phone", Doc: "IP telephony: SIP over UDP and TCP, a registrar for a domain",
+		Name: "phone", Doc: "IP telephony: SIP over UDP and TCP, a registrar for a domain, calls between its subscribers",
 		Transports: []listen.Transport{listen.UDP, listen.TCP},
 		AnyListen:  true,
 		Standalone: true,

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
@@ -36,7 +35,7 @@ func (e *exchange) register() {
 	if who == nil {
 		return
 	}
-	aor := e.addressOfRecord()
+	aor := e.party(sip.To)
 	if aor != who.address { // steps 4 and 5: a subscriber registers himself
 		e.answer(&sip.Answer{Status: 403})
 		return
@@ -46,30 +45,16 @@ func (e *exchange) register() {
 		e.answer(refusal)
 		return
 	}
-	now := time.Now().Unix()
-	left, _, failed := e.agent.core.places.Update(aor, update, now) // steps 6 and 7
+	at := now()
+	left, _, failed := e.agent.core.places.Update(aor, update, at) // steps 6 and 7
 	switch {
 	case errors.Is(failed, location.ErrMany):
 		e.answer(&sip.Answer{Status: 403, Phrase: "Too Many Contacts"})
 	case failed != nil:
 		e.answer(&sip.Answer{Status: 500, Phrase: "Registration Out Of Order"})
 	default:
-		e.registered(left, update, now) // step 8
+		e.registered(left, update, at) // step 8
 	}
-}
-
-// addressOfRecord returns the address in To as our table has it: without parameters, its user without escapes, the domain
-// as we write it; "" if it is of another domain. RFC 3261 §10.3, step 5.
-func (e *exchange) addressOfRecord() string {
-	to, _, err := sip.ParseAddress(e.message.Get(sip.To))
-	if err != nil {
-		return ""
-	}
-	u, err := to.Parse()
-	if err != nil || u.Scheme != sip.SIP && u.Scheme != sip.SIPS || !strings.EqualFold(string(u.Host.Name), e.settings.options.Domain) {
-		return ""
-	}
-	return "sip:" + string(sip.Unescape(nil, u.User)) + "@" + e.settings.options.Domain
 }
 
 // update reads what a REGISTER asks for, or says what is wrong with that.

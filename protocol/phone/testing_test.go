@@ -8,10 +8,12 @@ import (
 	"crypto/md5"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,7 +151,7 @@ func (d *device) contact() string { return "<sip:" + d.name + "@" + d.local() + 
 func (d *device) request(method, target string, lines ...string) string {
 	d.seq++
 	head := []string{method + " " + target + " SIP/2.0",
-		fmt.Sprintf("Via: SIP/2.0/%s %s;rport;branch=z9hG4bK%s%d", strings.ToUpper(d.conn.LocalAddr().Network()), d.local(), d.callID[len(d.name):len(d.name)+4], d.seq+int(time.Now().UnixNano()%1e9)),
+		fmt.Sprintf("Via: SIP/2.0/%s %s;rport;branch=z9hG4bK%x", strings.ToUpper(d.conn.LocalAddr().Network()), d.local(), rand.Uint64()),
 		"Max-Forwards: 70", "From: <sip:" + d.name + "@" + domain + ">;tag=t" + d.name, "To: <sip:" + d.name + "@" + domain + ">",
 		"Call-ID: " + d.callID, fmt.Sprintf("CSeq: %d %s", d.seq, method)}
 	return strings.Join(append(append(head, lines...), "Content-Length: 0", "", ""), "\r\n")
@@ -232,3 +234,133 @@ func each(t *testing.T, test func(t *testing.T, transport string, f ip.Family)) 
 }
 
 func addrOf(d *device) netip.AddrPort { return netip.MustParseAddrPort(d.local()) }
+
+// registered returns a telephone that has registered.
+func (b *bench) registered(transport string, f ip.Family, name string) *device {
+	b.t.Helper()
+	d := b.newDevice(transport, f, name)
+	if status := d.register("Contact: " + d.contact()); status != 200 {
+		b.t.Fatalf("%s cannot register: %d", name, status)
+	}
+	return d
+}
+
+// offer is a description of media at an address of the family that the telephone has.
+func (d *device) offer() string {
+	a := addrOf(d).Addr()
+	word := map[bool]string{true: "IP4", false: "IP6"}[a.Is4()]
+	return fmt.Sprintf("v=0\r\no=- 1 1 IN %s %s\r\ns=-\r\nc=IN %s %s\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n", word, a, word, a)
+}
+
+// withBody puts a description into a message.
+func withBody(message, body string) string {
+	return strings.Replace(message, "Content-Length: 0\r\n", fmt.Sprintf("Content-Type: application/sdp\r\nContent-Length: %d\r\n", len(body)), 1) + body
+}
+
+// invite calls somebody, with the password, and returns the INVITE that was sent last. More lines may be given.
+func (d *device) invite(called string, lines ...string) string {
+	d.t.Helper()
+	target := "sip:" + called + "@" + domain
+	lines = append([]string{"Contact: " + d.contact()}, lines...)
+	to := func(s string) string { return strings.Replace(s, "To: <sip:"+d.name+"@", "To: <sip:"+called+"@", 1) }
+	first := to(withBody(d.request("INVITE", target, lines...), d.offer()))
+	d.send(first)
+	m := d.hear()
+	if m.Status() != 401 {
+		d.t.Fatalf("got %d, want a challenge", m.Status())
+	}
+	d.send(reply(first, m, "ACK"))
+	for value, i := m.Field(sip.WWWAuthenticate, 0); value != nil; value, i = m.Field(sip.WWWAuthenticate, i) {
+		if strings.Contains(string(value), "MD5") {
+			if err := d.digest.Take(value); err != nil {
+				d.t.Fatal(err)
+			}
+		}
+	}
+	second := to(withBody(d.request("INVITE", target, append(lines,
+		"Authorization: "+string(d.digest.Append(nil, "INVITE", target, [8]byte{1, byte(d.seq)})))...), d.offer()))
+	d.send(second)
+	return second
+}
+
+// reply writes the ACK of a failure, or CANCEL: a request with the Via and the CSeq of another, whose answer is m.
+func reply(request string, m *sip.Message, method string) string {
+	var r sip.Message
+	if err := r.Parse([]byte(request), nil); err != nil {
+		panic(err)
+	}
+	seq, _ := r.Sequence()
+	to := string(r.Get(sip.To))
+	if m != nil {
+		to = string(m.Get(sip.To))
+	}
+	return fmt.Sprintf("%s %s SIP/2.0\r\nVia: %s\r\nMax-Forwards: 70\r\nFrom: %s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\nContent-Length: 0\r\n\r\n",
+		method, r.Target(), r.Get(sip.Via), r.Get(sip.From), to, r.Get(sip.CallID), seq.Number, method)
+}
+
+// within writes a request of d in the dialog that a message has shown: a response that came, or a request.
+func (d *device) within(m *sip.Message, method string, seq uint32) string {
+	from, to := m.Get(sip.From), m.Get(sip.To)
+	if m.Request() {
+		from, to = to, from
+		if a, _, _ := sip.ParseAddress(from); a.Tag() == nil {
+			from = append(slices.Clip(from), ";tag=tag"+d.name...)
+		}
+	}
+	var target string
+	m.Values(sip.Contact, func(a *sip.Address) bool {
+		target = string(a.URI)
+		return false
+	})
+	return fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/%s %s;rport;branch=z9hG4bK%x\r\nMax-Forwards: 70\r\nFrom: %s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\n"+
+		"Contact: %s\r\nContent-Length: 0\r\n\r\n", method, target, strings.ToUpper(d.conn.LocalAddr().Network()), d.local(), rand.Uint64(), from, to,
+		m.Get(sip.CallID), seq, method, d.contact())
+}
+
+// response writes an answer of d to a request that it has heard.
+func (d *device) response(m *sip.Message, status int, body string, lines ...string) {
+	d.t.Helper()
+	a := sip.Answer{Status: status, Tag: []byte("tag" + d.name), Dialog: true, Body: []byte(body), Type: "application/sdp",
+		Lines: []byte("Contact: " + d.contact() + "\r\n")}
+	for _, l := range lines {
+		a.Lines = append(a.Lines, l+"\r\n"...)
+	}
+	d.send(string(a.Append(nil, m, addrOf(d))))
+}
+
+// want fails unless the next message is what is said: a method or a status.
+func (d *device) want(what string) *sip.Message {
+	d.t.Helper()
+	for {
+		m := d.hear()
+		got := string(m.Method())
+		if !m.Request() {
+			got = index(m.Status())
+		}
+		if got == "100" && what != "100" {
+			continue
+		}
+		if got != what {
+			d.t.Fatalf("%s got %s, want %s:\n%s", d.name, got, what, m.Head())
+		}
+		return m
+	}
+}
+
+// keep returns a copy of a message that outlives the next one.
+func keep(m *sip.Message) *sip.Message {
+	c := new(sip.Message)
+	b, _ := m.Body()
+	if err := c.Parse(append(append([]byte(nil), m.Head()...), b...), nil); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// unregister takes all bindings away.
+func (d *device) unregister() {
+	d.t.Helper()
+	if status := d.register("Contact: *", "Expires: 0"); status != 200 {
+		d.t.Errorf("%s cannot unregister: %d", d.name, status)
+	}
+}

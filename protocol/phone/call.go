@@ -1,0 +1,381 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kyozon/kyozon/protocol/phone/location"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
+	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
+)
+
+// call is a call until it is answered: the INVITE of a caller, and ours to all whom he may reach. After that there are
+// two legs and nothing else.
+type call struct {
+	agent    *agent
+	network  *network
+	invite   []byte // of the caller
+	x        *transaction.Transaction[user]
+	caller   string // address of record
+	branches []*branch
+	over     bool // the caller has his final answer
+}
+
+// branch is our INVITE to one device: by one binding after another, until one answers.
+type branch struct {
+	call     *call
+	bindings []location.Binding // left to try
+	network  *network           // of the one under way
+	way      sip.Way
+	invite   []byte // as it was sent
+	x        *transaction.Transaction[user]
+	legs     []*leg // by the tag that has answered
+	heard    bool   // a provisional answer
+	cancel   bool   // as soon as it was heard
+	status   int    // of the failure that has ended it
+}
+
+// call begins a call. RFC 3261 §13.3, §16.6.
+func (e *exchange) call() {
+	m := e.message
+	if hops, err := m.Hops(); err != nil || hops == 0 {
+		e.answer(&sip.Answer{Status: 483})
+		return
+	}
+	who := e.authenticate()
+	if who == nil {
+		return
+	}
+	if e.party(sip.From) != who.address { // nobody calls in another's name
+		e.answer(&sip.Answer{Status: 403, Phrase: "Not Your Number"})
+		return
+	}
+	if _, v := dialog.Serve(m, "", e.agent.table.Timers); v.Err != nil { // what no leg could be made of
+		e.answer(&sip.Answer{Status: v.Err.Status})
+		return
+	}
+	devices, refusal := e.reach()
+	if refusal != nil {
+		e.answer(refusal)
+		return
+	}
+	c := &call{agent: e.agent, network: e.network, x: e.transaction, caller: who.address}
+	c.invite = append(append(c.invite, m.Head()...), body(m)...)
+	e.transaction.User.call = c
+	for _, d := range devices {
+		c.branches = append(c.branches, &branch{call: c, bindings: d.Bindings})
+	}
+	e.answer(&sip.Answer{Status: 100})
+	for _, b := range slices.Clone(c.branches) {
+		b.try()
+	}
+}
+
+// reach returns the devices of whom a caller wants, or why there are none.
+func (e *exchange) reach() ([]location.Device, *sip.Answer) {
+	target, err := sip.ParseURI(e.message.Target())
+	switch {
+	case err != nil:
+		return nil, &sip.Answer{Status: err.Status}
+	case target.Scheme != sip.TEL && target.Host.Addr != e.transaction.Way.Local.Addr() &&
+		!strings.EqualFold(string(target.Host.Name), e.settings.options.Domain):
+		return nil, &sip.Answer{Status: 404, Phrase: "Not Of This Domain"}
+	}
+	name := string(sip.Unescape(nil, target.User))
+	if target.Scheme == sip.TEL {
+		name = string(target.Digits(nil))
+	}
+	called := e.settings.subscribers[name]
+	if called == nil {
+		return nil, &sip.Answer{Status: 404}
+	}
+	devices := e.agent.core.places.Look(called.address, now())
+	if len(devices) == 0 {
+		return nil, &sip.Answer{Status: 480}
+	}
+	return devices, nil
+}
+
+// now is the clock of bindings.
+func now() int64 { return time.Now().Unix() }
+
+// party returns the address of record in From or To as our tables have it: without parameters, its user without escapes,
+// the domain as we write it; "" if it is of another domain. RFC 3261 §10.3, step 5.
+func (e *exchange) party(k sip.Kind) string {
+	a, _, err := sip.ParseAddress(e.message.Get(k))
+	if err != nil {
+		return ""
+	}
+	u, err := a.Parse()
+	if err != nil || u.Scheme != sip.SIP && u.Scheme != sip.SIPS || !strings.EqualFold(string(u.Host.Name), e.settings.options.Domain) {
+		return ""
+	}
+	return "sip:" + string(sip.Unescape(nil, u.User)) + "@" + e.settings.options.Domain
+}
+
+// try sends the INVITE to the next binding that can be called; without one the branch has failed.
+func (b *branch) try() {
+	c := b.call
+	for len(b.bindings) > 0 {
+		next := b.bindings[0]
+		b.bindings = b.bindings[1:]
+		b.network, b.way = c.agent.core.settings.Load().networks[next.Way.Local], next.Way
+		if b.network == nil || !c.agent.core.reaches(next.Way) {
+			continue // its listen has gone, or its connection
+		}
+		if !c.direct(b) {
+			b.status = 488
+			continue
+		}
+		if b.send(&next) {
+			return
+		}
+		b.status = 503
+	}
+	b.x = nil
+	if b.status == 0 {
+		b.status = 480
+	}
+	c.failed()
+}
+
+// direct says whether the caller and a device can send each other media: they are in one network, and of one family.
+func (c *call) direct(b *branch) bool {
+	return b.network.name == c.network.name && b.way.Local.Addr().Is4() == c.x.Way.Local.Addr().Is4()
+}
+
+// send writes and sends the INVITE of a branch: that of the caller, with all that belongs to a leg written for this one.
+func (b *branch) send(to *location.Binding) bool {
+	c, a := b.call, b.call.agent
+	m := &a.other
+	if m.Parse(c.invite, nil) != nil {
+		return false
+	}
+	var e sip.Editor
+	e.Edit(m)
+	e.Target([]byte(to.Contact))
+	for _, k := range [...]sip.Kind{sip.RecordRoute, sip.Authorization, sip.ProxyAuthorization, sip.ProxyRequire,
+		sip.PPreferredIdentity, sip.PAssertedIdentity, sip.Path} {
+		e.RemoveAll(k)
+	}
+	e.Replace(sip.Via, a.via(b.way))
+	if to.Path != "" {
+		e.Replace(sip.Route, []byte(to.Path)) // RFC 3327 §5.3
+	} else {
+		e.RemoveAll(sip.Route)
+	}
+	hops, _ := m.Hops() // checked
+	from, _, _ := sip.ParseAddress(m.Get(sip.From))
+	e.Replace(sip.MaxForwards, []byte(index(hops-1)))
+	e.Replace(sip.From, append(appendParty(nil, &from), ";tag="+a.token()...))
+	e.Replace(sip.CallID, []byte(a.callID()))
+	e.Replace(sip.Contact, a.contact(b.way, ""))
+	e.Add(sip.PAssertedIdentity, []byte("<"+c.caller+">")) // RFC 3325 §5: he has proved it
+	text, ok := e.Append(nil)
+	if !ok {
+		return false
+	}
+	var err error
+	b.invite, b.heard = text, false
+	b.x, err = a.table.Ask(text, b.way, user{branch: b}, a.loop.Now())
+	return err == nil
+}
+
+// appendParty writes an address without its tag.
+func appendParty(dst []byte, a *sip.Address) []byte {
+	if a.Display != nil {
+		dst = append(append(dst, a.Display...), ' ')
+	}
+	return append(append(append(dst, '<'), a.URI...), '>')
+}
+
+// response takes a response to the INVITE of a branch, which is in a.message.
+func (b *branch) response(m *sip.Message) {
+	c := b.call
+	status := m.Status()
+	if status < 200 {
+		b.heard = true
+		if b.cancel {
+			b.abandon()
+		} else if status > 100 {
+			c.progress(b, m)
+		}
+		return
+	}
+	if status < 300 {
+		c.answer(b, m)
+		return
+	}
+	b.x = nil
+	for _, l := range b.legs {
+		l.over()
+		l.peer.over()
+	}
+	b.legs = nil
+	if status == 503 && !b.cancel && !b.heard { // RFC 3261 §16.7, step 6; another way to the same device
+		b.status = status
+		b.try()
+		return
+	}
+	b.status = status
+	c.failed()
+}
+
+// silent is called when nobody has answered the INVITE of a branch.
+func (b *branch) silent() {
+	b.x, b.status = nil, 408
+	if b.cancel {
+		return
+	}
+	b.try()
+}
+
+// leg shows a response to the leg that it belongs to, which has the caller's as its peer: each tag is another. RFC 3261
+// §12.1. It returns nil if there is none and can be none.
+func (c *call) leg(b *branch, m *sip.Message) (*leg, dialog.Verdict) {
+	to, _, err := sip.ParseAddress(m.Get(sip.To))
+	if err != nil || to.Tag() == nil {
+		return nil, dialog.Verdict{}
+	}
+	for _, l := range b.legs {
+		if l.session.RemoteTag == string(to.Tag()) {
+			return l, l.received(m)
+		}
+	}
+	l, v := c.agent.pair(c, b, m)
+	if l != nil {
+		b.legs = append(b.legs, l)
+	}
+	return l, v
+}
+
+// progress shows the caller a provisional response.
+func (c *call) progress(b *branch, m *sip.Message) {
+	if c.over {
+		return
+	}
+	if l, v := c.leg(b, m); l != nil && v.Err == nil && !v.Copy {
+		l.peer.pass(m, c.x, c.invite)
+	}
+}
+
+// answer gives the caller the answer of the first who answers, and lets all others be. Who answers later is told that it
+// is over. RFC 3261 §16.7, step 10; §13.2.2.4.
+func (c *call) answer(b *branch, m *sip.Message) {
+	l, v := c.leg(b, m)
+	switch {
+	case l == nil || v.Err != nil:
+		return
+	case c.over && !l.chosen:
+		l.acknowledge(nil)
+		l.hangUp()
+		l.peer.over()
+		return
+	case l.chosen: // it has come again: our ACK was lost, or has not come yet
+		l.again()
+		return
+	}
+	c.over, l.chosen = true, true
+	l.peer.pass(m, c.x, c.invite)
+	for _, other := range c.branches {
+		for _, early := range other.legs {
+			if early != l {
+				early.peer.over()
+			}
+		}
+		if other != b {
+			other.abandon()
+		}
+	}
+}
+
+// abandon ends a branch that nobody waits for. RFC 3261 §9.1: not before it was heard.
+func (b *branch) abandon() {
+	b.cancel = true
+	if b.x == nil || !b.heard {
+		return
+	}
+	a := b.call.agent
+	if m := &a.other; m.Parse(b.invite, nil) == nil {
+		a.rendered = appendCancel(a.rendered[:0], m)
+		if _, err := a.table.Ask(a.rendered, b.way, user{}, a.loop.Now()); err == nil {
+			a.table.Cancelled(b.x, a.loop.Now())
+		}
+	}
+	b.heard = false // once
+}
+
+// appendCancel writes the CANCEL of an INVITE. RFC 3261 §9.1.
+func appendCancel(dst []byte, invite *sip.Message) []byte {
+	dst = append(append(append(dst, "CANCEL "...), invite.Target()...), " SIP/2.0\r\n"...)
+	for i := range invite.Fields() {
+		switch k, _, value := invite.At(i); k {
+		case sip.Via, sip.Route, sip.From, sip.To, sip.CallID, sip.MaxForwards:
+			dst = sip.AppendField(dst, k, value)
+		}
+	}
+	seq, _ := invite.Sequence() // ours
+	return append(append(append(dst, "CSeq: "...), index(int(seq.Number))...), " CANCEL\r\nContent-Length: 0\r\n\r\n"...)
+}
+
+// failed answers the caller if no branch is left: with the failure that says most. RFC 3261 §16.7, step 6.
+func (c *call) failed() {
+	if c.over {
+		return
+	}
+	best := 0
+	for _, b := range c.branches {
+		if b.x != nil || b.status == 0 {
+			return
+		}
+		if s := b.status; best == 0 || s >= 600 && best < 600 || s < best && best < 600 {
+			best = s
+		}
+	}
+	c.refuse(best)
+}
+
+// refuse answers the caller with a failure. What would make him ask elsewhere, or prove himself to somebody else, he does
+// not hear.
+func (c *call) refuse(status int) {
+	c.over = true
+	answer := &sip.Answer{Status: status}
+	switch {
+	case status < 400, status == 401, status == 407:
+		answer.Status = 480
+	case status == 488: // RFC 3261 §20.43
+		answer.Lines = []byte(`Warning: 301 kyozon "the ends share no network and family, and media are not relayed here"` + "\r\n")
+	}
+	c.reply(answer)
+}
+
+// reply answers the INVITE of the caller.
+func (c *call) reply(answer *sip.Answer) {
+	a := c.agent
+	if m := &a.other; m.Parse(c.invite, nil) == nil {
+		if answer.Tag == nil {
+			answer.Tag = a.table.Tag(m)
+		}
+		a.rendered = answer.Append(a.rendered[:0], m, c.x.Way.Remote)
+		a.table.Answer(c.x, a.rendered, answer.Status, a.loop.Now())
+	}
+}
+
+// stop is called when the caller has given up. RFC 3261 §9.2.
+func (c *call) stop() {
+	if c.over {
+		return
+	}
+	c.refuse(487)
+	for _, b := range c.branches {
+		for _, l := range b.legs {
+			l.peer.over()
+		}
+		b.abandon()
+	}
+}
