@@ -21,7 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "rewrite what is wanted in testdata, and docs/config.md")
+var update = flag.Bool("update", false, "rewrite what is wanted in testdata")
 
 // TestBad reads each file of testdata/bad. It begins with one line for each mistake, all of them, in their order:
 //

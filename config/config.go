@@ -27,8 +27,6 @@ import (
 	"github.com/kyozon/kyozon/service"
 )
 
-//go:generate go test -run ^TestDocument$ . -update
-
 // MaxSize is how large a site file may be, in bytes. It holds some ten thousand servers.
 const MaxSize = 1 << 20
 

@@ -69,7 +69,7 @@ func readComments(source string) (map[string]string, error) {
 			continue
 		}
 		spec := gen.Specs[0].(*ast.TypeSpec)
-		all[spec.Name.Name] = oneLine(gen.Doc.Text())
+		all[spec.Name.Name] = withoutName(spec.Name.Name, oneLine(gen.Doc.Text()))
 		structure, ok := spec.Type.(*ast.StructType)
 		if !ok {
 			continue
@@ -79,6 +79,16 @@ func readComments(source string) (map[string]string, error) {
 		}
 	}
 	return all, nil
+}
+
+// withoutName returns the comment of a type as a sentence for who does not read Go: "Pair is a chain." becomes "A chain."
+func withoutName(name, comment string) string {
+	for _, verb := range []string{" is ", " are "} {
+		if rest, ok := strings.CutPrefix(comment, name+verb); ok && rest != "" {
+			return strings.ToUpper(rest[:1]) + rest[1:]
+		}
+	}
+	return comment
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
@@ -131,7 +141,7 @@ func (s *schemer) object(v reflect.Value) *jsonschema.Schema {
 	name := v.Type().Name()
 	o := &jsonschema.Schema{
 		Type:                 "object",
-		Title:                strings.TrimSuffix(name, "File"),
+		Title:                strings.TrimSuffix(inLower(name), "File"),
 		Description:          s.comments[name],
 		Properties:           jsonschema.NewProperties(),
 		AdditionalProperties: jsonschema.FalseSchema,
@@ -149,6 +159,14 @@ func (s *schemer) object(v reflect.Value) *jsonschema.Schema {
 		o.Properties.Set(f.key, p)
 	}
 	return o
+}
+
+// inLower returns the name of a type with a small letter first, unless it is an abbreviation.
+func inLower(name string) string {
+	if len(name) > 1 && strings.ToUpper(name[:2]) == name[:2] {
+		return name
+	}
+	return strings.ToLower(name[:1]) + name[1:]
 }
 
 // describe returns the comment of a field or, if it has none, of its type.
@@ -266,6 +284,9 @@ func defaultOf(v reflect.Value) any {
 		return shortDuration(value)
 	case fmt.Stringer:
 		return value.String()
+	}
+	if _, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
+		return nil // a word, and only reading it is known
 	}
 	switch v.Kind() {
 	case reflect.Bool, reflect.String, reflect.Int, reflect.Float64, reflect.Uint8, reflect.Int64:

@@ -5,7 +5,6 @@ package config
 
 import (
 	"reflect"
-	"strings"
 	"time"
 
 	"github.com/invopop/jsonschema"
@@ -38,7 +37,7 @@ func (f *serviceFile) schema(s *schemer) *jsonschema.Schema {
 		own := &schemer{comments: s.options[p.Name]}
 		options := own.of(reflect.ValueOf(p.Options()).Elem())
 		options.Title = p.Name
-		options.Description = strings.TrimSpace("What only " + p.Name + " understands. " + p.Doc)
+		options.Description = "What only " + p.Name + " understands (" + p.Doc + ")."
 		o.Properties.Set(p.Name, options)
 		others := jsonschema.NewProperties()
 		for _, other := range s.protocols {

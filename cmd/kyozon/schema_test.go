@@ -14,6 +14,7 @@ import (
 type described struct {
 	Description          string               `json:"description"`
 	Properties           map[string]described `json:"properties"`
+	Items                *described           `json:"items"`
 	AdditionalProperties json.RawMessage      `json:"additionalProperties"`
 }
 
@@ -40,6 +41,9 @@ func TestSchemaDescribes(t *testing.T) {
 				t.Errorf("%s.%s has no description", path, key)
 			}
 			walk(path+"."+key, below)
+		}
+		if d.Items != nil {
+			walk(path+"[]", *d.Items)
 		}
 	}
 	for _, p := range protocols() {

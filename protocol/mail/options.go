@@ -160,8 +160,11 @@ type TLS struct {
 
 // Pair is a certificate chain and its key.
 type Pair struct {
+	// The certificate chain, a PEM file. A changed file is taken without a reload.
 	Certificate service.Path `yaml:"certificate,required"`
-	Key         service.Path `yaml:"key,required"`
+
+	// Its private key, a PEM file.
+	Key service.Path `yaml:"key,required"`
 }
 
 // LineEnds says whether a CR or LF that stands alone is repaired. The zero value is that it is refused.

@@ -171,8 +171,11 @@ func (v *Version) UnmarshalText(text []byte) error {
 
 // Pair is a certificate chain and its key.
 type Pair struct {
+	// The certificate chain, a PEM file. A changed file is taken without a reload.
 	Certificate service.Path `yaml:"certificate,required"`
-	Key         service.Path `yaml:"key,required"`
+
+	// Its private key, a PEM file.
+	Key service.Path `yaml:"key,required"`
 }
 
 // Timeouts are the deadlines of a client.
