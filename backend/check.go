@@ -11,8 +11,8 @@ import (
 // check is the question that is asked of b again and again: as its flows speak to it, but in the edge's own name.
 func (b *Backend) check() Check {
 	h := &b.pool.health
-	t := probe.Target{Addr: b.Addr, TLS: b.secure, HTTP: h.HTTP, Host: h.Host, Status: h.Status}
-	if t.TLS != nil || t.HTTP != "" {
+	t := probe.Target{Addr: b.Addr, TLS: b.secure, HTTP: h.HTTP, Host: h.Host, Status: h.Status, Greeting: h.Greeting}
+	if t.TLS != nil || t.HTTP != "" || t.Greeting != probe.NoGreeting {
 		t.Preface = b.pool.Spec.Handover.preface()
 	}
 	return Check{Target: t, Every: h.Every, Timeout: h.Timeout, Rise: h.Rise, Fall: h.Fall}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/probe"
 )
 
 // Source is the address a backend sees as its peer.
@@ -101,12 +102,13 @@ type ClientTLS struct {
 type Health struct {
 	Every     time.Duration // between two questions; 0 means never ask
 	Timeout   time.Duration
-	Rise      int    // good answers in a row until a backend is up again
-	Fall      int    // bad ones until it is down
-	HTTP      string // path to ask for; "" means that a connection is enough
-	Host      string // Host header of the question
-	Status    [2]int // lowest and highest status that is well
-	Eject     int    // failed connects in a row after which a backend is passed over without being asked; 0 means never
+	Rise      int            // good answers in a row until a backend is up again
+	Fall      int            // bad ones until it is down
+	HTTP      string         // path to ask for; "" means that a connection is enough
+	Host      string         // Host header of the question
+	Status    [2]int         // lowest and highest status that is well
+	Greeting  probe.Greeting // that a server must say; none means that a connection is enough
+	Eject     int            // failed connects in a row after which a backend is passed over without being asked; 0 means never
 	EjectFor  time.Duration
 	SlowStart time.Duration // a recovered backend's share grows over this time
 }

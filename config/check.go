@@ -171,6 +171,9 @@ func (c *checker) health(f *healthFile) {
 	if n := f.Timeout.node; n != nil && !n.bad && every > 0 && f.Timeout.value > every {
 		c.fail(n, "an answer may take longer than the time until the next question, %v; make it shorter", every)
 	}
+	if n := f.Greeting.node; n != nil && f.HTTP.node != nil && !n.bad {
+		c.fail(n, "a server is asked over HTTP, or it greets; remove one of the two")
+	}
 	if n := f.HTTP.node; n != nil {
 		if !n.bad && !strings.HasPrefix(f.HTTP.value, "/") {
 			c.fail(n, "must be a path; write /%s", f.HTTP.value)

@@ -11,6 +11,7 @@ import (
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/probe"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -192,6 +193,7 @@ func (f *healthFile) health() backend.Health {
 		HTTP:      f.HTTP.value,
 		Host:      f.Host.value,
 		Status:    f.Status.value,
+		Greeting:  probe.Greeting(f.Greeting.value),
 		Eject:     f.Eject.value,
 		EjectFor:  f.EjectFor.value,
 		SlowStart: f.SlowStart.value,

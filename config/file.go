@@ -325,6 +325,10 @@ type healthFile struct {
 	// The HTTP status codes that are well: one, or the lowest and the highest.
 	Status located[statusRange] `yaml:"status"`
 
+	// What a server must greet with, and understand when it is left: `smtp`, `imap`, `pop3`, or `mail`, which is any of them,
+	// for a service whose pools speak several.
+	Greeting located[greeting] `yaml:"greeting"`
+
 	// How many connects of clients may fail in a row until a server is passed over without being asked; 0 for never.
 	Eject located[int] `yaml:"eject" range:"0..1000"`
 

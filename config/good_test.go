@@ -18,6 +18,7 @@ import (
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/probe"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -196,6 +197,11 @@ func TestWordsAreConstants(t *testing.T) {
 		{pick(0).words(), "round-robin", int(backend.RoundRobin)},
 		{pick(0).words(), "fewest-flows", int(backend.FewestFlows)},
 		{pick(0).words(), "hash", int(backend.Hash)},
+		{greeting(0).words(), "none", int(probe.NoGreeting)},
+		{greeting(0).words(), "smtp", int(probe.SMTP)},
+		{greeting(0).words(), "imap", int(probe.IMAP)},
+		{greeting(0).words(), "pop3", int(probe.POP3)},
+		{greeting(0).words(), "mail", int(probe.AnyMail)},
 		{plane(0).words(), "auto", int(service.PlaneAuto)},
 		{plane(0).words(), "kernel", int(service.PlaneKernel)},
 		{plane(0).words(), "user", int(service.PlaneUser)},

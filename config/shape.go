@@ -26,7 +26,7 @@ type (
 	addrPort = netip.AddrPort
 )
 
-// The words of the file, each the index of a constant of package backend or service.
+// The words of the file, each the index of a constant of package backend, service or probe.
 type (
 	source   uint8
 	handover uint8
@@ -35,6 +35,7 @@ type (
 	verify   uint8
 	hosting  uint8
 	plane    uint8
+	greeting uint8
 )
 
 // The words of verify.
@@ -52,6 +53,9 @@ func (pick) words() []string    { return []string{"round-robin", "fewest-flows",
 func (verify) words() []string  { return []string{"full", "none"} }
 func (hosting) words() []string { return []string{"shared", "vps", "dedicated", "housing"} }
 func (plane) words() []string   { return []string{"auto", "kernel", "user"} }
+func (greeting) words() []string {
+	return []string{"none", "smtp", "imap", "pop3", "mail"}
+}
 
 // shape reads a service: its protocol comes first, for it says which section the service may have.
 func (f *serviceFile) shape(d *decoder, n *node) {

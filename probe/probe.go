@@ -46,6 +46,8 @@ type Target struct {
 	HTTP   string // path to ask for; "" means that a connection is enough, with TLS a handshake
 	Host   string // Host header; "" means the name that TLS asks for, or else the address
 	Status [2]int // lowest and highest status that is well; zero means 200 to 399
+
+	Greeting Greeting // what a server that speaks first must speak
 }
 
 // Func asks one address once. It never tries another family, and returns at the latest when ctx is done.
@@ -61,14 +63,17 @@ type Result struct {
 
 // Phase is a step of a probe and how long it took.
 type Phase struct {
-	Name string // connect, tls, answer, echo
+	Name string // connect, tls, greeting, answer, echo
 	Took time.Duration
 }
 
-// Ask asks as much as t says: HTTP if it names a path, else TCP.
+// Ask asks as much as t says: HTTP if it names a path, a greeting if it names one, else TCP.
 func Ask(ctx context.Context, t Target) Result {
-	if t.HTTP != "" {
+	switch {
+	case t.HTTP != "":
 		return HTTP(ctx, t)
+	case t.Greeting != NoGreeting:
+		return Greet(ctx, t)
 	}
 	return TCP(ctx, t)
 }
