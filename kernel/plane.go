@@ -42,7 +42,7 @@ type Options struct {
 	Flows    int        // established flows at most; 0 means 262,144. Each takes 384 bytes
 	Pending  int        // flows that only one side has spoken of; 0 means 65,536. The oldest go first
 	StandIns int        // prefixes with a stand-in; 0 means 1,048,576. Memory is taken as they come
-	Floor    int        // smallest MTU of an IPv6 path, in bytes; 0 means 1280. RFC 7915 §4
+	Floor    int        // smallest MTU of an IPv6 path, in bytes; 0 means 1280. RFC 7915 §4.1
 	Errors4  netip.Addr // source of errors from IPv6 routers, towards IPv4 backends; RFC 6791. Zero means the stand-in
 	Timeouts Timeouts
 

@@ -30,7 +30,7 @@ type rule struct {
 func rules() []rule {
 	return []rule{
 		{1, "4→6, may not be cut, too long: ICMPv4 3/4 with the MTU less 20", "RFC 7915 §4.1, §4.4", ruleTooBig},
-		{2, "4→6, may be cut, too long: cut for the smallest IPv6 MTU, with fragment headers", "RFC 7915 §4", ruleCut},
+		{2, "4→6, may be cut, too long: cut for the smallest IPv6 MTU, with fragment headers", "RFC 7915 §4.1", ruleCut},
 		{3, "ICMPv4 3/4 becomes Packet Too Big: plus 20, at least 1280, the plateau if there is no MTU", "RFC 7915 §4.2", ruleNeeded},
 		{4, "Packet Too Big becomes ICMPv4 3/4: less 20, at most what the links have", "RFC 7915 §5.2", rulePacketTooBig},
 		{5, "6→4 up to 1260 bytes may be cut and has an identification of its own; longer may not", "RFC 7915 §5.1", ruleIdentification},

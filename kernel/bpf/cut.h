@@ -61,7 +61,7 @@ inline_always __u32 mtu_for_sender(const struct packet *p, const struct path *pa
 }
 
 /* longest_piece is how long a packet that may be cut becomes at most. Towards IPv6 that is the smallest MTU that a path there has, since
- * no router will cut it. RFC 7915 §4 */
+ * no router will cut it. RFC 7915 §4.1 */
 inline_always __u32 longest_piece(const struct packet *p, const struct path *path)
 {
 	struct control *c;

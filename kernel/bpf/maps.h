@@ -149,7 +149,7 @@ struct name {
 
 struct control {
 	__u32 heartbeat; /* second of the monotonic clock in which the process last lived */
-	__u32 floor;     /* the smallest MTU of an IPv6 path. RFC 7915 §4 */
+	__u32 floor;     /* the smallest MTU of an IPv6 path. RFC 7915 §4.1 */
 	__u8 errors4[4]; /* the source of an ICMP error from an IPv6 router, to IPv4. RFC 6791 */
 	__u16 local;     /* the first port that the host's own sockets get by themselves */
 	__u16 locals;    /* how many there are */
