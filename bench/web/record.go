@@ -51,10 +51,23 @@ func (c *comparison) write(path string) error {
 			p("%s\n", text)
 		}
 	}
+	p("%s", kernelPlane(path))
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	return os.WriteFile(path, []byte(strings.TrimRight(b.String(), "\n")+"\n"), 0o644)
+}
+
+// kernelPlane returns what the file says of the kernel plane, if there is one. It is written by hand, at its end, out of
+// what bench/l4 has measured.
+func kernelPlane(path string) string {
+	was, _ := os.ReadFile(path)
+	const title = "\n## The kernel plane\n"
+	_, after, found := strings.Cut(string(was), title)
+	if !found {
+		return ""
+	}
+	return strings.TrimPrefix(title, "\n") + after
 }
 
 // limitOf returns what a text says about a work, or "".

@@ -182,3 +182,28 @@ func FuzzParseHeap(f *testing.F) {
 		}
 	})
 }
+
+// TestKernelPlane: what was written by hand stays when the rest is written anew.
+func TestKernelPlane(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "RESULTS.md")
+	if got := kernelPlane(path); got != "" {
+		t.Errorf("no file: %q", got)
+	}
+	c := &comparison{}
+	const text = "## The kernel plane\n\nIt is fast.\n"
+	for _, before := range []string{"# Old\n\n" + text, ""} {
+		if before != "" {
+			if err := os.WriteFile(path, []byte(before), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.write(path); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil || !strings.HasSuffix(string(got), "\n\n"+text) || strings.Contains(string(got), "# Old") || strings.Count(string(got), text) != 1 {
+			t.Errorf("written: %q, %v", got, err)
+		}
+	}
+}
