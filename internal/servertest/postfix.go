@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/kyozon/kyozon/ip"
@@ -30,6 +31,18 @@ type Postfix struct {
 // NewPostfix starts one. settings are lines of main.cf, which come after our own. It trusts this machine with XCLIENT and
 // nobody with relaying.
 func NewPostfix(t testing.TB, f ip.Family, settings ...string) *Postfix {
+	t.Helper()
+	return newPostfix(t, f, "", settings)
+}
+
+// NewSender starts a Postfix that relays for this machine and knows the addresses of other hosts from a text of its own in
+// the place of /etc/hosts.
+func NewSender(t testing.TB, f ip.Family, hosts string, settings ...string) *Postfix {
+	t.Helper()
+	return newPostfix(t, f, hosts, append(settings, "mynetworks = 127.0.0.0/8, [::1]/128", "inet_protocols = all", "smtp_host_lookup = native"))
+}
+
+func newPostfix(t testing.TB, f ip.Family, hosts string, settings []string) *Postfix {
 	t.Helper()
 	program := Find(t, "postfix")
 	if os.Getuid() != 0 {
@@ -91,8 +104,23 @@ maillog_file = /dev/stdout
 	if text, err := exec.Command(program, "-c", conf, "check").CombinedOutput(); err != nil { // makes the queue's folders
 		t.Fatalf("postfix check: %v: %s", err, text)
 	}
-	Run(t, exec.Command("/usr/lib/postfix/sbin/master", "-c", conf, "-d"), "daemon started") // its end is that of all its children
+	c := exec.Command("/usr/lib/postfix/sbin/master", "-c", conf, "-d")
+	if hosts != "" {
+		c = amongHosts(t, c, filepath.Join(dir, "hosts"), hosts)
+	}
+	Run(t, c, "daemon started") // its end is that of all its children
 	return p
+}
+
+// amongHosts has a command see a file of ours as /etc/hosts: in a mount namespace of its own.
+func amongHosts(t testing.TB, c *exec.Cmd, file, hosts string) *exec.Cmd {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(hosts), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	shell := exec.Command("/bin/sh", append([]string{"-c", `mount --bind "$1" /etc/hosts && shift && exec "$@"`, "sh", file}, c.Args...)...)
+	shell.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	return shell
 }
 
 // master is the services of a Postfix that takes mail at one address and delivers it.

@@ -40,7 +40,11 @@ func Run(t testing.TB, c *exec.Cmd, ready string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Stdout, c.Stderr, c.SysProcAttr = w, w, &syscall.SysProcAttr{Setpgid: true}
+	c.Stdout, c.Stderr = w, w
+	if c.SysProcAttr == nil {
+		c.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	c.SysProcAttr.Setpgid = true
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
