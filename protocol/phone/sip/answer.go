@@ -123,7 +123,7 @@ func AppendField(dst []byte, k Kind, value []byte) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// phrases are those of RFC 3261 §21, RFC 3262 §3, RFC 4028 §6 and RFC 5626 §11.
+// phrases are those of RFC 3261 §21, RFC 3515 (202), RFC 4028 §6 (422) and RFC 5626 §11 (430, 439).
 var phrases = map[int]string{
 	100: "Trying", 180: "Ringing", 181: "Call Is Being Forwarded", 182: "Queued", 183: "Session Progress",
 	200: "OK", 202: "Accepted",

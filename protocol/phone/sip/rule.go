@@ -16,7 +16,7 @@ func (e *Error) Error() string { return "sip: " + e.Reason }
 // Rules of the index: whether these bytes are a message.
 var (
 	ErrShort     = &Error{400, "message ends within its head"}
-	ErrLongHead  = &Error{513, "head too long"}                            // RFC 3261 §21.5.12
+	ErrLongHead  = &Error{513, "head too long"}                            // RFC 3261 §21.5.7
 	ErrStartLine = &Error{400, "neither a request line nor a status line"} // RFC 3261 §7.1, §7.2
 	ErrVersion   = &Error{505, "version other than SIP/2.0"}               // RFC 3261 §21.5.6
 	ErrFields    = &Error{400, "too many fields"}
@@ -24,7 +24,7 @@ var (
 	ErrControl   = &Error{400, "NUL, bare CR or bare LF in the head"}
 	ErrLength    = &Error{400, "Content-Length is not one number"}
 	ErrNoLength  = &Error{400, "no Content-Length on a stream"}    // RFC 3261 §18.3
-	ErrLongBody  = &Error{513, "body too long"}                    // RFC 3261 §21.5.12
+	ErrLongBody  = &Error{513, "body too long"}                    // RFC 3261 §21.5.7
 	ErrBody      = &Error{400, "body shorter than Content-Length"} // RFC 3261 §18.3
 )
 

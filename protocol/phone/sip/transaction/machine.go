@@ -37,7 +37,7 @@ func (m *Machine) Start(k Kind, reliable bool, t *Timers, now int64) Do {
 		return Send
 	case InviteServer: // RFC 3261 §17.2.1
 		m.state, m.repeat = Proceeding, now+trying
-	case Server: // RFC 4320 §4.2: after timer F of the client nobody wants to hear of it
+	case Server: // RFC 4320 §4: after timer F of the client nobody wants to hear of it
 		m.end = now + t.long()
 	}
 	return Pass
