@@ -46,7 +46,7 @@ func BenchmarkUnsynced(b *testing.B) {
 	data := make([]byte, 64)
 	b.ReportAllocs()
 	for b.Loop() {
-		j.Settle(j.Append(1, nil, data))
+		j.Settle(j.Put(1, data))
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 }

@@ -108,8 +108,9 @@ type Journal struct {
 
 	torn int64 // bytes that Open could not read
 
-	disk    int64 // bytes in files. It and what follows is Run's alone
-	carried int64 // how far the oldest file has been carried
+	writing sync.Mutex // comes before mu, and guards what is in the files, and what follows
+	disk    int64      // bytes in files
+	carried int64      // how far the oldest file has been carried
 }
 
 // item is a record on its way to the disk.
@@ -159,8 +160,24 @@ func (j *Journal) Append(kind Kind, done func(error), data ...[]byte) ID {
 	return id
 }
 
-// Settle says that the record, which was appended before, is needed no more. It is soon written.
-func (j *Journal) Settle(id ID) { _ = j.enqueue(item{id: id}) } // a journal that is closed finds it again
+// Put is Append to a journal that is not synced, where it is written before Put returns unless Run is writing just then:
+// the system takes it, the disk is not waited for. What goes wrong is told to nobody.
+func (j *Journal) Put(kind Kind, data ...[]byte) ID {
+	id := ID(j.last.Add(1))
+	raw, err := encode(id, kind, data)
+	if err == nil && !j.put(item{id: id, kind: kind, raw: raw}) {
+		_ = j.enqueue(item{id: id, kind: kind, raw: raw}) // its errors are told to nobody
+	}
+	return id
+}
+
+// Settle says that the record, which was appended before, is needed no more. It is soon written, in a journal that is not
+// synced as Put does it.
+func (j *Journal) Settle(id ID) {
+	if !j.put(item{id: id}) {
+		_ = j.enqueue(item{id: id}) // a journal that is closed finds it again
+	}
+}
 
 func (j *Journal) enqueue(i item) error {
 	size := int64(len(i.raw))

@@ -262,6 +262,46 @@ func TestUnderWay(t *testing.T) {
 	}
 }
 
+// TestPut: a record is there when Put returns, as soon as there is a file and nobody else is writing; else soon.
+func TestPut(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	j, stop := run(t, directory, Options{Unsynced: true, File: 200, Size: 400})
+	mustWrite(t, j, 9) // makes the file
+	one := j.Put(1, []byte("one"))
+	if r, err := j.Read(one); err != nil || string(r.Data) != "one" {
+		t.Errorf("got %v, %v", r, err)
+	}
+	j.writing.Lock()
+	two := j.Put(2, []byte("two"))
+	if _, err := j.Read(two); !errors.Is(err, ErrNone) {
+		t.Errorf("Put has waited: %v", err)
+	}
+	j.writing.Unlock()
+	big := j.Put(3, make([]byte, 200))
+	j.Settle(one)
+	next := j.Put(4) // in another file
+	none := j.Put(5, make([]byte, 200))
+	mustWrite(t, j, 9)
+	want := []ID{two, big, next}
+	for again := range 2 {
+		if again > 0 {
+			stop()
+			j.Put(6)
+			j, stop = run(t, directory, Options{Unsynced: true})
+		}
+		found := all(t, j)
+		for _, id := range want {
+			if found[id] == "" {
+				t.Errorf("%d is not there", id)
+			}
+		}
+		if len(found) != len(want)+2 || found[none] != "" {
+			t.Errorf("got %v", found)
+		}
+	}
+}
+
 // TestCarry: what lives long does not hold what comes and goes, and is there in the end. The size on disk is bounded.
 func TestCarry(t *testing.T) {
 	t.Parallel()

@@ -43,6 +43,8 @@ func (j *Journal) Run(ctx context.Context) error {
 	j.closed = true
 	j.mu.Unlock()
 	j.finish()
+	j.writing.Lock()
+	defer j.writing.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := errors.Join(j.remove(), j.release()); err != nil {
@@ -77,27 +79,77 @@ func (i item) tell(err error) {
 
 // commit writes the next group, and tells those who wait for it.
 func (j *Journal) commit() error {
-	group, err := j.take(j.options.File), error(nil)
-	carried := j.carry(group)
-	all := append(carried, group...) // in this order: a record that is carried may be settled in the same group
-	if len(all) > 0 {
-		var places []place
-		places, err = j.write(all)
-		j.report(err)
-		j.settle(all, places, err)
-	}
+	group := j.take(j.options.File)
+	carried, err := j.writeGroup(group)
 	for _, i := range group {
 		i.tell(err)
 	}
+	j.writing.Lock()
 	j.free() // also on a disk that is full
-	if err != nil {
-		j.carried = 0 // once more from the front
-		return err
-	}
-	if len(carried) > 0 || j.waits() {
+	j.writing.Unlock()
+	if err == nil && (carried || j.waits()) {
 		j.rouse()
 	}
-	return nil
+	return err
+}
+
+// writeGroup writes a group and makes it true in RAM. carried says that more than the group was written.
+func (j *Journal) writeGroup(group []item) (carried bool, err error) {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	all := j.carry(group)
+	carried = len(all) > 0
+	all = append(all, group...) // in this order: a record that is carried may be settled in the same group
+	if len(all) == 0 {
+		return false, nil
+	}
+	places, err := j.write(all)
+	j.report(err)
+	j.settle(all, places, err)
+	if err != nil {
+		j.carried = 0 // once more from the front
+	}
+	return carried, err
+}
+
+// put writes a record or a settlement at once if that can be.
+func (j *Journal) put(i item) bool {
+	if !j.options.Unsynced || !j.writing.TryLock() {
+		return false
+	}
+	defer j.writing.Unlock()
+	raw := i.raw
+	size := int64(len(raw))
+	j.mu.Lock()
+	_, written := j.index[i.id]
+	can := !j.closed && j.live+j.queued+size <= j.options.Size
+	if raw == nil {
+		can = !j.closed && written // what is queued must come first
+		raw, _ = encode(i.id, settled, nil)
+	}
+	j.mu.Unlock()
+	if !can || len(j.files) == 0 {
+		return false
+	}
+	f := j.files[len(j.files)-1]
+	if f.broken || f.size >= j.options.File {
+		return false
+	}
+	if _, err := f.WriteAt(raw, f.size); err != nil {
+		f.undo(true)
+		return false
+	}
+	j.mu.Lock()
+	if i.raw != nil {
+		j.remember(i.id, place{f, f.size, size})
+		j.appended++
+	} else {
+		j.forget(i.id)
+	}
+	j.mu.Unlock()
+	f.size += int64(len(raw))
+	j.disk += int64(len(raw))
+	return true
 }
 
 // take returns the next group: no more of the queue than limit, in bytes, or one.

@@ -41,6 +41,11 @@ func OpenNew(shelf string, o Options) (*Journal, error) {
 			return nil, err
 		}
 		j.shelved = true
+		if o.Unsynced { // so that Put need not wait for the first file
+			if _, err := j.begin(); err != nil {
+				return nil, errors.Join(fmt.Errorf("open %s: %w", directory, err), j.release())
+			}
+		}
 		return j, nil
 	}
 }

@@ -9,7 +9,7 @@
 //	                   │
 //	                   ▼
 //	                 Begin ─▶ "begun" ┐
-//	    to the backend │              ├▶ journal.Journal, not synced and not waited for
+//	    to the backend │              ├▶ journal.Journal, written at once and not synced
 //	                   ▼              │
 //	     its answer: Taken ─▶ "taken" ┘
 //	                   │
@@ -249,7 +249,7 @@ func (b *Book) append(kind journal.Kind, k Key, at time.Time, reply []byte) jour
 	}
 	var seconds [8]byte
 	binary.LittleEndian.PutUint64(seconds[:], uint64(at.Unix()))
-	return b.journal.Append(kind, nil, k[:], seconds[:], reply)
+	return b.journal.Put(kind, k[:], seconds[:], reply)
 }
 
 func (b *Book) settle(id journal.ID) {
@@ -280,12 +280,18 @@ func decode(r journal.Record) (*entry, error) {
 // in it. It returns how many messages may come to be delivered twice.
 func (b *Book) Adopt(j *journal.Journal, now time.Time) (doubtful int64, err error) {
 	var errs []error
+	open := make(map[Key]int64) // those that have begun
 	err = j.Each(func(r journal.Record) error {
 		e, err := decode(r)
+		if err == nil && r.Kind == taken && open[e.key] > 0 { // that it ends what has begun was not written any more
+			open[e.key]--
+			doubtful--
+		}
 		switch {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("record %d: %w", r.ID, err))
 		case r.Kind == begun:
+			open[e.key]++
 			doubtful++
 		case now.Sub(e.at) < Keep:
 			e.id = b.append(taken, e.key, e.at, e.reply)

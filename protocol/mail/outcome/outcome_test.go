@@ -197,6 +197,22 @@ func TestDoubtful(t *testing.T) {
 	}
 }
 
+// TestUnfinished: a process that dies between two of its records leaves no doubt where there is none.
+func TestUnfinished(t *testing.T) {
+	t.Parallel()
+	shelf := t.TempDir()
+	b, stop := open(t, shelf)
+	b.append(begun, keyOf("x"), noon(), nil)
+	b.append(begun, keyOf("y"), noon(), nil)
+	b.append(taken, keyOf("x"), noon(), []byte("250 ok\r\n"))
+	stop()
+	b, _ = open(t, shelf)
+	if n := adopt(t, b, shelf, noon()); n != 1 {
+		t.Errorf("%d doubtful, want 1", n)
+	}
+	find(t, b, "x", "250 ok\r\n", noon()).Seen()
+}
+
 // TestBounded: the oldest go, by time and by number, from the journal too.
 func TestBounded(t *testing.T) {
 	t.Parallel()
