@@ -196,6 +196,14 @@ func (s *session) admit(c *smtp.Command) {
 	})
 }
 
+// name returns the client's confirmed reverse name; nil if there is none, or nobody has looked yet.
+func (s *session) name() []byte {
+	if s.visit == nil || s.visit.Confirmed() == "" {
+		return nil
+	}
+	return []byte(s.visit.Confirmed())
+}
+
 // judge returns what the client is refused for, and counts what was found, once.
 func (s *session) judge() (policy.Finding, bool) {
 	s.visit.Facts.Hello = string(s.helo)

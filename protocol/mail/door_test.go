@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
+	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
@@ -244,4 +245,34 @@ func TestUnused(t *testing.T) {
 	} else {
 		r.close(key)
 	}
+}
+
+// TestNamed: a server that takes XCLIENT learns the reverse name that was confirmed.
+func TestNamed(t *testing.T) {
+	t.Parallel()
+	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		from := outsider(c.Client)
+		names := servertest.NewDNS(t, c.Backend, "", func(w dns.ResponseWriter, q *dns.Msg) {
+			answerFor(t, w, q, "$ PTR host.example.com.\nhost.example.com. @ %", from)
+		})
+		mta := servertest.NewMail(t, c.Backend, func(m *servertest.Mail) { m.Offers = append(m.Offers, "XCLIENT NAME ADDR") })
+		spec := to(mta.Addr)
+		spec.Handover = backend.HandoverXclient
+		b := newBench(t)
+		e := b.serve(t, "smtp", c.Client, spec, guarded(names.Addr, func(p *Policy) { p.ReverseName = policy.Enforce }))
+		for range 2 { // what the server offers is known to the second: it is asked when the client is known too
+			s := dialFrom(t, from, e.at)
+			s.want("220 ")
+			s.do("EHLO mx.example.com", "250")
+			s.do("MAIL FROM:<a@example.com>", "250")
+			s.do("RCPT TO:<b@example.jp>", "250")
+			s.do("DATA", "354")
+			s.say("hello", ".")
+			s.want("250")
+			s.do("QUIT", "221")
+		}
+		if all := mta.Messages(); len(all) != 2 || !strings.HasPrefix(all[1].Xclient, "NAME=host.example.com ADDR=") {
+			t.Errorf("told %+v", all)
+		}
+	})
 }

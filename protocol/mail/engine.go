@@ -47,10 +47,7 @@ func (s *session) shown() bool {
 // message is the message as engines see it.
 func (s *session) message() *scan.Message {
 	b := s.body
-	m := &scan.Message{Client: s.conn.Remote().Addr(), Hello: string(s.helo), Size: b.size, Text: whole{b.file, b.filed, b.memory}}
-	if s.visit != nil {
-		m.Name = s.visit.Confirmed()
-	}
+	m := &scan.Message{Client: s.conn.Remote().Addr(), Hello: string(s.helo), Name: string(s.name()), Size: b.size, Text: whole{b.file, b.filed, b.memory}}
 	for line := range bytes.Lines(s.envelope) {
 		c, _ := smtp.ParseCommand(bytes.TrimRight(line, "\r\n")) // it was accepted once
 		if c.Verb == smtp.Mail {

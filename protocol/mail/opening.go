@@ -63,7 +63,7 @@ func (l *link) tell() {
 	}
 	l.out.Sent(smtp.Xclient)
 	l.send(smtp.AppendXclient(l.session.scratch(), l.has.Xclient, smtp.Identity{Client: l.flow.Carried(), Dialled: l.flow.Dialled(),
-		Helo: l.session.helo}))
+		Name: l.session.name(), Helo: l.session.helo}))
 	l.become(telling, replyTime)
 }
 
