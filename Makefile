@@ -81,7 +81,7 @@ bench-kernel: setup build ## the kernel plane beside plain routing, HAProxy, ngi
 	go run ./bench/l4 $(BENCH)
 
 .PHONY: bench-mail
-bench-mail: setup build ## open mailboxes beside nginx; as root; BENCH="-quick"
+bench-mail: setup build ## messages beside HAProxy, open mailboxes beside nginx; as root; BENCH="-quick"
 	go run ./bench/mail $(BENCH)
 
 # Debian has none. Where it cannot be built, BENCH="-caddy ''" does without it.

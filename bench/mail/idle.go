@@ -36,6 +36,9 @@ func names() (all []string) {
 	for _, w := range works() {
 		all = append(all, w.name)
 	}
+	for _, s := range sends() {
+		all = append(all, s.name)
+	}
 	return all
 }
 

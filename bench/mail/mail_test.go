@@ -35,12 +35,19 @@ func TestQuick(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var lines bytes.Buffer
-	err := run(ctx, options{kyozon: binary, sessions: 10}, &lines, t.Output())
+	err := run(ctx, options{kyozon: binary, sessions: 10, messages: 20, rounds: 1}, &lines, t.Output())
 	if (errors.Is(err, lab.ErrRoot) || errors.Is(err, lab.ErrMissing)) && os.Getenv("KYOZON_LAB") != "require" {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, s := range sends() {
+		for _, m := range s.metrics {
+			if !strings.Contains(lines.String(), "bench "+s.name+" "+string(m)+" ours=") {
+				t.Errorf("no line of %s, %s\n%s", s.name, m, lines.String())
+			}
+		}
 	}
 	for _, w := range works() {
 		for _, want := range []string{"kb_per_session ours= nginx=", "kb_per_session ours= goal=", "heap_kb_per_session ours= goal="} {
@@ -65,7 +72,7 @@ func TestParse(t *testing.T) {
 		args string
 		ok   bool
 	}{
-		{"", true}, {"-quick", true}, {"-sessions 5 -only mail-imap-idle-tls", true}, {"-sessions 0", false}, {"-sessions 9901", false},
+		{"", true}, {"-quick", true}, {"-sessions 5 -only mail-imap-idle-tls", true}, {"-sessions 0", false}, {"-sessions 9901", false}, {"-messages 0", false}, {"-rounds 51", false},
 		{"-only web", false}, {"more", false}, {"-x", false},
 	} {
 		if _, err := parse(strings.Fields(tt.args), io.Discard); (err == nil) != tt.ok {

@@ -24,11 +24,18 @@ import (
 type options struct {
 	kyozon   string // path of the binary
 	sessions int
+	messages int
+	rounds   int
 	only     string // name of a work, or the beginning of names; "" means all
 }
 
 // maxSessions is what a process can hold with a client and a server for each, if it may open 20,000 files.
 const maxSessions = 9900
+
+const (
+	maxMessages = 100_000
+	maxRounds   = 50
+)
 
 var errUsage = errors.New("usage")
 
@@ -57,20 +64,24 @@ func parse(args []string, out io.Writer) (options, error) {
 	f.SetOutput(out)
 	f.StringVar(&o.kyozon, "kyozon", "bin/kyozon", "`path` of the binary to measure")
 	f.IntVar(&o.sessions, "sessions", maxSessions, "idle `sessions`")
+	f.IntVar(&o.messages, "messages", 4000, "`messages` of a round")
+	f.IntVar(&o.rounds, "rounds", 7, "paired `rounds` of messages")
 	f.StringVar(&o.only, "only", "", "measure only the works whose `name` begins so: "+strings.Join(names(), ", "))
-	f.BoolVar(&quick, "quick", false, "100 sessions: shows that it works, measures little")
+	f.BoolVar(&quick, "quick", false, "100 sessions or messages, one round: shows that it works, measures little")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	if quick {
-		o.sessions = 100
+		o.sessions, o.messages, o.rounds = 100, 100, 1
 	}
 	switch {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("%w: takes no arguments", errUsage)
 	case o.sessions < 1 || o.sessions > maxSessions:
 		return o, fmt.Errorf("%w: sessions must be 1 to %d", errUsage, maxSessions)
-	case len(chosen(o.only)) == 0:
+	case o.messages < 1 || o.messages > maxMessages || o.rounds < 1 || o.rounds > maxRounds:
+		return o, fmt.Errorf("%w: messages must be 1 to %d, rounds 1 to %d", errUsage, maxMessages, maxRounds)
+	case len(chosen(o.only)) == 0 && len(chosenSends(o.only)) == 0:
 		return o, fmt.Errorf("%w: no work is called %q: there are %s", errUsage, o.only, strings.Join(names(), ", "))
 	}
 	return o, nil
@@ -87,6 +98,15 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 		lines, err := p.idle(ctx, w, o.sessions)
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
+		}
+		for _, l := range lines {
+			fmt.Fprintln(out, l)
+		}
+	}
+	for _, s := range chosenSends(o.only) {
+		lines, err := p.compare(ctx, s, o)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
 		}
 		for _, l := range lines {
 			fmt.Fprintln(out, l)

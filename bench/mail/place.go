@@ -56,7 +56,7 @@ func openPlace(ctx context.Context, binary string, out io.Writer) (*place, error
 	}
 	p := &place{lab: l, client: l.Host("client"), edge: l.Host("edge"), progress: out}
 	if p.binary, err = filepath.Abs(binary); err == nil {
-		err = p.prepare(ctx, l.Host("server"))
+		err = errors.Join(p.prepare(ctx, l.Host("server")), serveMessages(ctx, l.Host("server")))
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
