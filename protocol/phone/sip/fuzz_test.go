@@ -83,7 +83,6 @@ func FuzzStream(f *testing.F) {
 		}
 		l := &Limits{Head: 1024, Body: 1024}
 		got, want := pieces(string(data), 1, l), pieces(string(data), max(1, len(data)), l)
-		got, want = string(bytes.ReplaceAll([]byte(got), []byte("pong pong"), []byte("ping"))), string(bytes.ReplaceAll([]byte(want), []byte("pong pong"), []byte("ping")))
 		if got != want {
 			t.Fatalf("one by one %q, at once %q", got, want)
 		}

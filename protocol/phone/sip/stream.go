@@ -14,8 +14,8 @@ type Piece uint8
 const (
 	Part  Piece = iota // of something that has not come whole
 	Whole              // a message
-	Ping               // two line ends, which are answered with one. RFC 5626 §4.4.1
-	Pong               // the answer to that, or line ends before a message. RFC 3261 §7.5
+	Ping               // the second of two line ends, which are answered with one. RFC 5626 §4.4.1
+	Pong               // a line end: the answer to that, the first of two, or before a message. RFC 3261 §7.5
 	STUN               // in a datagram only. RFC 5626 §4.4.2
 )
 
@@ -38,8 +38,9 @@ func Demux(p []byte) Piece {
 
 // Stream finds the messages in what comes over a connection. The zero value is ready.
 type Stream struct {
-	scan int // up to here no head ends
-	need int // the length of the message, when its head is known
+	scan int  // up to here no head ends
+	need int  // the length of the message, when its head is known
+	line bool // a line end came last, and was no ping
 }
 
 // Next says what stands at the start of p, which is all that has come and was not taken, and how many bytes of it that
@@ -48,8 +49,9 @@ type Stream struct {
 // what could be read, for the answer, and else nothing. RFC 3261 §18.3.
 func (s *Stream) Next(p []byte, m *Message, l *Limits) (n int, what Piece, err *Error) {
 	if len(p) > 0 && (p[0] == '\r' || p[0] == '\n') {
-		return lineEnds(p)
+		return s.lineEnd(p)
 	}
+	s.line = s.line && len(p) == 0
 	if s.need == 0 {
 		limit := l.head()
 		window := p[:min(len(p), limit)]
@@ -97,18 +99,16 @@ func (s *Stream) measure(head []byte, m *Message, l *Limits) *Error {
 	return nil
 }
 
-// lineEnds takes a ping, or the line ends before a message.
-func lineEnds(p []byte) (n int, what Piece, err *Error) {
+// lineEnd takes one. Two in a row are a ping, however they were cut.
+func (s *Stream) lineEnd(p []byte) (n int, what Piece, err *Error) {
 	switch {
-	case len(p) < 2 || len(p) == 3 && p[2] == '\r':
-		if p[0] != '\r' {
-			return 0, Part, ErrControl
-		}
-		return 0, Part, nil
-	case p[0] != '\r' || p[1] != '\n':
+	case p[0] != '\r' || len(p) > 1 && p[1] != '\n':
 		return 0, Part, ErrControl
-	case len(p) >= 4 && p[2] == '\r' && p[3] == '\n':
-		return 4, Ping, nil
+	case len(p) < 2:
+		return 0, Part, nil
 	}
-	return 2, Pong, nil
+	if s.line = !s.line; s.line {
+		return 2, Pong, nil
+	}
+	return 2, Ping, nil
 }
