@@ -9,12 +9,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,7 +140,7 @@ func connect(t testing.TB, at netip.AddrPort) *reader {
 // want reads lines, joined by |, which end with the one that is wanted last.
 func (r *reader) want(text string) {
 	r.t.Helper()
-	for _, want := range strings.Split(text, "|") {
+	for want := range strings.SplitSeq(text, "|") {
 		line, err := r.in.ReadString('\n')
 		if got := strings.TrimSuffix(line, "\r\n"); err != nil || got != want {
 			r.t.Fatalf("got %q, %v, want %q", got, err, want)
@@ -478,7 +480,10 @@ func TestMailboxChecks(t *testing.T) {
 				Routes: map[service.Door]backend.RouteSpec{{Listen: tt.listen, Family: ip.V6}: {Fallback: []string{"p"}}}}
 			var got []string
 			for _, err := range o.Check(s) {
-				e := err.(*service.Error)
+				var e *service.Error
+				if !errors.As(err, &e) {
+					t.Fatal(err)
+				}
 				got = append(got, strings.Join(e.Path, " ")+": "+e.Error())
 			}
 			if text := strings.Join(got, "; "); text != tt.want {
@@ -540,5 +545,44 @@ func TestMailboxDrain(t *testing.T) {
 		open.do("c noop", "C NOOP")
 		b.loops.Do(func(l *relay.Loop) { b.book.Each(l, func(f *backend.Flow) { f.Cut(metrics.Drained) }) })
 		open.ends()
+	})
+}
+
+// TestSilentHello: who says nothing where TLS comes first holds no goroutine, and who says something else is sent away.
+func TestSilentHello(t *testing.T) {
+	t.Parallel()
+	files, trust := pemFiles(t)
+	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		t.Parallel()
+		b := newBench(t)
+		e := b.serve(t, "imaps", c.Client, to(newIMAP(t, c.Backend, imapGreeting).at), func(o *Options) { o.TLS = files })
+		silent := connect(t, e.at)
+		talks := connect(t, e.at)
+		talks.say("a LOGIN tim secret")
+		talks.ends()
+		conn, err := tls.Dial("tcp", e.at.String(), trust)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		(&reader{t, conn, bufio.NewReader(conn)}).want("* OK Ready.")
+		var waits, shakes atomic.Int64
+		b.loops.Do(func(l *relay.Loop) {
+			l.Each(func(c *relay.Conn) {
+				switch c.Handler().(type) {
+				case *unshaken:
+					waits.Add(1)
+				case backend.Handshaking:
+					shakes.Add(1)
+				}
+			})
+		})
+		if waits.Load() != 1 || shakes.Load() != 0 {
+			t.Errorf("%d wait for a ClientHello and %d shake hands, want 1 and 0: one is done, and one was never begun", waits.Load(), shakes.Load())
+		}
+		silent.conn.Close()
+		if n := b.sum().Errors[metrics.TLSFault]; n != 1 {
+			t.Errorf("%d were sent away, want 1", n)
+		}
 	})
 }

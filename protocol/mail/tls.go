@@ -5,13 +5,10 @@ package mail
 
 import (
 	"context"
-	"crypto/tls"
 	"sync"
 	"time"
 
-	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
-	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/relay"
 	"github.com/kyozon/kyozon/service"
 )
@@ -32,13 +29,9 @@ func (f *front) accept(c *relay.Conn) {
 // shake speaks TLS to a client from its next byte on, and calls ready when that is done, with a handler that is to be
 // replaced.
 func (t *table) shake(c *relay.Conn, ready func()) {
-	if !t.route.Admit(limit.Handshakes, c.Remote().Addr(), c.Loop().Now()) {
-		c.Abort()
-		return
-	}
-	c.SetHandler(backend.Handshaking{Route: t.route})
+	c.SetHandler(&unshaken{table: t, ready: ready})
 	c.SetTimeout(t.options.Timeouts.Command)
-	c.StartServerTLS(t.terms.Config(), func(tls.ConnectionState) { ready() })
+	c.Resume() // shows it what the handler before has left
 }
 
 // openTLS loads the certificates of a service; nil if there are none.
