@@ -44,9 +44,9 @@ type Stream struct {
 }
 
 // Next says what stands at the start of p, which is all that has come and was not taken, and how many bytes of it that
-// takes: with Whole a message, to be parsed by who takes it, whatever is wrong within. With Part, more must come: call it
-// again with the same bytes and what follows them. After an error nothing that follows can be understood; m then holds
-// what could be read, for the answer, and else nothing. RFC 3261 §18.3.
+// takes. With Whole, m holds the message as Parse leaves it, whatever is wrong within: whoever cares parses it again. With
+// Part, more must come: call it again with the same bytes and what follows them. After an error nothing that follows can
+// be understood; m holds what could be read, for the answer. RFC 3261 §18.3.
 func (s *Stream) Next(p []byte, m *Message, l *Limits) (n int, what Piece, err *Error) {
 	if len(p) > 0 && (p[0] == '\r' || p[0] == '\n') {
 		return s.lineEnd(p)
@@ -76,6 +76,7 @@ func (s *Stream) Next(p []byte, m *Message, l *Limits) (n int, what Piece, err *
 	}
 	n = s.need
 	s.reset()
+	_ = m.Parse(p[:n], l)
 	return n, Whole, nil
 }
 

@@ -21,8 +21,8 @@ func pieces(data string, step int, l *Limits) string {
 		for {
 			n, what, err := s.Next(buffer, &m, l)
 			if what == Whole {
-				bad := m.Parse(buffer[:n], l)
 				body, _ := m.Body()
+				bad := m.Parse(buffer[:n], l)
 				if bad == nil {
 					out = append(out, fmt.Sprintf("%s:%s", m.Method(), body))
 				} else {
