@@ -270,10 +270,40 @@ func (c *chaos2) server2(conn *net.TCPConn) {
 		refuseAll(r, conn)
 		return
 	}
-	s := &xhttp2.Server{MaxConcurrentStreams: uint32(1 + r.IntN(50)), MaxUploadBufferPerStream: int32(1 + r.IntN(200_000))}
-	s.ServeConn(perhapsCut(r, conn), &xhttp2.ServeConnOpts{Handler: http.HandlerFunc(c.serve2),
-		BaseConfig: &http.Server{ErrorLog: log.New(io.Discard, "", 0)}})
+	l := &single{ended: make(chan struct{})}
+	broken := perhapsCut(r, conn)
+	l.conn.Store(&broken)
+	s := &http.Server{Handler: http.HandlerFunc(c.serve2), Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard, "", 0),
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1 + r.IntN(50), MaxReceiveBufferPerStream: 1 + r.IntN(200_000)},
+		ConnState: func(_ net.Conn, now http.ConnState) {
+			if now == http.StateClosed {
+				close(l.ended)
+			}
+		}}
+	s.Protocols.SetUnencryptedHTTP2(true)
+	s.Serve(l)
 }
+
+// single is a listener that has one connection, until that has ended.
+type single struct {
+	conn  atomic.Pointer[net.Conn]
+	ended chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l *single) Accept() (net.Conn, error) {
+	if c := l.conn.Swap(nil); c != nil {
+		return *c, nil
+	}
+	<-l.ended
+	return nil, net.ErrClosed
+}
+
+// Addr implements net.Listener.
+func (l *single) Addr() net.Addr { return &net.TCPAddr{} }
+
+// Close implements net.Listener.
+func (l *single) Close() error { return nil }
 
 // refuseAll looks at no request, though it may have come whole, and goes away after a few.
 func refuseAll(r *rand.Rand, conn *net.TCPConn) {
