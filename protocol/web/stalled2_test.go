@@ -4,11 +4,14 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +20,8 @@ import (
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
+	"github.com/kyozon/kyozon/protocol/web/http2"
+	"github.com/kyozon/kyozon/relay"
 )
 
 // A connection on which a server has fallen silent, as when its machine has gone, costs the requests that it carries, but
@@ -125,4 +130,65 @@ func (c *raw2) until(ok func(f xhttp2.Frame) bool) {
 			return
 		}
 	}
+}
+
+// A body that a server does not read takes the window of the connection, but nobody else's time: other requests go over
+// another one.
+func TestUnreadUploadToServer2(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		came := make(chan bool, 1)
+		s := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/unread" {
+				came <- true
+				<-r.Context().Done()
+				return
+			}
+			io.Copy(io.Discard, r.Body)
+		}), HTTP2: &http.HTTP2Config{MaxReceiveBufferPerConnection: 1 << 16, MaxReceiveBufferPerStream: 1 << 20}}
+		at := b.freeAddr(x.Client)
+		service := b.service("shop", at, shared(servertest.Serve2(t, x.Backend, s)), speaks2(defaults()))
+		service.Timeouts.Idle = time.Hour
+		b.serve(service)
+		url := "http://" + at.AddrPort.String()
+		ctx, cancel := context.WithCancel(t.Context())
+		first, ended := newClient2(t), make(chan error, 1)
+		go func() {
+			q, _ := http.NewRequestWithContext(ctx, "POST", url+"/unread", io.LimitReader(zeros{}, 1<<30))
+			_, err := first.Transport.RoundTrip(q)
+			ended <- err
+		}()
+		receive(t, "a request at the server", came)
+		waitFor(t, "a full window", func() bool { return b.waiting() > 0 })
+		for range 2 * b.loops.Len() { // some on the loop of the first
+			r, err := newClient(t).Post(url+"/read", "text/plain", strings.NewReader("body"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Body.Close()
+			if r.StatusCode != 200 {
+				t.Errorf("got %d", r.StatusCode)
+			}
+		}
+		cancel()
+		receive(t, "the end of the first", ended)
+	})
+}
+
+// waiting returns how many requests wait for a window at a server.
+func (b *bench) waiting() int64 {
+	var n atomic.Int64
+	b.loops.Do(func(l *relay.Loop) {
+		l.Each(func(c *relay.Conn) {
+			if u, ok := c.Handler().(*upstream); ok {
+				u.http2.Each(func(s *http2.Stream) {
+					if x := (*exchange)(s.Owner.(*server2)); len(x.answering.rest) > 0 {
+						n.Add(1)
+					}
+				})
+			}
+		})
+	})
+	return n.Load()
 }

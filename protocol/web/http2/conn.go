@@ -176,7 +176,7 @@ func (c *Conn) Each(f func(s *Stream)) {
 
 // Why a client can open no stream.
 var (
-	ErrFull      = errors.New("http2: as many streams as the server allows")
+	ErrFull      = errors.New("http2: as many streams, or as much of their bodies, as the server allows")
 	ErrGoingAway = errors.New("http2: the server takes no more streams")
 )
 
@@ -195,6 +195,8 @@ func (c *Conn) Room() error {
 	case c.gone || c.away != here || c.err != nil || c.nextOwn+2*uint32(c.count) > maxStream:
 		return ErrGoingAway
 	case c.count >= int(c.peer.streams):
+		return ErrFull
+	case c.window <= 0 && len(c.queue) > 0: // the server may be slow to read one body, which would hold up all that follow
 		return ErrFull
 	}
 	return nil
