@@ -30,6 +30,7 @@ import (
 	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/protocol/l4"
+	"github.com/kyozon/kyozon/protocol/mail"
 	"github.com/kyozon/kyozon/protocol/web"
 	"github.com/kyozon/kyozon/service"
 )
@@ -62,7 +63,7 @@ func leaked() (left []string) {
 }
 
 func protocols() []service.Protocol {
-	return []service.Protocol{l4.TCP(), l4.UDP(), web.Protocol(), parrot()}
+	return []service.Protocol{l4.TCP(), l4.UDP(), web.Protocol(), mail.Protocol(), parrot()}
 }
 
 // bench is an edge on loopback, with stand-ins from 127.64.0.0/10: there every address can be bound without a
