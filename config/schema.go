@@ -45,7 +45,7 @@ func schemaOf(protocols []service.Protocol) (*jsonschema.Schema, error) {
 	}
 	s := &schemer{comments: comments, protocols: protocols, options: make(map[string]map[string]string)}
 	for _, p := range protocols {
-		if s.options[p.Name], err = readComments(p.Source); err != nil && p.Source != "" {
+		if s.options[p.Name], err = readComments(p.Sources...); err != nil {
 			return nil, fmt.Errorf("read comments of %s: %w", p.Name, err)
 		}
 	}
@@ -56,13 +56,20 @@ func schemaOf(protocols []service.Protocol) (*jsonschema.Schema, error) {
 	return root, nil
 }
 
-// readComments returns the comments of all structs ("siteFile") and fields ("siteFile.Site") of a source.
-func readComments(source string) (map[string]string, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), "file.go", source, parser.ParseComments)
-	if err != nil {
-		return nil, err
-	}
+// readComments returns the comments of all structs ("siteFile") and fields ("siteFile.Site") of sources.
+func readComments(sources ...string) (map[string]string, error) {
 	all := make(map[string]string)
+	for _, source := range sources {
+		file, err := parser.ParseFile(token.NewFileSet(), "file.go", source, parser.ParseComments)
+		if err != nil {
+			return nil, err
+		}
+		addComments(all, file)
+	}
+	return all, nil
+}
+
+func addComments(all map[string]string, file *ast.File) {
 	for _, d := range file.Decls {
 		gen, ok := d.(*ast.GenDecl)
 		if !ok || gen.Tok != token.TYPE {
@@ -78,7 +85,6 @@ func readComments(source string) (map[string]string, error) {
 			all[spec.Name.Name+"."+f.Names[0].Name] = oneLine(f.Doc.Text())
 		}
 	}
-	return all, nil
 }
 
 // withoutName returns the comment of a type as a sentence for who does not read Go: "Pair is a chain." becomes "A chain."

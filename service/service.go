@@ -76,7 +76,7 @@ type Protocol struct {
 	Handovers  []backend.Handover // those it can do, beside none
 	Counts     []limit.Kind       // what it can limit: connections and open at its doors, others with Route.Admit
 	Options    func() Options     // new options holding the defaults; the file is decoded over them
-	Source     string             // the Go source of the options, whose comments describe their keys to editors; may be empty
+	Sources    []string           // the Go sources of the options, whose comments describe their keys to editors; may be empty
 	Build      func(services []*Service, env Env) (Server, error)
 
 	// Kernel, if set, says of a listen whether the kernel plane can carry what comes there: nil if none of it needs to be

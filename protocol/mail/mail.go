@@ -47,7 +47,7 @@ func Protocol() service.Protocol {
 		Handovers: []backend.Handover{backend.HandoverProxyV1, backend.HandoverProxyV2, backend.HandoverXclient, backend.HandoverID, backend.HandoverAuto},
 		Counts:    []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.FailedLogins, limit.Open},
 		Options:   func() service.Options { return defaults() },
-		Source:    source,
+		Sources:   []string{source},
 		Build:     build,
 	}
 }

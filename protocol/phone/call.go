@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/protocol/phone/location"
+	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
@@ -21,7 +22,8 @@ type call struct {
 	network  *network
 	invite   []byte // of the caller
 	x        *transaction.Transaction[user]
-	caller   string // address of record
+	caller   caller
+	called   string // address of record
 	branches []*branch
 	over     bool // the caller has his final answer
 }
@@ -47,24 +49,20 @@ func (e *exchange) call() {
 		e.answer(&sip.Answer{Status: 483})
 		return
 	}
-	who := e.authenticate()
+	who := e.who()
 	if who == nil {
-		return
-	}
-	if e.party(sip.From) != who.address { // nobody calls in another's name
-		e.answer(&sip.Answer{Status: 403, Phrase: "Not Your Number"})
 		return
 	}
 	if _, v := dialog.Serve(m, "", e.agent.table.Timers); v.Err != nil { // what no leg could be made of
 		e.answer(&sip.Answer{Status: v.Err.Status})
 		return
 	}
-	devices, refusal := e.reach()
+	called, devices, refusal := e.reach(who)
 	if refusal != nil {
 		e.answer(refusal)
 		return
 	}
-	c := &call{agent: e.agent, network: e.network, x: e.transaction, caller: who.address}
+	c := &call{agent: e.agent, network: e.network, x: e.transaction, caller: *who, called: called}
 	c.invite = append(append(c.invite, m.Head()...), body(m)...)
 	e.transaction.User.call = c
 	for _, d := range devices {
@@ -76,36 +74,53 @@ func (e *exchange) call() {
 	}
 }
 
-// reach returns the devices of whom a caller wants, or why there are none.
-func (e *exchange) reach() ([]location.Device, *sip.Answer) {
+// reach returns the address of record that a caller wants and its devices, or why there are none.
+func (e *exchange) reach(by *caller) (address string, devices []location.Device, refusal *sip.Answer) {
 	target, err := sip.ParseURI(e.message.Target())
 	switch {
 	case err != nil:
-		return nil, &sip.Answer{Status: err.Status}
+		return "", nil, &sip.Answer{Status: err.Status}
 	case target.Scheme != sip.TEL && target.Host.Addr != e.transaction.Way.Local.Addr() &&
 		!strings.EqualFold(string(target.Host.Name), e.settings.options.Domain):
-		return nil, &sip.Answer{Status: 404, Phrase: "Not Of This Domain"}
+		return "", nil, &sip.Answer{Status: 404, Phrase: "Not Of This Domain"}
 	}
-	name := string(sip.Unescape(nil, target.User))
-	if target.Scheme == sip.TEL {
-		name = string(target.Digits(nil))
+	name := number(&target)
+	if e.settings.plan != nil {
+		if name, refusal = e.look(name, by); refusal != nil {
+			return "", nil, refusal
+		}
 	}
 	called := e.settings.subscribers[name]
 	if called == nil {
-		return nil, &sip.Answer{Status: 404}
+		return "", nil, &sip.Answer{Status: 404}
 	}
-	devices := e.agent.core.places.Look(called.address, now())
-	if len(devices) == 0 {
-		return nil, &sip.Answer{Status: 480}
+	if devices = e.agent.core.places.Look(called.address, now()); len(devices) == 0 {
+		return "", nil, &sip.Answer{Status: 480}
 	}
-	return devices, nil
+	return called.address, devices, nil
+}
+
+// look asks the number plan what was dialled, and where that goes. What the caller asked for by a prefix is his from then on.
+func (e *exchange) look(dialled string, by *caller) (name string, refusal *sip.Answer) {
+	d := e.settings.plan.Look(dialled, by.Who())
+	by.Prefix = d.Privacy
+	route := e.settings.plan.Route(&d)
+	switch {
+	case d.Kind == plan.Incomplete: // RFC 3261 §21.4.22
+		return "", &sip.Answer{Status: 484}
+	case route == nil:
+		return "", &sip.Answer{Status: 404}
+	case route.Deny != "":
+		return "", &sip.Answer{Status: 403, Phrase: route.Deny}
+	}
+	return d.Number.String(), nil
 }
 
 // now is the clock of bindings.
 func now() int64 { return time.Now().Unix() }
 
 // party returns the address of record in From or To as our tables have it: without parameters, its user without escapes,
-// the domain as we write it; "" if it is of another domain. RFC 3261 §10.3, step 5.
+// a global number in national form, the domain as we write it; "" if it is of another domain. RFC 3261 §10.3, step 5.
 func (e *exchange) party(k sip.Kind) string {
 	a, _, err := sip.ParseAddress(e.message.Get(k))
 	if err != nil {
@@ -115,7 +130,13 @@ func (e *exchange) party(k sip.Kind) string {
 	if err != nil || u.Scheme != sip.SIP && u.Scheme != sip.SIPS || !strings.EqualFold(string(u.Host.Name), e.settings.options.Domain) {
 		return ""
 	}
-	return "sip:" + string(sip.Unescape(nil, u.User)) + "@" + e.settings.options.Domain
+	name := string(sip.Unescape(nil, u.User))
+	if p := e.settings.plan; p != nil && strings.HasPrefix(name, "+") {
+		if n, _, ok := p.Country().Read(name); ok {
+			name = n.String()
+		}
+	}
+	return "sip:" + name + "@" + e.settings.options.Domain
 }
 
 // try sends the INVITE to the next binding that can be called; without one the branch has failed.
@@ -159,8 +180,7 @@ func (b *branch) send(to *location.Binding) bool {
 	var e sip.Editor
 	e.Edit(m)
 	e.Target([]byte(to.Contact))
-	for _, k := range [...]sip.Kind{sip.RecordRoute, sip.Authorization, sip.ProxyAuthorization, sip.ProxyRequire,
-		sip.PPreferredIdentity, sip.PAssertedIdentity, sip.Path} {
+	for _, k := range [...]sip.Kind{sip.RecordRoute, sip.Authorization, sip.ProxyAuthorization, sip.ProxyRequire, sip.Path} {
 		e.RemoveAll(k)
 	}
 	e.Replace(sip.Via, a.via(b.way))
@@ -170,12 +190,11 @@ func (b *branch) send(to *location.Binding) bool {
 		e.RemoveAll(sip.Route)
 	}
 	hops, _ := m.Hops() // checked
-	from, _, _ := sip.ParseAddress(m.Get(sip.From))
 	e.Replace(sip.MaxForwards, []byte(index(hops-1)))
-	e.Replace(sip.From, append(appendParty(nil, &from), ";tag="+a.token()...))
+	e.Replace(sip.From, append(b.show(&e, m), ";tag="+a.token()...))
+	e.Replace(sip.To, []byte("<"+c.called+">"))
 	e.Replace(sip.CallID, []byte(a.callID()))
 	e.Replace(sip.Contact, a.contact(b.way, ""))
-	e.Add(sip.PAssertedIdentity, []byte("<"+c.caller+">")) // RFC 3325 §5: he has proved it
 	text, ok := e.Append(nil)
 	if !ok {
 		return false

@@ -7,7 +7,10 @@ import (
 	"errors"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
+	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -21,6 +24,13 @@ type Options struct {
 
 	// How long a registration lasts.
 	Registration Registration `yaml:"registration"`
+
+	// The numbers there are. A subscriber's name is then his number, as it is dialled within the country. Without it, who
+	// is called is called by the name of a subscriber.
+	Numbers plan.Numbers `yaml:"numbers"`
+
+	// Where calls go, by the number that is called. The order means nothing: of the routes for a number the narrowest counts.
+	Routes []plan.Route `yaml:"routes"`
 }
 
 // Subscribers says who may register, and where.
@@ -53,7 +63,15 @@ var (
 	errDomain  = errors.New("not a domain; write, for example, voip.example.jp")
 	errNetwork = errors.New("no listen has this name")
 	errMinMax  = errors.New("more than max")
+
+	errRoutes   = errors.New("routes are for numbers: write, for example, numbers: {own: [0501000xxxx], plan: japan}")
+	errVia      = errors.New("want subscribers")
+	errAnnounce = errors.New("no announcements can be played yet; write deny, with what the caller is told")
+	errDeny     = errors.New("want one line of text, at most 100 bytes")
 )
+
+// viaSubscribers is the word for them in a route.
+const viaSubscribers = "subscribers"
 
 // Check implements service.Options.
 func (o *Options) Check(s *service.Service) (errs []error) {
@@ -71,7 +89,46 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 	if o.Registration.Min > o.Registration.Max {
 		at(errMinMax, "registration", "min")
 	}
+	return append(errs, o.checkNumbers()...)
+}
+
+// checkNumbers says what is wrong with the numbers and routes.
+func (o *Options) checkNumbers() (errs []error) {
+	if o.Numbers.Plan == "" {
+		if len(o.Routes) > 0 {
+			return []error{&service.Error{Path: []string{"phone", "routes"}, Err: errRoutes}}
+		}
+		return nil
+	}
+	country, err := plan.OpenCountry(o.Numbers.Plan)
+	if err != nil {
+		return []error{&service.Error{Path: []string{"phone", "numbers", "plan"}, Err: err}}
+	}
+	_, findings := plan.Compile(country, o.Numbers.Own, o.Routes)
+	for _, f := range findings {
+		errs = append(errs, &service.Error{Path: append([]string{"phone"}, f.Path...), Err: errors.New(f.Text), Warning: f.Warning})
+	}
+	for i := range o.Routes {
+		r := &o.Routes[i]
+		at := func(err error, key string) {
+			errs = append(errs, &service.Error{Path: []string{"phone", "routes", index(i), key}, Err: err})
+		}
+		if r.Via != "" && r.Via != viaSubscribers {
+			at(errVia, "via")
+		}
+		if r.Announce != "" {
+			at(errAnnounce, "announce")
+		}
+		if !isPhrase(r.Deny) {
+			at(errDeny, "deny")
+		}
+	}
 	return errs
+}
+
+// isPhrase says whether a text can be what an answer says of itself. RFC 3261 §25.1: Reason-Phrase.
+func isPhrase(s string) bool {
+	return len(s) <= 100 && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 func hasListen(s *service.Service, name string) bool {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -40,6 +41,41 @@ func TestCheck(t *testing.T) {
 	o.Domain, o.Subscribers.Networks = "voip.example.jp", []string{"access"}
 	if errs := o.Check(s); errs != nil {
 		t.Errorf("got %v", errs)
+	}
+}
+
+// TestCheckNumbers: what Check finds in numbers and routes, and where.
+func TestCheckNumbers(t *testing.T) {
+	t.Parallel()
+	emergency := plan.Route{To: plan.Words{"emergency"}, Via: viaSubscribers}
+	for _, test := range []struct {
+		numbers plan.Numbers
+		routes  []plan.Route
+		want    string
+	}{
+		{plan.Numbers{}, []plan.Route{emergency}, "phone.routes: routes are for numbers: write, for example, numbers: {own: [0501000xxxx], plan: japan}"},
+		{plan.Numbers{Plan: "atlantis"}, nil, `phone.numbers.plan: plan: no plan "atlantis": want one of japan`},
+		{plan.Numbers{Plan: "japan", Own: plan.Words{"110"}}, []plan.Route{emergency}, "phone.numbers.own.0: 110, an emergency number, cannot be the site's own"},
+		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"moblie"}, Via: viaSubscribers}}, `phone.routes.1: no class "moblie"`},
+		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Via: "pstn"}}, "phone.routes.1.via: "},
+		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Announce: "no"}}, "phone.routes.1.announce: no announcements can be played yet"},
+		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Deny: "no\r\nmore"}}, "phone.routes.1.deny: want one line of text"},
+	} {
+		o := defaults()
+		o.Domain, o.Numbers, o.Routes = "voip.example.jp", test.numbers, test.routes
+		var got []string
+		for _, err := range o.Check(&service.Service{}) {
+			at, ok := errors.AsType[*service.Error](err)
+			if !ok {
+				t.Fatalf("%v has no place", err)
+			}
+			if !at.Warning {
+				got = append(got, strings.Join(at.Path, ".")+": "+err.Error())
+			}
+		}
+		if len(got) != 1 || !strings.HasPrefix(got[0], test.want) {
+			t.Errorf("got %q, want %s", got, test.want)
+		}
 	}
 }
 

@@ -18,8 +18,9 @@
 //
 // Each listen is named for the network that it belongs to: a part of the world with its own reachability.
 //
-// RFC 3261 (SIP), RFC 3262 (PRACK), RFC 3581 (rport), RFC 3325 (who calls), RFC 3327 (Path), RFC 5626 (connections of clients). The messages, transactions and
-// bindings are in packages of their own, which know no socket.
+// RFC 3261 (SIP), RFC 3262 (PRACK), RFC 3581 (rport), RFC 3323 and RFC 3325 (who calls), RFC 3327 (Path), RFC 5626
+// (connections of clients). The messages, transactions and bindings are in packages of their own, which know no socket; so
+// are the number plan and the rules of who is shown.
 package phone
 
 import (
@@ -27,6 +28,7 @@ import (
 
 	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -44,7 +46,7 @@ func Protocol() service.Protocol {
 		Standalone: true,
 		Counts:     []limit.Kind{limit.Requests, limit.Connections, limit.Open},
 		Options:    func() service.Options { return defaults() },
-		Source:     source,
+		Sources:    []string{source, plan.Source()},
 		Build:      build,
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/protocol/phone/digest"
 	"github.com/kyozon/kyozon/protocol/phone/location"
+	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -26,6 +27,7 @@ type settings struct {
 	networks    map[netip.AddrPort]*network // by the address of a listen
 	subscribers map[string]*subscriber      // by name
 	guard       *digest.Server
+	plan        *plan.Plan // nil if there are no numbers
 }
 
 // clients is how many of those who have proved who they are are remembered at once, so that what they said cannot be said
@@ -97,6 +99,13 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 		}
 		n.routes[at] = env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()})
 		set.networks[l.AddrPort] = n
+	}
+	if o.Numbers.Plan != "" {
+		country, err := plan.OpenCountry(o.Numbers.Plan)
+		if err != nil {
+			return nil, err
+		}
+		set.plan, _ = plan.Compile(country, o.Numbers.Own, o.Routes) // checked
 	}
 	var err error
 	set.subscribers, err = readSubscribers(string(o.Subscribers.From), o.Domain)

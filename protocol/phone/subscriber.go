@@ -17,6 +17,7 @@ import (
 
 // subscriber is one who may register and call.
 type subscriber struct {
+	name    string // a number in national form, if there are numbers
 	address string // of record
 	secret  *digest.Secret
 }
@@ -61,7 +62,7 @@ func addSubscriber(all map[string]*subscriber, line, domain string) error {
 	}
 	s := all[name]
 	if s == nil {
-		s = &subscriber{address: "sip:" + name + "@" + domain, secret: new(digest.Secret)}
+		s = &subscriber{name: name, address: "sip:" + name + "@" + domain, secret: new(digest.Secret)}
 		all[name] = s
 	}
 	algorithm := digest.MD5

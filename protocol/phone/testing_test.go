@@ -119,6 +119,7 @@ type device struct {
 	t       *testing.T
 	conn    net.Conn
 	name    string
+	from    string // its address in From; empty is that of its name
 	callID  string
 	seq     int
 	digest  digest.Client
@@ -150,9 +151,13 @@ func (d *device) contact() string { return "<sip:" + d.name + "@" + d.local() + 
 // request returns a request with the lines, which end without CRLF.
 func (d *device) request(method, target string, lines ...string) string {
 	d.seq++
+	from := d.from
+	if from == "" {
+		from = "<sip:" + d.name + "@" + domain + ">"
+	}
 	head := []string{method + " " + target + " SIP/2.0",
 		fmt.Sprintf("Via: SIP/2.0/%s %s;rport;branch=z9hG4bK%x", strings.ToUpper(d.conn.LocalAddr().Network()), d.local(), rand.Uint64()),
-		"Max-Forwards: 70", "From: <sip:" + d.name + "@" + domain + ">;tag=t" + d.name, "To: <sip:" + d.name + "@" + domain + ">",
+		"Max-Forwards: 70", "From: " + from + ";tag=t" + d.name, "To: <sip:" + d.name + "@" + domain + ">",
 		"Call-ID: " + d.callID, fmt.Sprintf("CSeq: %d %s", d.seq, method)}
 	return strings.Join(append(append(head, lines...), "Content-Length: 0", "", ""), "\r\n")
 }
@@ -175,6 +180,9 @@ func (d *device) hear() *sip.Message {
 				d.t.Fatal(err)
 			}
 			if what == sip.Whole {
+				if err := d.message.Parse(d.unread[:n:n], nil); err != nil { // the stream has looked at the head alone
+					d.t.Fatal(err)
+				}
 				d.unread = d.unread[n:]
 				return &d.message
 			}

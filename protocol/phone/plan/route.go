@@ -4,9 +4,16 @@
 package plan
 
 import (
+	_ "embed" // this file
 	"strconv"
 	"strings"
 )
+
+//go:embed route.go
+var source string
+
+// Source is the Go source of Numbers and Route, whose comments describe their keys.
+func Source() string { return source }
 
 // Words are classes of numbers, or patterns. In a site file one needs no brackets.
 type Words []string

@@ -1,0 +1,87 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/kyozon/kyozon/protocol/phone/identity"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+)
+
+// anonymous is From of whoever is not shown. RFC 3323 §4.1.1.3.
+const anonymous = `"Anonymous" <sip:anonymous@anonymous.invalid>`
+
+// caller is who calls.
+type caller struct {
+	identity.Caller
+	address string // of record
+}
+
+// who returns who calls, or answers and returns nil.
+func (e *exchange) who() *caller {
+	s := e.authenticate()
+	if s == nil {
+		return nil
+	}
+	c := &caller{address: s.address}
+	c.Proved = []string{s.name}
+	for value, i := e.message.Field(sip.Privacy, 0); value != nil; value, i = e.message.Field(sip.Privacy, i) {
+		c.Wish |= identity.ParsePrivacy(value)
+	}
+	switch {
+	case isAnonymous(e.message.Get(sip.From)):
+		c.Withhold = true
+	case e.party(sip.From) != s.address: // nobody calls in another's name
+		e.answer(&sip.Answer{Status: 403, Phrase: "Not Your Number"})
+		return nil
+	}
+	return c
+}
+
+// isAnonymous says whether an address is that of nobody. RFC 3323 §4.1.1.3.
+func isAnonymous(value []byte) bool {
+	a, _, err := sip.ParseAddress(value)
+	if err != nil {
+		return false
+	}
+	u, err := a.Parse()
+	return err == nil && strings.EqualFold(string(u.Host.Name), "anonymous.invalid")
+}
+
+// show writes what the called side learns of who calls: From, P-Asserted-Identity and Privacy. Only a tag is missing.
+func (b *branch) show(e *sip.Editor, m *sip.Message) (from []byte) {
+	who := &b.call.caller
+	s := identity.Decide(&who.Caller, identity.Called{Assert: true})
+	e.RemoveAll(sip.PPreferredIdentity)
+	e.RemoveAll(sip.PAssertedIdentity)
+	e.RemoveAll(sip.Privacy)
+	switch {
+	case s.ID:
+		e.Add(sip.Privacy, []byte("id"))
+	case s.None:
+		e.Add(sip.Privacy, []byte("none"))
+	}
+	if s.Asserted != "" { // RFC 3325 §5: he has proved it
+		e.Add(sip.PAssertedIdentity, []byte("<"+who.address+">"))
+	}
+	if s.From == "" {
+		return []byte(anonymous)
+	}
+	a, _, _ := sip.ParseAddress(m.Get(sip.From)) // checked
+	if a.URI = []byte(who.address); isAnonymous(m.Get(sip.From)) {
+		a.Display = nil
+	}
+	return appendParty(nil, &a)
+}
+
+// number returns what was called as it is in the number plan, or the name of a subscriber: without escapes and parameters.
+func number(u *sip.URI) string {
+	if u.Scheme == sip.TEL {
+		return string(u.Digits(nil))
+	}
+	name, _, _ := bytes.Cut(sip.Unescape(nil, u.User), []byte{';'}) // RFC 3261 §19.1.6: it may be a telephone-subscriber
+	return string(name)
+}
