@@ -173,7 +173,7 @@ func (p *telephone) response(m *sip.Message) {
 	}
 }
 
-// tick lets 10 ms pass.
+// tick lets time pass.
 func (p *telephone) tick() {
 	p.table.Advance(p.net.now)
 	if p.session == nil {
@@ -221,7 +221,7 @@ func TestWhole(t *testing.T) {
 func play(n *network, a, b *telephone) {
 	start := n.now
 	for n.now < start+250_000*ms {
-		n.now += 10 * ms
+		n.now += 25 * ms
 		var due, later []packet
 		for _, p := range n.packets {
 			if p.at <= n.now {
