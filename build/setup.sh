@@ -29,6 +29,8 @@ llvm-strip-14                         llvm-14
 /usr/lib/systemd/systemd              systemd
 postfix                               postfix
 swaks                                 swaks
+/usr/share/perl5/IO/Socket/INET6.pm   libio-socket-inet6-perl
+/usr/lib/*/perl5/*/Net/SSLeay.pm      libnet-ssleay-perl
 rbldnsd                               rbldnsd
 rspamd                                rspamd
 clamd                                 clamav-daemon

@@ -5,6 +5,8 @@ package mail
 
 import (
 	"net/netip"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -133,4 +135,33 @@ func TestPostfixRelays(t *testing.T) {
 			c.do("MAIL FROM:<>", "451 4.4.1")
 		})
 	}
+}
+
+// TestSwaks lets a client that we have not written speak to a Postfix, by STARTTLS, over every crossing.
+func TestSwaks(t *testing.T) {
+	t.Parallel()
+	swaks := servertest.Find(t, "swaks")
+	b := newBench(t)
+	o, _ := certificate(t)
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		t.Parallel()
+		p := servertest.NewPostfix(t, x.Backend)
+		spec := to(p.Addr)
+		spec.Handover = backend.HandoverXclient
+		e := b.serve(t, "smtp", x.Client, spec, func(all *Options) { all.TLS, all.RelayProof = o, true })
+		b.waitFor("the proof", func() bool { return e.server.Shut("x") == "" })
+		c := exec.CommandContext(t.Context(), swaks, "--server", e.at.Addr().String(), "--port", strconv.Itoa(int(e.at.Port())),
+			"--tls", "--ehlo", "client.example", "--from", "a@example.com", "--to", "b@"+servertest.PostfixDomain, "--body", "by swaks")
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		b.waitFor("the message", func() bool { return len(p.Messages(t)) == 1 })
+		want := "[" + iptest.Loopback(x.Client).String() + "]"
+		if x.Client == ip.V6 {
+			want = "[IPv6:::1]"
+		}
+		if got := p.Messages(t)[0]; !strings.Contains(got, want) || !strings.Contains(got, "by swaks") {
+			t.Errorf("got %s\nwant %s", got, want)
+		}
+	})
 }
