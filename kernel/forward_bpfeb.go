@@ -203,7 +203,8 @@ type forwardScratch struct {
 		Class  uint8
 		Ttl    uint8
 		Flags  uint8
-		Pad    [6]uint8
+		There  uint8
+		Pad    [5]uint8
 		_      [4]byte
 	}
 	Quoted struct {
@@ -249,7 +250,8 @@ type forwardScratch struct {
 		Class  uint8
 		Ttl    uint8
 		Flags  uint8
-		Pad    [6]uint8
+		There  uint8
+		Pad    [5]uint8
 		_      [4]byte
 	}
 	Back    forwardTuple

@@ -3,7 +3,8 @@
 
 /* Bytes → struct packet, both families. The same code reads the packet that is quoted inside an ICMP error.
  *
- * Every read is bpf_skb_load_bytes, which fails at the end of the packet instead of going past it. */
+ * Reads are bpf_skb_load_bytes, which fails at the end of the packet instead of going past it; but where a packet begins with both
+ * headers, as most do, they are read where they lie. */
 
 #pragma once
 
@@ -87,7 +88,8 @@ struct packet {
 	__u8 class;
 	__u8 ttl;
 	__u8 flags;
-	__u8 pad[6];
+	__u8 there; /* the transport header has been read */
+	__u8 pad[5];
 };
 
 /* scratch is what does not fit on the stack of 512 bytes. */
@@ -157,6 +159,26 @@ inline_always __u64 sum4(const struct ip4 *ip)
 	return (__u64)words[0] + words[1] + words[2] + words[3] + words[4];
 }
 
+/* copy copies words that are aligned, as headers are behind an Ethernet header. */
+inline_always void copy(void *to, const void *from, __u32 length)
+{
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < length / 4; i++)
+		((__u32 *)to)[i] = ((const __u32 *)from)[i];
+}
+
+/* begins reads the IP header and the 20 bytes after it, if the packet's linear part has them. */
+inline_always int begins(struct __sk_buff *skb, struct packet *p, void *ip, __u32 length)
+{
+	const __u8 *from = (const __u8 *)(long)skb->data + ETH_LENGTH;
+
+	if ((const void *)(from + length + sizeof p->transport) > (const void *)(long)skb->data_end)
+		return 0;
+	copy(ip, from, length);
+	copy(&p->transport, from + length, sizeof p->transport);
+	return 1;
+}
+
 /* find_option returns where in the frame an option of the given kind begins; 0 if there is none. IPv4 and TCP write their lists in
  * the same way: kinds 0 and 1 are alone, any other is followed by its length. RFC 791 §3.1, RFC 9293 §3.1 */
 PROGRAM int find_option(struct __sk_buff *skb, __u32 list, __u32 length, __u32 kind)
@@ -206,10 +228,13 @@ inline_always int parse4(struct __sk_buff *skb, struct packet *p, int quoted)
 {
 	struct ip4 *ip = &p->ip4;
 	__u32 length, fragment;
+	int there;
 
-	if (bpf_skb_load_bytes(skb, p->at, ip, sizeof *ip))
+	there = !quoted && begins(skb, p, ip, IP4_LENGTH);
+	if (!there && bpf_skb_load_bytes(skb, p->at, ip, sizeof *ip))
 		return PASSED_TRUNCATED;
 	length = (ip->version_length & 15) * 4;
+	p->there = there && length == IP4_LENGTH;
 	p->size = be16(ip->size);
 	if (ip->version_length >> 4 != 4 || length < IP4_LENGTH)
 		return PASSED_MALFORMED;
@@ -292,7 +317,8 @@ inline_always int parse6(struct __sk_buff *skb, struct packet *p, int quoted)
 	struct ip6 *ip = &p->ip6;
 	__u32 class_label;
 
-	if (bpf_skb_load_bytes(skb, p->at, ip, sizeof *ip))
+	p->there = !quoted && begins(skb, p, ip, IP6_LENGTH);
+	if (!p->there && bpf_skb_load_bytes(skb, p->at, ip, sizeof *ip))
 		return PASSED_TRUNCATED;
 	class_label = be32(ip->class_label);
 	if (class_label >> 28 != 6)
@@ -308,6 +334,7 @@ inline_always int parse6(struct __sk_buff *skb, struct packet *p, int quoted)
 	p->tuple.protocol = ip->next;
 	if (ip->next == IPPROTO_TCP || ip->next == IPPROTO_UDP || ip->next == IPPROTO_ICMPV6)
 		return 0;
+	p->there = 0;
 	return extensions6(skb, quoted);
 }
 
@@ -325,13 +352,13 @@ inline_always int parse_transport(struct __sk_buff *skb, struct packet *p, int q
 	if (p->tuple.protocol == IPPROTO_TCP && !quoted) {
 		__u32 length;
 
-		if (bpf_skb_load_bytes(skb, p->l4, &p->transport, 20))
+		if (!p->there && bpf_skb_load_bytes(skb, p->l4, &p->transport, 20))
 			return PASSED_TRUNCATED;
 		length = (p->transport.tcp.length >> 4) * 4;
 		if (length < 20 || length > rest)
 			return PASSED_MALFORMED;
 	} else {
-		if (bpf_skb_load_bytes(skb, p->l4, &p->transport, 8))
+		if (!p->there && bpf_skb_load_bytes(skb, p->l4, &p->transport, 8))
 			return PASSED_TRUNCATED;
 		if (rest < 8)
 			return PASSED_MALFORMED;
