@@ -1,0 +1,196 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package lmtp
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// talk shows a client what a server says, and returns the dialogue: "S:" what the server said, "C:" what we did. Lines of
+// the server are given as they come; one is shown when the client waits.
+func talk(c *Client, m Message, server string) string {
+	var b strings.Builder
+	c.Open(m)
+	return follow(c, &b, server)
+}
+
+func follow(c *Client, b *strings.Builder, server string) string {
+	var shown []byte
+	for _, line := range strings.SplitAfter(server, "\n") {
+		if line == "" {
+			continue
+		}
+		line = strings.TrimSuffix(line, "\n") + "\r\n"
+		fmt.Fprintf(b, "S: %s", line)
+		shown = append(shown, line...)
+		for {
+			step, lines, used := c.Next(shown)
+			shown = shown[used:]
+			switch step {
+			case Write:
+				say(b, lines)
+				continue
+			case Content:
+				say(b, []byte("(content)\r\n"))
+				say(b, c.End(true))
+				continue
+			case Done:
+				fmt.Fprintf(b, "done %v\r\n", c.OK())
+			}
+			break
+		}
+	}
+	return strings.ReplaceAll(b.String(), "\r\n", "\n")
+}
+
+func say(b *strings.Builder, lines []byte) {
+	for line := range strings.Lines(string(lines)) {
+		fmt.Fprintf(b, "C: %s", line)
+	}
+}
+
+func message(recipients ...string) Message {
+	m := Message{Sender: []byte("a@x"), EightBit: true}
+	for _, r := range recipients {
+		m.Recipients = append(m.Recipients, []byte(r))
+	}
+	return m
+}
+
+// codes are those of the results.
+func codes(c *Client) (all []int) {
+	for _, r := range c.Results() {
+		all = append(all, r.Code)
+	}
+	return all
+}
+
+// TestDialogues: what is said, and what becomes of each recipient, whatever the server says.
+func TestDialogues(t *testing.T) {
+	t.Parallel()
+	const hello = "220 spool LMTP\n250-spool\n250-PIPELINING\n250 8BITMIME\n"
+	for _, test := range []struct {
+		name       string
+		smtp       bool
+		recipients string
+		server     string
+		said       string // by us, without LHLO and MAIL
+		codes      []int
+		ok         bool
+	}{
+		{"each has its answer", false, "b@x no@x c@x b@x", hello +
+			"250 Ok\n250 Ok\n550-5.1.1 No\n550 5.1.1 no\n250 Ok\n250 Ok\n354 Go on\n250 One\n452 Full\n250 Two\n",
+			"RCPT TO:<b@x> RCPT TO:<no@x> RCPT TO:<c@x> RCPT TO:<b@x> DATA (content) .", []int{250, 550, 452, 250}, true},
+		{"one after the other", false, "b@x c@x", "220 spool\n250 spool\n250 Ok\n250 Ok\n450 Later\n354 Go on\n250 One\n",
+			"RCPT TO:<b@x> RCPT TO:<c@x> DATA (content) .", []int{250, 450}, true},
+		{"one answer for all", true, "b@x no@x c@x", hello + "250 Ok\n250 Ok\n550 No\n250 Ok\n354 Go on\n451 Later\n",
+			"RCPT TO:<b@x> RCPT TO:<no@x> RCPT TO:<c@x> DATA (content) .", []int{451, 550, 451}, true},
+		{"nobody is accepted", false, "b@x c@x", hello + "250 Ok\n550 No\n450 Later\n", "RCPT TO:<b@x> RCPT TO:<c@x>", []int{550, 450}, true},
+		{"no service", false, "b@x", "554 No\n", "", []int{0}, false},
+		{"not greeted back", false, "b@x", "220 spool\n500 What\n", "", []int{0}, false},
+		{"the sender is refused", false, "b@x c@x", hello + "550 No\n", "", []int{550, 550}, true},
+		{"it goes before it says more", false, "b@x c@x", hello + "250 Ok\n", "RCPT TO:<b@x> RCPT TO:<c@x>", []int{0, 0}, false},
+		{"no message is wanted", false, "b@x c@x", hello + "250 Ok\n250 Ok\n250 Ok\n451 Later\n",
+			"RCPT TO:<b@x> RCPT TO:<c@x> DATA", []int{451, 451}, true},
+		{"the message is taken before it is sent", false, "b@x", hello + "250 Ok\n250 Ok\n250 Ok\n", "RCPT TO:<b@x> DATA", []int{0}, false},
+		{"it goes within the message", false, "b@x c@x", hello + "250 Ok\n250 Ok\n250 Ok\n354 Go on\n250 One\n421 Bye\n",
+			"RCPT TO:<b@x> RCPT TO:<c@x> DATA (content) .", []int{250, 421}, false},
+		{"it asks for more", false, "b@x", hello + "250 Ok\n250 Ok\n354 Go on\n354 More\n", "RCPT TO:<b@x> DATA (content) .", []int{0}, false},
+		{"a second question to a recipient", false, "b@x", hello + "250 Ok\n354 What\n", "RCPT TO:<b@x>", []int{354}, true},
+		{"no answer", false, "b@x c@x", hello + "250 Ok\n250 Ok\nwhat\n", "RCPT TO:<b@x> RCPT TO:<c@x>", []int{0, 0}, false},
+		{"an answer that nobody has asked for", false, "b@x", "220 spool\n250 spool\n250 Ok\n550 No\n250 What\n", "RCPT TO:<b@x>", []int{550}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := &Client{Host: "mx.example", SMTP: test.smtp}
+			got := talk(c, message(strings.Fields(test.recipients)...), test.server)
+			var said []string
+			for line := range strings.Lines(got) {
+				if line, ok := strings.CutPrefix(line, "C: "); ok && !strings.HasPrefix(line, "MAIL ") && !strings.Contains(line, "LHLO") &&
+					!strings.Contains(line, "EHLO") {
+					said = append(said, strings.TrimSpace(line))
+				}
+			}
+			if diff := cmp.Diff(test.said, strings.Join(said, " ")); diff != "" {
+				t.Errorf("%s\n%s", diff, got)
+			}
+			if !c.OK() {
+				c.Lost("it is gone")
+			}
+			if diff := cmp.Diff(test.codes, codes(c)); diff != "" || c.OK() != test.ok {
+				t.Errorf("%s, OK is %v\n%s", diff, c.OK(), got)
+			}
+			for i, r := range c.Results() {
+				if r.Reply == "" {
+					t.Errorf("recipient %d has no reason", i)
+				}
+			}
+		})
+	}
+}
+
+// TestWords: LMTP is greeted as such, SMTP as such; eight bits are said where they are taken; and another message goes
+// over the same connection.
+func TestWords(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		smtp        bool
+		offers      string
+		hello, mail string
+	}{
+		{false, "250-spool\n250 8BITMIME\n", "C: LHLO mx.example\n", "C: MAIL FROM:<a@x> BODY=8BITMIME\n"},
+		{true, "250 relay\n", "C: EHLO mx.example\n", "C: MAIL FROM:<a@x>\n"},
+	} {
+		c := &Client{Host: "mx.example", SMTP: test.smtp}
+		got := talk(c, message("b@x"), "220 it\n"+test.offers+"250 Ok\n250 Ok\n354 Go on\n250 One\n")
+		if !strings.Contains(got, test.hello) || !strings.Contains(got, test.mail) || !c.OK() {
+			t.Errorf("got %s", got)
+		}
+		var b strings.Builder
+		say(&b, c.Again(message("z@x")))
+		got = follow(c, &b, "250 Ok\n250 Ok\n354 Go on\n250 Two\n")
+		if !strings.HasPrefix(got, test.mail) || !c.OK() || c.Results()[0] != (Result{250, "250 Two\r\n"}) {
+			t.Errorf("got %s: %v", got, c.Results())
+		}
+	}
+}
+
+// FuzzNext shows a client anything: in the end each recipient has a code or a reason, and none has a good code that the
+// server has not said behind the message.
+func FuzzNext(f *testing.F) {
+	f.Add("220 s\r\n250 s\r\n250 Ok\r\n250 Ok\r\n250 Ok\r\n354 Go\r\n250 One\r\n250 Two\r\n", 3, false)
+	f.Add("220 s\r\n250-s\r\n250 PIPELINING\r\n250 Ok\r\n550 No\r\n250 Ok\r\n354 Go\r\n451 Later\r\n", 100, true)
+	f.Fuzz(func(t *testing.T, server string, piece int, smtp bool) {
+		c := &Client{Host: "mx", SMTP: smtp}
+		c.Open(message("b@x", "c@x"))
+		var shown []byte
+		sent := false
+		for over := false; !over; {
+			step, _, used := c.Next(shown)
+			shown = shown[used:]
+			switch step {
+			case Content:
+				c.End(true)
+				sent = true
+			case Done:
+				over = true
+			case More:
+				n := min(len(server), max(1, piece))
+				shown, server = append(shown, server[:n]...), server[n:]
+				over = n == 0
+			case Write:
+			}
+		}
+		c.Lost("the end")
+		for i, r := range c.Results() {
+			if r.Code == 0 && r.Reply == "" || r.Code/100 == 2 && !sent {
+				t.Errorf("recipient %d has %+v, the message was sent: %v", i, r, sent)
+			}
+		}
+	})
+}
