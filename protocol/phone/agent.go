@@ -14,6 +14,7 @@ import (
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transport"
+	"github.com/kyozon/kyozon/protocol/phone/stun"
 	"github.com/kyozon/kyozon/relay"
 )
 
@@ -104,6 +105,11 @@ func (a *agent) take(data []byte, w sip.Way) {
 	switch to := a.core.agentOf(a.message.Get(sip.CallID)); {
 	case verdict == transport.Pong:
 		a.core.send(a, w, []byte(transport.KeptAlive))
+	case verdict == transport.STUN: // RFC 5626 §4.4.2: it keeps the way through a firewall open
+		if out, ok := stun.Append(a.rendered[:0], data, w.Remote); ok {
+			a.rendered = out
+			a.core.send(a, w, out)
+		}
 	case verdict != transport.Take && verdict != transport.Answer:
 	case to == a:
 		a.handle(err, w)

@@ -119,3 +119,20 @@ func TestAccess(t *testing.T) {
 		}
 	}
 }
+
+// A telephone that asks where its packets come from is told, at the port for SIP.
+func TestSTUN(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	for _, f := range []ip.Family{ip.V4, ip.V6} {
+		d := b.newDevice("udp", f, "05010000001")
+		d.send("\x00\x01\x00\x00\x21\x12\xa4\x42telephone 12")
+		n, err := d.conn.Read(d.buffer)
+		if err != nil || n < 32 || string(d.buffer[:2]) != "\x01\x01" || string(d.buffer[8:20]) != "telephone 12" {
+			t.Errorf("%v: got %x, %v", f, d.buffer[:n], err)
+		}
+		if port := addrOf(d).Port() ^ 0x2112; n >= 28 && (d.buffer[26] != byte(port>>8) || d.buffer[27] != byte(port)) {
+			t.Errorf("%v: got port %x, want %x xored", f, d.buffer[26:28], port) // RFC 8489 §14.2
+		}
+	}
+}
