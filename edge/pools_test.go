@@ -28,12 +28,11 @@ func namer(t *testing.T, f ip.Family, name string) netip.AddrPort {
 // nowhere returns an address of family f at which nobody listens.
 func nowhere(t *testing.T, f ip.Family) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", netip.AddrPortFrom(iptest.Loopback(f), 0).String())
+	at, err := servertest.FreeAddr(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return ip.CanonicalPort(l.Addr().(*net.TCPAddr).AddrPort())
+	return at
 }
 
 // mustGet returns whom the client got.

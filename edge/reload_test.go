@@ -227,12 +227,12 @@ func TestReloadFails(t *testing.T) {
 		b.serve(old)
 		s := open(t, at)
 
-		taken, err := net.Listen("tcp", netip.AddrPortFrom(iptest.Loopback(x.Client), 0).String())
+		busy, free := nowhere(t, x.Client), nowhere(t, x.Client)
+		taken, err := net.Listen("tcp", busy.String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer taken.Close()
-		busy, free := ip.CanonicalPort(taken.Addr().(*net.TCPAddr).AddrPort()), nowhere(t, x.Client)
 		bad := b.parse(line("tcp", "tcp", at, servers([]netip.AddrPort{nowhere(t, x.Backend)})), line("b", "tcp", free, pool), line("c", "tcp", busy, pool))
 		err = b.edge.Reload(bad)
 		want := fmt.Sprintf("open tcp %v: address in use by this process", busy)
