@@ -6,6 +6,7 @@ package phone
 import (
 	"bytes"
 	"math/rand/v2"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -48,6 +49,7 @@ func newAgent(c *core, l *relay.Loop) *agent {
 	a := &agent{core: c, loop: l, legs: make(map[string]*leg)}
 	a.table.Send = func(w sip.Way, b []byte) { c.send(a, w, b) }
 	a.table.Told = a.told
+	a.table.Trusted = func(from netip.Addr) bool { return c.settings.Load().trusted(from) }
 	a.alarm.Func = a.tick
 	return a
 }
@@ -170,7 +172,7 @@ func (a *agent) request(err *sip.Error, w sip.Way) {
 	switch {
 	case to.Tag() != nil:
 		e.within()
-	case !n.routeOf(from).Admit(limit.Requests, from, a.loop.Now()):
+	case !e.unbounded() && !n.routeOf(from).Admit(limit.Requests, from, a.loop.Now()):
 		e.answer(&sip.Answer{Status: 503, Lines: []byte("Retry-After: 10\r\n")}) // RFC 3261 §21.5.4
 	case m.Is("REGISTER"):
 		e.register()

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/protocol/phone/location"
-	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
@@ -23,7 +22,9 @@ type call struct {
 	invite   []byte // of the caller
 	x        *transaction.Transaction[user]
 	caller   caller
-	called   string // address of record
+	called   string // address of record, or of a number on a trunk
+	trunk    *trunk // that it goes out by, or nil
+	domain   string
 	branches []*branch
 	over     bool // the caller has his final answer
 }
@@ -57,63 +58,22 @@ func (e *exchange) call() {
 		e.answer(&sip.Answer{Status: v.Err.Status})
 		return
 	}
-	called, devices, refusal := e.reach(who)
+	to, refusal := e.reach(who)
 	if refusal != nil {
 		e.answer(refusal)
 		return
 	}
-	c := &call{agent: e.agent, network: e.network, x: e.transaction, caller: *who, called: called}
+	c := &call{agent: e.agent, network: e.network, x: e.transaction, caller: *who, called: to.address, trunk: to.trunk,
+		domain: e.settings.options.Domain}
 	c.invite = append(append(c.invite, m.Head()...), body(m)...)
 	e.transaction.User.call = c
-	for _, d := range devices {
+	for _, d := range to.devices {
 		c.branches = append(c.branches, &branch{call: c, bindings: d.Bindings})
 	}
 	e.answer(&sip.Answer{Status: 100})
 	for _, b := range slices.Clone(c.branches) {
 		b.try()
 	}
-}
-
-// reach returns the address of record that a caller wants and its devices, or why there are none.
-func (e *exchange) reach(by *caller) (address string, devices []location.Device, refusal *sip.Answer) {
-	target, err := sip.ParseURI(e.message.Target())
-	switch {
-	case err != nil:
-		return "", nil, &sip.Answer{Status: err.Status}
-	case target.Scheme != sip.TEL && target.Host.Addr != e.transaction.Way.Local.Addr() &&
-		!strings.EqualFold(string(target.Host.Name), e.settings.options.Domain):
-		return "", nil, &sip.Answer{Status: 404, Phrase: "Not Of This Domain"}
-	}
-	name := number(&target)
-	if e.settings.plan != nil {
-		if name, refusal = e.look(name, by); refusal != nil {
-			return "", nil, refusal
-		}
-	}
-	called := e.settings.subscribers[name]
-	if called == nil {
-		return "", nil, &sip.Answer{Status: 404}
-	}
-	if devices = e.agent.core.places.Look(called.address, now()); len(devices) == 0 {
-		return "", nil, &sip.Answer{Status: 480}
-	}
-	return called.address, devices, nil
-}
-
-// look asks the number plan what was dialled, and where that goes. What the caller asked for by a prefix is his from then on.
-func (e *exchange) look(dialled string, by *caller) (name string, refusal *sip.Answer) {
-	d := e.settings.plan.Look(dialled, by.Who())
-	by.Prefix = d.Privacy
-	route := e.settings.plan.Route(&d)
-	switch {
-	case d.Kind == plan.Incomplete: // RFC 3261 §21.4.22
-		return "", &sip.Answer{Status: 484}
-	case route == nil:
-		return "", &sip.Answer{Status: 404}
-	case route.Deny != "":
-		return "", &sip.Answer{Status: 403, Phrase: route.Deny}
-	}
-	return d.Number.String(), nil
 }
 
 // now is the clock of bindings.
@@ -231,12 +191,14 @@ func (b *branch) response(m *sip.Message) {
 		return
 	}
 	b.x = nil
+	early := len(b.legs) > 0
 	for _, l := range b.legs {
 		l.over()
 		l.peer.over()
 	}
 	b.legs = nil
-	if status == 503 && !b.cancel && !b.heard { // RFC 3261 §16.7, step 6; another way to the same device
+	if b.again(status, early) {
+		b.failed()
 		b.status = status
 		b.try()
 		return
@@ -248,6 +210,7 @@ func (b *branch) response(m *sip.Message) {
 // silent is called when nobody has answered the INVITE of a branch.
 func (b *branch) silent() {
 	b.x, b.status = nil, 408
+	b.failed()
 	if b.cancel {
 		return
 	}

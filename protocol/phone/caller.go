@@ -18,19 +18,20 @@ const anonymous = `"Anonymous" <sip:anonymous@anonymous.invalid>`
 type caller struct {
 	identity.Caller
 	address string // of record
+	trunk   *trunk // that he comes by, or nil
 }
 
 // who returns who calls, or answers and returns nil.
 func (e *exchange) who() *caller {
+	if t := e.settings.trunkOf(e.network, e.transaction.Way); t != nil {
+		return e.peer(t)
+	}
 	s := e.authenticate()
 	if s == nil {
 		return nil
 	}
 	c := &caller{address: s.address}
-	c.Proved = []string{s.name}
-	for value, i := e.message.Field(sip.Privacy, 0); value != nil; value, i = e.message.Field(sip.Privacy, i) {
-		c.Wish |= identity.ParsePrivacy(value)
-	}
+	c.Proved, c.Wish = []string{s.name}, e.wish()
 	switch {
 	case isAnonymous(e.message.Get(sip.From)):
 		c.Withhold = true
@@ -39,6 +40,14 @@ func (e *exchange) who() *caller {
 		return nil
 	}
 	return c
+}
+
+// wish returns what the Privacy fields ask for.
+func (e *exchange) wish() (w identity.Wish) {
+	for value, i := e.message.Field(sip.Privacy, 0); value != nil; value, i = e.message.Field(sip.Privacy, i) {
+		w |= identity.ParsePrivacy(value)
+	}
+	return w
 }
 
 // isAnonymous says whether an address is that of nobody. RFC 3323 §4.1.1.3.
@@ -51,10 +60,10 @@ func isAnonymous(value []byte) bool {
 	return err == nil && strings.EqualFold(string(u.Host.Name), "anonymous.invalid")
 }
 
-// show writes what the called side learns of who calls: From, P-Asserted-Identity and Privacy. Only a tag is missing.
+// show writes what the called side learns of who calls, P-Asserted-Identity and Privacy, and returns From without its tag.
 func (b *branch) show(e *sip.Editor, m *sip.Message) (from []byte) {
 	who := &b.call.caller
-	s := identity.Decide(&who.Caller, identity.Called{Assert: true})
+	s := identity.Decide(&who.Caller, identity.Called{Trusted: b.call.trunk != nil, Assert: true})
 	e.RemoveAll(sip.PPreferredIdentity)
 	e.RemoveAll(sip.PAssertedIdentity)
 	e.RemoveAll(sip.Privacy)
@@ -64,17 +73,29 @@ func (b *branch) show(e *sip.Editor, m *sip.Message) (from []byte) {
 	case s.None:
 		e.Add(sip.Privacy, []byte("none"))
 	}
-	if s.Asserted != "" { // RFC 3325 §5: he has proved it
-		e.Add(sip.PAssertedIdentity, []byte("<"+who.address+">"))
+	if s.Asserted != "" { // RFC 3325 §5
+		e.Add(sip.PAssertedIdentity, []byte("<"+b.address(s.Asserted)+">"))
 	}
 	if s.From == "" {
 		return []byte(anonymous)
 	}
 	a, _, _ := sip.ParseAddress(m.Get(sip.From)) // checked
-	if a.URI = []byte(who.address); isAnonymous(m.Get(sip.From)) {
+	if a.URI = []byte(b.address(s.From)); isAnonymous(m.Get(sip.From)) {
 		a.Display = nil
 	}
 	return appendParty(nil, &a)
+}
+
+// address returns the URI of a number for the end of a branch.
+func (b *branch) address(number string) string {
+	t := b.call.trunk
+	if t == nil {
+		return "sip:" + number + "@" + b.call.domain
+	}
+	if n, _, ok := t.country.Read(number); ok {
+		number = t.number(n)
+	}
+	return t.address(number, t.domain)
 }
 
 // number returns what was called as it is in the number plan, or the name of a subscriber: without escapes and parameters.

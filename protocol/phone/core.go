@@ -34,6 +34,8 @@ type core struct {
 	mu      sync.Mutex // of those who change sockets
 	sockets atomic.Pointer[map[netip.AddrPort]*relay.Datagrams]
 
+	failing sync.Map // gateways that have not taken a call: until when, by address
+
 	lastFlow atomic.Uint64
 	flows    sync.Map // of connections, by number: *flow
 }

@@ -5,10 +5,9 @@ package phone
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/service"
@@ -31,7 +30,26 @@ type Options struct {
 
 	// Where calls go, by the number that is called. The order means nothing: of the routes for a number the narrowest counts.
 	Routes []plan.Route `yaml:"routes"`
+
+	// The ways to other telephone networks, by names that routes give.
+	Trunks map[string]Trunk `yaml:"trunks"`
 }
+
+// Trunk is a way to another telephone network.
+type Trunk struct {
+	// Its gateways, over UDP: a call goes to the first that takes it. Calls that come from one need no password, and what it
+	// says of who calls is believed.
+	Gateways []netip.AddrPort `yaml:"gateways,required"`
+
+	// The network that they are in, by the name of a listen.
+	Network string `yaml:"network,required"`
+
+	// How numbers are written on it: global, like +81312345678, which is the default, or national, like 0312345678.
+	Numbers string `yaml:"numbers"`
+}
+
+// national is a word for how numbers are written.
+const national = "national"
 
 // Subscribers says who may register, and where.
 type Subscribers struct {
@@ -63,15 +81,7 @@ var (
 	errDomain  = errors.New("not a domain; write, for example, voip.example.jp")
 	errNetwork = errors.New("no listen has this name")
 	errMinMax  = errors.New("more than max")
-
-	errRoutes   = errors.New("routes are for numbers: write, for example, numbers: {own: [0501000xxxx], plan: japan}")
-	errVia      = errors.New("want subscribers")
-	errAnnounce = errors.New("no announcements can be played yet; write deny, with what the caller is told")
-	errDeny     = errors.New("want one line of text, at most 100 bytes")
 )
-
-// viaSubscribers is the word for them in a route.
-const viaSubscribers = "subscribers"
 
 // Check implements service.Options.
 func (o *Options) Check(s *service.Service) (errs []error) {
@@ -89,46 +99,7 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 	if o.Registration.Min > o.Registration.Max {
 		at(errMinMax, "registration", "min")
 	}
-	return append(errs, o.checkNumbers()...)
-}
-
-// checkNumbers says what is wrong with the numbers and routes.
-func (o *Options) checkNumbers() (errs []error) {
-	if o.Numbers.Plan == "" {
-		if len(o.Routes) > 0 {
-			return []error{&service.Error{Path: []string{"phone", "routes"}, Err: errRoutes}}
-		}
-		return nil
-	}
-	country, err := plan.OpenCountry(o.Numbers.Plan)
-	if err != nil {
-		return []error{&service.Error{Path: []string{"phone", "numbers", "plan"}, Err: err}}
-	}
-	_, findings := plan.Compile(country, o.Numbers.Own, o.Routes)
-	for _, f := range findings {
-		errs = append(errs, &service.Error{Path: append([]string{"phone"}, f.Path...), Err: errors.New(f.Text), Warning: f.Warning})
-	}
-	for i := range o.Routes {
-		r := &o.Routes[i]
-		at := func(err error, key string) {
-			errs = append(errs, &service.Error{Path: []string{"phone", "routes", index(i), key}, Err: err})
-		}
-		if r.Via != "" && r.Via != viaSubscribers {
-			at(errVia, "via")
-		}
-		if r.Announce != "" {
-			at(errAnnounce, "announce")
-		}
-		if !isPhrase(r.Deny) {
-			at(errDeny, "deny")
-		}
-	}
-	return errs
-}
-
-// isPhrase says whether a text can be what an answer says of itself. RFC 3261 §25.1: Reason-Phrase.
-func isPhrase(s string) bool {
-	return len(s) <= 100 && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+	return append(append(errs, o.checkNumbers()...), o.checkTrunks(s)...)
 }
 
 func hasListen(s *service.Service, name string) bool {

@@ -5,12 +5,14 @@ package phone
 
 import (
 	"errors"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/service"
 )
@@ -57,7 +59,7 @@ func TestCheckNumbers(t *testing.T) {
 		{plan.Numbers{Plan: "atlantis"}, nil, `phone.numbers.plan: plan: no plan "atlantis": want one of japan`},
 		{plan.Numbers{Plan: "japan", Own: plan.Words{"110"}}, []plan.Route{emergency}, "phone.numbers.own.0: 110, an emergency number, cannot be the site's own"},
 		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"moblie"}, Via: viaSubscribers}}, `phone.routes.1: no class "moblie"`},
-		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Via: "pstn"}}, "phone.routes.1.via: "},
+		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Via: "pstn"}}, "phone.routes.1.via: want subscribers or a trunk"},
 		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Announce: "no"}}, "phone.routes.1.announce: no announcements can be played yet"},
 		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Deny: "no\r\nmore"}}, "phone.routes.1.deny: want one line of text"},
 	} {
@@ -76,6 +78,48 @@ func TestCheckNumbers(t *testing.T) {
 		if len(got) != 1 || !strings.HasPrefix(got[0], test.want) {
 			t.Errorf("got %q, want %s", got, test.want)
 		}
+	}
+}
+
+// TestCheckTrunks: what Check finds in trunks, and where.
+func TestCheckTrunks(t *testing.T) {
+	t.Parallel()
+	at := func(s ...string) (all []netip.AddrPort) {
+		for _, a := range s {
+			all = append(all, netip.MustParseAddrPort(a))
+		}
+		return all
+	}
+	o := defaults()
+	o.Domain, o.Numbers.Plan = "voip.example.jp", "japan"
+	o.Routes = []plan.Route{{To: plan.Words{"emergency"}, Via: "a"}}
+	o.Trunks = map[string]Trunk{
+		"a":           {Network: "core", Gateways: at("10.0.5.11:5060", "[2001:db8::1]:5060", "10.0.5.11:5060")},
+		"b":           {Network: "elsewhere", Gateways: at("10.0.5.11:5060")},
+		"c":           {Network: "core", Numbers: "local"},
+		"subscribers": {Network: "core", Gateways: at("10.0.5.12:5060")},
+	}
+	var got []string
+	for _, err := range o.Check(&service.Service{Listen: []service.Listen{{Name: "core", Addr: listen.Addr{AddrPort: at("10.0.5.2:5060")[0]}}}}) {
+		if e, ok := errors.AsType[*service.Error](err); ok && !e.Warning {
+			got = append(got, strings.Join(e.Path, ".")+": "+err.Error())
+		}
+	}
+	want := []string{
+		"phone.trunks.a.gateways.1: the network has no listen of this family",
+		"phone.trunks.a.gateways.2: another trunk of this network, or this one, has this gateway too",
+		"phone.trunks.b.network: no listen has this name",
+		"phone.trunks.c.numbers: want global or national",
+		"phone.trunks.c.gateways: want at least one gateway",
+		"phone.trunks.subscribers: this word means those who register here; give the trunk another name",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	o.Numbers.Plan, o.Routes = "", nil
+	o.Trunks = map[string]Trunk{"a": {Network: "core", Gateways: at("10.0.5.11:5060")}}
+	if errs := o.Check(&service.Service{Listen: []service.Listen{{Name: "core", Addr: listen.Addr{AddrPort: at("10.0.5.2:5060")[0]}}}}); len(errs) != 1 || !errors.Is(errs[0], errTrunks) {
+		t.Errorf("got %v", errs)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/backend"
-	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/protocol/phone/digest"
 	"github.com/kyozon/kyozon/protocol/phone/location"
@@ -28,6 +27,8 @@ type settings struct {
 	subscribers map[string]*subscriber      // by name
 	guard       *digest.Server
 	plan        *plan.Plan // nil if there are no numbers
+	trunks      map[string]*trunk
+	gateways    map[gateway]*trunk
 }
 
 // clients is how many of those who have proved who they are are remembered at once, so that what they said cannot be said
@@ -39,13 +40,11 @@ type network struct {
 	name        string
 	subscribers bool              // they register here
 	routes      [2]*backend.Route // who may come in, over IPv4 and IPv6
+	locals      [2]netip.AddrPort // where calls go out to gateways
 }
 
 func (n *network) routeOf(a netip.Addr) *backend.Route {
-	if a.Is4() {
-		return n.routes[0]
-	}
-	return n.routes[1]
+	return n.routes[familyIndex(a)]
 }
 
 // build makes the settings of all services.
@@ -93,9 +92,9 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 			n.subscribers = len(o.Subscribers.Networks) == 0 || slices.Contains(o.Subscribers.Networks, l.Name)
 			named[l.Name] = n
 		}
-		at := 0
-		if l.Family() == ip.V6 {
-			at = 1
+		at := familyIndex(l.AddrPort.Addr())
+		if l.Transport == listen.UDP && !n.locals[at].IsValid() {
+			n.locals[at] = l.AddrPort
 		}
 		n.routes[at] = env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()})
 		set.networks[l.AddrPort] = n
@@ -106,6 +105,7 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 			return nil, err
 		}
 		set.plan, _ = plan.Compile(country, o.Numbers.Own, o.Routes) // checked
+		set.readTrunks(named)
 	}
 	var err error
 	set.subscribers, err = readSubscribers(string(o.Subscribers.From), o.Domain)

@@ -1,0 +1,121 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/kyozon/kyozon/protocol/phone/plan"
+	"github.com/kyozon/kyozon/service"
+)
+
+// The mistakes in numbers, routes and trunks.
+var (
+	errRoutes   = errors.New("routes are for numbers: write, for example, numbers: {own: [0501000xxxx], plan: japan}")
+	errTrunks   = errors.New("trunks are for numbers: write, for example, numbers: {own: [0501000xxxx], plan: japan}")
+	errVia      = errors.New("want subscribers or a trunk")
+	errAnnounce = errors.New("no announcements can be played yet; write deny, with what the caller is told")
+	errDeny     = errors.New("want one line of text, at most 100 bytes")
+	errWord     = errors.New("this word means those who register here; give the trunk another name")
+	errForm     = errors.New("want global or national")
+	errNone     = errors.New("want at least one gateway")
+	errTwice    = errors.New("another trunk of this network, or this one, has this gateway too")
+	errFamily   = errors.New("the network has no listen of this family")
+)
+
+// viaSubscribers is the word for them in a route.
+const viaSubscribers = "subscribers"
+
+// checkNumbers says what is wrong with the numbers and routes.
+func (o *Options) checkNumbers() (errs []error) {
+	if o.Numbers.Plan == "" {
+		if len(o.Routes) > 0 {
+			errs = append(errs, &service.Error{Path: []string{"phone", "routes"}, Err: errRoutes})
+		}
+		if len(o.Trunks) > 0 {
+			errs = append(errs, &service.Error{Path: []string{"phone", "trunks"}, Err: errTrunks})
+		}
+		return errs
+	}
+	country, err := plan.OpenCountry(o.Numbers.Plan)
+	if err != nil {
+		return []error{&service.Error{Path: []string{"phone", "numbers", "plan"}, Err: err}}
+	}
+	_, findings := plan.Compile(country, o.Numbers.Own, o.Routes)
+	for _, f := range findings {
+		errs = append(errs, &service.Error{Path: append([]string{"phone"}, f.Path...), Err: errors.New(f.Text), Warning: f.Warning})
+	}
+	for i := range o.Routes {
+		errs = o.checkRoute(errs, i)
+	}
+	return errs
+}
+
+func (o *Options) checkRoute(errs []error, i int) []error {
+	r := &o.Routes[i]
+	at := func(err error, key string) {
+		errs = append(errs, &service.Error{Path: []string{"phone", "routes", index(i), key}, Err: err})
+	}
+	if _, ok := o.Trunks[r.Via]; r.Via != "" && r.Via != viaSubscribers && !ok {
+		at(errVia, "via")
+	}
+	if r.Announce != "" {
+		at(errAnnounce, "announce")
+	}
+	if !isPhrase(r.Deny) {
+		at(errDeny, "deny")
+	}
+	return errs
+}
+
+// checkTrunks says what is wrong with the trunks.
+func (o *Options) checkTrunks(s *service.Service) (errs []error) {
+	seen := make(map[string]bool)
+	for _, name := range slices.Sorted(maps.Keys(o.Trunks)) {
+		t := o.Trunks[name]
+		at := func(err error, path ...string) {
+			errs = append(errs, &service.Error{Path: append([]string{"phone", "trunks", name}, path...), Err: err})
+		}
+		if name == viaSubscribers {
+			at(errWord)
+		}
+		if t.Numbers != "" && t.Numbers != "global" && t.Numbers != national {
+			at(errForm, "numbers")
+		}
+		if len(t.Gateways) == 0 {
+			at(errNone, "gateways")
+		}
+		if !hasListen(s, t.Network) {
+			at(errNetwork, "network")
+			continue
+		}
+		for i, a := range t.Gateways {
+			key := t.Network + " " + a.String()
+			switch {
+			case seen[key]:
+				at(errTwice, "gateways", index(i))
+			case !hasFamily(s, t.Network, a.Addr()):
+				at(errFamily, "gateways", index(i))
+			}
+			seen[key] = true
+		}
+	}
+	return errs
+}
+
+// hasFamily says whether a network has a listen of the family of a.
+func hasFamily(s *service.Service, network string, a netip.Addr) bool {
+	return slices.ContainsFunc(s.Listen, func(l service.Listen) bool { return l.Name == network && l.AddrPort.Addr().Is4() == a.Is4() })
+}
+
+// isPhrase says whether a text can be what an answer says of itself. RFC 3261 §25.1: Reason-Phrase.
+func isPhrase(s string) bool {
+	return len(s) <= 100 && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}

@@ -1,0 +1,83 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"strings"
+
+	"github.com/kyozon/kyozon/protocol/phone/location"
+	"github.com/kyozon/kyozon/protocol/phone/plan"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+)
+
+// destination is where a call goes.
+type destination struct {
+	address string // of record, or of a number on the trunk
+	devices []location.Device
+	trunk   *trunk // nil if it is a subscriber's
+}
+
+// reach returns where a caller's call goes, or why it goes nowhere.
+func (e *exchange) reach(by *caller) (*destination, *sip.Answer) {
+	target, err := sip.ParseURI(e.message.Target())
+	switch {
+	case err != nil:
+		return nil, &sip.Answer{Status: err.Status}
+	case target.Scheme != sip.TEL && target.Host.Addr != e.transaction.Way.Local.Addr() &&
+		!strings.EqualFold(string(target.Host.Name), e.settings.options.Domain):
+		return nil, &sip.Answer{Status: 404, Phrase: "Not Of This Domain"}
+	}
+	if e.settings.plan == nil {
+		return e.subscriber(number(&target))
+	}
+	d := e.settings.plan.Look(number(&target), by.Who())
+	by.Prefix = d.Privacy // from now on it is the caller's wish, and not part of the number
+	route := e.settings.plan.Route(&d)
+	switch {
+	case d.Kind == plan.Incomplete: // RFC 3261 §21.4.22
+		return nil, &sip.Answer{Status: 484}
+	case route == nil:
+		return nil, &sip.Answer{Status: 404}
+	case route.Deny != "":
+		return nil, &sip.Answer{Status: 403, Phrase: route.Deny}
+	case route.Via == viaSubscribers:
+		return e.subscriber(d.Number.String())
+	case by.trunk != nil: // who comes from another network is not carried on at our expense
+		return nil, &sip.Answer{Status: 404, Phrase: "Not A Number Of Ours"}
+	}
+	t := e.settings.trunks[route.Via] // checked
+	n := t.number(d.Number)
+	return &destination{address: t.address(n, t.domain), devices: t.devices(e.agent.core, n), trunk: t}, nil
+}
+
+// subscriber returns where the subscriber of a name is reached.
+func (e *exchange) subscriber(name string) (*destination, *sip.Answer) {
+	called := e.settings.subscribers[name]
+	if called == nil {
+		return nil, &sip.Answer{Status: 404}
+	}
+	devices := e.agent.core.places.Look(called.address, now())
+	if len(devices) == 0 {
+		return nil, &sip.Answer{Status: 480}
+	}
+	return &destination{address: called.address, devices: devices}, nil
+}
+
+// unbounded says whether a request is never refused because there are too many: an emergency call, or one that a gateway
+// brings, which has bounds of its own.
+func (e *exchange) unbounded() bool {
+	s := e.settings
+	if s.plan == nil || !e.message.Is("INVITE") {
+		return false
+	}
+	if s.trunkOf(e.network, e.transaction.Way) != nil {
+		return true
+	}
+	target, err := sip.ParseURI(e.message.Target())
+	if err != nil {
+		return false
+	}
+	d := s.plan.Look(number(&target), "")
+	return d.Emergency
+}
