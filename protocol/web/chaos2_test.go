@@ -172,11 +172,12 @@ func (c *cut) count(n int) {
 
 // client2 asks for some things at once, over connections some of which break.
 func (c *chaos2) client2(r *rand.Rand) {
-	tr := &http.Transport{DisableCompression: true, Protocols: new(http.Protocols), TLSClientConfig: c.tls,
+	tr := &http.Transport{DisableCompression: true, Protocols: new(http.Protocols), TLSClientConfig: c.tls.Clone(),
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 1 + r.IntN(200_000)}}
 	tr.Protocols.SetHTTP2(true)
 	tr.Protocols.SetUnencryptedHTTP2(true)
-	var mu sync.Mutex // of r and conns
+	var mu sync.Mutex // of what follows
+	cuts := rand.New(rand.NewPCG(r.Uint64(), 6))
 	var conns []net.Conn
 	tr.DialContext = func(context.Context, string, string) (net.Conn, error) {
 		conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(c.at))
@@ -186,7 +187,7 @@ func (c *chaos2) client2(r *rand.Rand) {
 		mu.Lock()
 		defer mu.Unlock()
 		conns = append(conns, conn)
-		return perhapsCut(r, conn), nil
+		return perhapsCut(cuts, conn), nil
 	}
 	var wg sync.WaitGroup
 	for range 1 + r.IntN(10) {
@@ -194,10 +195,12 @@ func (c *chaos2) client2(r *rand.Rand) {
 		wg.Go(func() { c.exchange2(r, tr) })
 	}
 	wg.Wait()
+	tr.CloseIdleConnections()
+	mu.Lock()
+	defer mu.Unlock()
 	for _, conn := range conns {
 		conn.Close()
 	}
-	tr.CloseIdleConnections()
 }
 
 // breaking is a body that ends too early, with an error.
@@ -347,11 +350,6 @@ func (c *chaos2) serve2(w http.ResponseWriter, q *http.Request) {
 		if (q.Method == "POST" || q.Method == "PUT") && !bytes.Equal(body, content(id, took)) {
 			c.t.Errorf("the server got %d bytes that are not the %d of %s %d", len(body), took, q.Method, id)
 		}
-	}
-	if r.IntN(10) == 0 {
-		w.Header().Set("Link", "</a>")
-		w.WriteHeader(http.StatusEarlyHints)
-		w.Header().Del("Link")
 	}
 	w.Header().Set("Id", strconv.FormatUint(id, 10))
 	w.Header().Set("Size", strconv.Itoa(gives))
