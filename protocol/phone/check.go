@@ -33,6 +33,16 @@ var (
 // viaSubscribers is the word for them in a route.
 const viaSubscribers = "subscribers"
 
+// Compile returns the number plan of options that have been checked, or nil if they have no numbers.
+func (o *Options) Compile() *plan.Plan {
+	country, err := plan.OpenCountry(o.Numbers.Plan)
+	if err != nil { // there is none of no name
+		return nil
+	}
+	p, _ := plan.Compile(country, o.Numbers.Own, o.Routes)
+	return p
+}
+
 // checkNumbers says what is wrong with the numbers and routes.
 func (o *Options) checkNumbers() (errs []error) {
 	if o.Numbers.Plan == "" {

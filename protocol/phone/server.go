@@ -99,12 +99,7 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 		n.routes[at] = env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()})
 		set.networks[l.AddrPort] = n
 	}
-	if o.Numbers.Plan != "" {
-		country, err := plan.OpenCountry(o.Numbers.Plan)
-		if err != nil {
-			return nil, err
-		}
-		set.plan, _ = plan.Compile(country, o.Numbers.Own, o.Routes) // checked
+	if set.plan = o.Compile(); set.plan != nil {
 		set.readTrunks(named)
 	}
 	var err error

@@ -67,10 +67,15 @@ func TestTrunk(t *testing.T) {
 		shows(t, invite, "sip:110@"+two.local()+";user=phone", "<sip:110@"+domain+";user=phone>", anonymous, me, "id")
 		two.response(invite, 408, "")
 		two.want("ACK")
+		one.response(keep(one.want("INVITE")), 486, "")
+		one.want("ACK")
+		caller.send(reply(r, caller.want("486"), "ACK"))
+
+		r = caller.invite("0312345678") // now the second rests
 		invite = keep(one.want("INVITE"))
 		one.response(invite, 180, "")
 		caller.want("180")
-		one.response(invite, 503, "") // somebody rang
+		one.response(invite, 503, "") // somebody has rung: nobody else is asked
 		one.want("ACK")
 		caller.send(reply(r, caller.want("503"), "ACK"))
 

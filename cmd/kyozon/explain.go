@@ -1,0 +1,73 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kyozon/kyozon/config"
+	"github.com/kyozon/kyozon/protocol/phone"
+)
+
+// errNoNumbers means that no service of a file has numbers.
+var errNoNumbers = errors.New("no phone service has numbers")
+
+// explanation is why a service treats a call as it does.
+type explanation struct {
+	Service string   `json:"service"`
+	Steps   []string `json:"steps"`
+}
+
+func (e *env) explainCommand() *cobra.Command {
+	var from string
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "explain NUMBER FILE", Short: "Why a call to a number goes where it does", Args: cobra.ExactArgs(2),
+		Long: "Why a call to NUMBER, as it is dialled, goes where it does by the site file FILE: what the number is, and which\n" +
+			"route it has.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cfg, err := config.Load(args[1], protocols())
+			if err != nil {
+				return err
+			}
+			all, err := explain(cfg, args[0], from)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return e.writeJSON(all)
+			}
+			for _, x := range all {
+				fmt.Fprintf(e.stdout, "%s:\n", x.Service)
+				for _, step := range x.Steps {
+					fmt.Fprintf(e.stdout, "  %s\n", step)
+				}
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&from, "from", "", "the number of who calls")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// explain asks each phone service that has numbers.
+func explain(cfg *config.Config, number, from string) (all []explanation, err error) {
+	for _, s := range cfg.Services {
+		o, ok := s.Options.(*phone.Options)
+		if !ok {
+			continue
+		}
+		if p := o.Compile(); p != nil {
+			all = append(all, explanation{s.Name, p.Explain(number, from)})
+		}
+	}
+	if all == nil {
+		return nil, errNoNumbers
+	}
+	return all, nil
+}
