@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
@@ -24,6 +25,8 @@ type call struct {
 	caller   caller
 	called   string // address of record, or of a number on a trunk
 	trunk    *trunk // that it goes out by, or nil
+	peer     string // the name of who is called, or of the trunk
+	record   *cdr.Record
 	domain   string
 	branches []*branch
 	over     bool // the caller has his final answer
@@ -41,6 +44,9 @@ type branch struct {
 	heard    bool   // a provisional answer
 	cancel   bool   // as soon as it was heard
 	status   int    // of the failure that has ended it
+	said     bool   // by the device, and not by us
+	tried    int    // bindings
+	leg      *cdr.Leg
 }
 
 // call begins a call. RFC 3261 §13.3, §16.6.
@@ -58,13 +64,14 @@ func (e *exchange) call() {
 		e.answer(&sip.Answer{Status: v.Err.Status})
 		return
 	}
+	e.begin(who)
 	to, refusal := e.reach(who)
 	if refusal != nil {
-		e.answer(refusal)
+		e.turnAway(refusal)
 		return
 	}
 	c := &call{agent: e.agent, network: e.network, x: e.transaction, caller: *who, called: to.address, trunk: to.trunk,
-		domain: e.settings.options.Domain}
+		peer: to.peer, domain: e.settings.options.Domain, record: e.record}
 	c.invite = append(append(c.invite, m.Head()...), body(m)...)
 	e.transaction.User.call = c
 	for _, d := range to.devices {
@@ -110,13 +117,13 @@ func (b *branch) try() {
 			continue // its listen has gone, or its connection
 		}
 		if !c.direct(b) {
-			b.status = 488
+			b.status, b.said = 488, false
 			continue
 		}
 		if b.send(&next) {
 			return
 		}
-		b.status = 503
+		b.status, b.said = 503, false
 	}
 	b.x = nil
 	if b.status == 0 {
@@ -153,7 +160,8 @@ func (b *branch) send(to *location.Binding) bool {
 	e.Replace(sip.MaxForwards, []byte(index(hops-1)))
 	e.Replace(sip.From, append(b.show(&e, m), ";tag="+a.token()...))
 	e.Replace(sip.To, []byte("<"+c.called+">"))
-	e.Replace(sip.CallID, []byte(a.callID()))
+	id := a.callID()
+	e.Replace(sip.CallID, []byte(id))
 	e.Replace(sip.Contact, a.contact(b.way, ""))
 	text, ok := e.Append(nil)
 	if !ok {
@@ -161,6 +169,7 @@ func (b *branch) send(to *location.Binding) bool {
 	}
 	var err error
 	b.invite, b.heard = text, false
+	b.tries(id)
 	b.x, err = a.table.Ask(text, b.way, user{branch: b}, a.loop.Now())
 	return err == nil
 }
@@ -197,6 +206,7 @@ func (b *branch) response(m *sip.Message) {
 		l.peer.over()
 	}
 	b.legs = nil
+	b.said = true
 	if b.again(status, early) {
 		b.failed()
 		b.status = status
@@ -209,7 +219,7 @@ func (b *branch) response(m *sip.Message) {
 
 // silent is called when nobody has answered the INVITE of a branch.
 func (b *branch) silent() {
-	b.x, b.status = nil, 408
+	b.x, b.status, b.said = nil, 408, false
 	b.failed()
 	if b.cancel {
 		return
@@ -242,6 +252,7 @@ func (c *call) progress(b *branch, m *sip.Message) {
 		return
 	}
 	if l, v := c.leg(b, m); l != nil && v.Err == nil && !v.Copy {
+		c.rings(m)
 		l.peer.pass(m, c.x, c.invite)
 	}
 }
@@ -263,6 +274,7 @@ func (c *call) answer(b *branch, m *sip.Message) {
 		return
 	}
 	c.over, l.chosen = true, true
+	c.answered(b, l)
 	l.peer.pass(m, c.x, c.invite)
 	for _, other := range c.branches {
 		for _, early := range other.legs {
@@ -310,15 +322,18 @@ func (c *call) failed() {
 	if c.over {
 		return
 	}
-	best := 0
+	best, by := 0, byEdge
 	for _, b := range c.branches {
 		if b.x != nil || b.status == 0 {
 			return
 		}
 		if s := b.status; best == 0 || s >= 600 && best < 600 || s < best && best < 600 {
-			best = s
+			if best, by = s, byEdge; b.said {
+				by = byCalled
+			}
 		}
 	}
+	c.unanswered(best, by)
 	c.refuse(best)
 }
 
@@ -353,6 +368,7 @@ func (c *call) stop() {
 	if c.over {
 		return
 	}
+	c.unanswered(487, byCaller)
 	c.refuse(487)
 	for _, b := range c.branches {
 		for _, l := range b.legs {

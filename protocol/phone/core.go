@@ -34,6 +34,7 @@ type core struct {
 	mu      sync.Mutex // of those who change sockets
 	sockets atomic.Pointer[map[netip.AddrPort]*relay.Datagrams]
 
+	records recorder
 	failing sync.Map // gateways that have not taken a call: until when, by address
 
 	lastFlow atomic.Uint64
@@ -42,6 +43,7 @@ type core struct {
 
 func newCore(log *slog.Logger, loops *relay.Loops) *core {
 	c := &core{log: log, loops: loops, able: abilities(), limits: limits(), seed: maphash.MakeSeed(), places: location.New()}
+	c.records.wake = make(chan struct{}, 1)
 	c.sockets.Store(&map[netip.AddrPort]*relay.Datagrams{})
 	for i := range loops.Len() {
 		c.agents = append(c.agents, newAgent(c, loops.At(i)))

@@ -4,6 +4,7 @@
 package phone
 
 import (
+	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
 )
@@ -28,6 +29,7 @@ type exchange struct {
 	network     *network
 	message     *sip.Message
 	transaction *transaction.Transaction[user]
+	record      *cdr.Record // of the call that it begins
 }
 
 // answer answers it.

@@ -6,6 +6,7 @@ package phone
 import (
 	"time"
 
+	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
@@ -26,6 +27,8 @@ type leg struct {
 	x      *transaction.Transaction[user] // the INVITE that came and was answered with a 2xx
 	final  []byte                         // that 2xx
 	ack    []byte                         // the ACK of the 2xx that came
+	near   bool                           // it is the caller's
+	record *cdr.Record                    // of the call, from its answer on
 	chosen bool                           // it is the one that has answered
 	gone   bool
 }
@@ -52,7 +55,7 @@ func (a *agent) pair(c *call, b *branch, m *sip.Message) (*leg, dialog.Verdict) 
 	if callee == nil || v.Err != nil || bad.Err != nil {
 		return nil, v
 	}
-	near := &leg{agent: a, session: caller, way: c.x.Way}
+	near := &leg{near: true, agent: a, session: caller, way: c.x.Way}
 	far := &leg{agent: a, session: callee, way: b.way, peer: near}
 	near.peer = far
 	near.remember()
@@ -86,6 +89,7 @@ func (l *leg) tick() {
 		l.agent.table.Answer(l.x, l.final, 200, l.agent.loop.Now())
 	}
 	if due&(dialog.NoACK|dialog.Expired) > 0 { // RFC 3261 §13.3.1.4, RFC 4028 §10
+		l.ended(byEdge, nil)
 		l.hangUp()
 		l.peer.hangUp()
 		return
@@ -149,6 +153,7 @@ func (e *exchange) within() {
 	case v.Err != nil:
 		e.answer(&sip.Answer{Status: v.Err.Status})
 	case m.Is("BYE"):
+		l.ended(l.who(), m)
 		e.answer(&sip.Answer{Status: 200})
 		l.over()
 		l.peer.bye(m)

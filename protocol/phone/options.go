@@ -33,6 +33,9 @@ type Options struct {
 
 	// The ways to other telephone networks, by names that routes give.
 	Trunks map[string]Trunk `yaml:"trunks"`
+
+	// The file that each call adds a line of JSON to when it has ended or failed. Where nothing is written, none.
+	CDR service.Path `yaml:"cdr"`
 }
 
 // Trunk is a way to another telephone network.

@@ -12,6 +12,9 @@
 // A call is made by a call and its branches, one for each device that rings. Each answer makes two legs, dialogs of their
 // own with nothing in common but that what is asked on the one is asked on the other.
 //
+// Where a call goes, the number plan says: to devices of a subscriber, or to the gateways of a trunk, which are tried as
+// the bindings of one device.
+//
 // A core is one service; it outlives the generations with its transactions and bindings. What the file says is in its
 // settings, which a reload replaces. All messages with one Call-ID are one agent's, on one loop, whatever socket they come
 // to, so that nothing in an agent has a lock.

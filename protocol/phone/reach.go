@@ -14,6 +14,7 @@ import (
 // destination is where a call goes.
 type destination struct {
 	address string // of record, or of a number on the trunk
+	peer    string // the name of the subscriber, or of the trunk
 	devices []location.Device
 	trunk   *trunk // nil if it is a subscriber's
 }
@@ -28,11 +29,14 @@ func (e *exchange) reach(by *caller) (*destination, *sip.Answer) {
 		!strings.EqualFold(string(target.Host.Name), e.settings.options.Domain):
 		return nil, &sip.Answer{Status: 404, Phrase: "Not Of This Domain"}
 	}
+	dialled := number(&target)
 	if e.settings.plan == nil {
-		return e.subscriber(number(&target))
+		e.record.Dialled, e.record.To, e.record.Withheld = dialled, dialled, by.Withheld()
+		return e.subscriber(dialled)
 	}
-	d := e.settings.plan.Look(number(&target), by.Who())
+	d := e.settings.plan.Look(dialled, by.Who())
 	by.Prefix = d.Privacy // from now on it is the caller's wish, and not part of the number
+	e.routed(dialled, by, &d)
 	route := e.settings.plan.Route(&d)
 	switch {
 	case d.Kind == plan.Incomplete: // RFC 3261 §21.4.22
@@ -48,7 +52,7 @@ func (e *exchange) reach(by *caller) (*destination, *sip.Answer) {
 	}
 	t := e.settings.trunks[route.Via] // checked
 	n := t.number(d.Number)
-	return &destination{address: t.address(n, t.domain), devices: t.devices(e.agent.core, n), trunk: t}, nil
+	return &destination{address: t.address(n, t.domain), peer: t.name, devices: t.devices(e.agent.core, n), trunk: t}, nil
 }
 
 // subscriber returns where the subscriber of a name is reached.
@@ -61,7 +65,7 @@ func (e *exchange) subscriber(name string) (*destination, *sip.Answer) {
 	if len(devices) == 0 {
 		return nil, &sip.Answer{Status: 480}
 	}
-	return &destination{address: called.address, devices: devices}, nil
+	return &destination{address: called.address, peer: name, devices: devices}, nil
 }
 
 // unbounded says whether a request is never refused because there are too many: an emergency call, or one that a gateway

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/kyozon/kyozon/backend"
@@ -76,7 +77,14 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			start()
 		}
 	}
-	server.Run = func(ctx context.Context) { sweep(ctx, cores) }
+	server.Run = func(ctx context.Context) {
+		var all sync.WaitGroup
+		for _, c := range cores {
+			all.Go(func() { c.record(ctx) })
+		}
+		sweep(ctx, cores)
+		all.Wait()
+	}
 	return server, nil
 }
 
@@ -101,6 +109,11 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 	}
 	if set.plan = o.Compile(); set.plan != nil {
 		set.readTrunks(named)
+	}
+	if o.CDR != "" {
+		if err := appendFile(string(o.CDR), nil); err != nil {
+			return nil, err
+		}
 	}
 	var err error
 	set.subscribers, err = readSubscribers(string(o.Subscribers.From), o.Domain)

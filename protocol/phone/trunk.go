@@ -14,6 +14,7 @@ import (
 
 // trunk is a way to another telephone network.
 type trunk struct {
+	name     string
 	network  *network
 	gateways []sip.Way
 	national bool // numbers are written so
@@ -28,7 +29,7 @@ const resting = 60
 func (s *settings) readTrunks(named map[string]*network) {
 	s.trunks, s.gateways = make(map[string]*trunk), make(map[gateway]*trunk)
 	for name, o := range s.options.Trunks {
-		t := &trunk{network: named[o.Network], national: o.Numbers == national, domain: s.options.Domain, country: s.plan.Country()}
+		t := &trunk{name: name, network: named[o.Network], national: o.Numbers == national, domain: s.options.Domain, country: s.plan.Country()}
 		s.trunks[name] = t
 		for _, at := range o.Gateways {
 			t.gateways = append(t.gateways, sip.Way{Transport: sip.UDP, Local: t.network.locals[familyIndex(at.Addr())], Remote: at})

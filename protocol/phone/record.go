@@ -1,0 +1,119 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/protocol/phone/cause"
+	"github.com/kyozon/kyozon/protocol/phone/cdr"
+	"github.com/kyozon/kyozon/protocol/phone/plan"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+)
+
+// Who can have ended a call.
+const (
+	byCaller = "caller"
+	byCalled = "called"
+	byEdge   = "edge"
+)
+
+// begin begins the record of a call.
+func (e *exchange) begin(who *caller) {
+	w := e.transaction.Way
+	e.record = &cdr.Record{ID: e.agent.token(), Start: time.Now(), From: who.Who(), Caller: legOf(e.network, w.Remote)}
+	e.record.Caller.CallID, e.record.Caller.Peer = string(e.message.Get(sip.CallID)), who.Who()
+	if who.trunk != nil {
+		e.record.Caller.Peer = who.trunk.name
+	}
+}
+
+// routed notes what was dialled and what the number plan has said of it.
+func (e *exchange) routed(dialled string, who *caller, d *plan.Decision) {
+	r := e.record
+	r.Dialled, r.To, r.Class, r.Emergency = dialled, d.Number.String(), d.Class, d.Emergency
+	r.Withheld = who.Withheld()
+	if d.Route >= 0 {
+		r.Route = "routes[" + index(d.Route) + "]"
+	}
+}
+
+func legOf(n *network, at netip.AddrPort) cdr.Leg {
+	return cdr.Leg{Network: n.name, Family: ip.FamilyOf(at.Addr()).String(), Address: at}
+}
+
+// turnAway answers a call that goes nowhere, and records that.
+func (e *exchange) turnAway(a *sip.Answer) {
+	e.record.Status, e.record.Cause = a.Status, int(cause.OfStatus(a.Status))
+	e.record.Reason = a.Phrase
+	e.agent.core.close(e.record, byEdge)
+	e.answer(a)
+}
+
+// tries notes that a branch is under way.
+func (b *branch) tries(callID string) {
+	l := legOf(b.network, b.way.Remote)
+	l.Peer, l.CallID, l.Tried = b.call.peer, callID, b.tried
+	b.leg = &l
+	b.call.record.Called = b.leg
+	b.tried++
+}
+
+// answered notes that somebody has, and gives the record to the legs.
+func (c *call) answered(b *branch, l *leg) {
+	at := time.Now()
+	c.record.Answer, c.record.Called, c.record.Media = &at, b.leg, &cdr.Media{Path: "direct"}
+	l.record, l.peer.record = c.record, c.record
+}
+
+// rings notes the first 180.
+func (c *call) rings(m *sip.Message) {
+	if m.Status() == 180 && c.record.Ring == nil {
+		at := time.Now()
+		c.record.Ring = &at
+	}
+}
+
+// unanswered closes the record of a call that nobody has answered.
+func (c *call) unanswered(status int, by string) {
+	c.record.Status, c.record.Cause = status, int(cause.OfStatus(status))
+	c.agent.core.close(c.record, by)
+}
+
+// ended closes the record of a call that was answered, if it is not closed yet. The BYE says why, if there is one.
+func (l *leg) ended(by string, m *sip.Message) {
+	r := l.record
+	if r == nil {
+		return
+	}
+	l.record, l.peer.record = nil, nil
+	var why cause.Reason
+	if m != nil {
+		for value, i := m.Field(sip.Reason, 0); value != nil; value, i = m.Field(sip.Reason, i) {
+			why.Add(value)
+		}
+		r.Cause = int(cause.Of(200, why))
+	} else {
+		r.Cause, r.Reason = int(cause.OnTimerExpiry), "an end is silent"
+	}
+	l.agent.core.close(r, by)
+}
+
+// who returns which end of the call a leg is.
+func (l *leg) who() string {
+	if l.near {
+		return byCaller
+	}
+	return byCalled
+}
+
+// close ends a record and has it written.
+func (c *core) close(r *cdr.Record, by string) {
+	r.End, r.EndedBy = time.Now(), by
+	if c.settings.Load().options.CDR != "" {
+		c.records.add(r)
+	}
+}
