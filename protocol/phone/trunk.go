@@ -63,7 +63,7 @@ func (s *settings) trusted(a netip.Addr) bool {
 }
 
 // number returns a number in national form as the trunk has it. What is no number in the world, like 110, stays as it is:
-// RFC 3966 §5.1.4 wants a phone-context with it; we write none, because a gateway is in one country.
+// RFC 3966 §5.1.5 wants a phone-context with it; we write none, because a gateway is in one country.
 func (t *trunk) number(n plan.Number) string {
 	if !t.national {
 		if global, ok := t.country.AppendGlobal(nil, n); ok {
