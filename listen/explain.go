@@ -43,7 +43,7 @@ func holder(a Addr) string {
 	if a.Family() == ip.V6 {
 		file += "6"
 	}
-	f, err := os.Open("/proc/self/net/" + file)
+	f, err := os.Open("/proc/thread-self/net/" + file) // self is the first thread, which may be in another namespace
 	if err != nil {
 		return unknown
 	}

@@ -61,8 +61,8 @@ func reserve(at netip.AddrPort) bool {
 	return true
 }
 
-// reserves says whether a descriptor is a name that reserve has taken.
-func reserves(fd string) bool {
+// Reserves says whether a descriptor of this process keeps a port of FreeAddr.
+func Reserves(fd string) bool {
 	n, err := strconv.Atoi(fd)
 	if err != nil {
 		return false

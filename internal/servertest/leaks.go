@@ -53,7 +53,7 @@ func descriptors() (all []string) {
 	}
 	for _, e := range entries {
 		to, err := os.Readlink("/proc/self/fd/" + e.Name())
-		if err == nil && !strings.HasPrefix(to, "anon_inode:") && !strings.HasPrefix(to, "/proc/") && !reserves(e.Name()) {
+		if err == nil && !strings.HasPrefix(to, "anon_inode:") && !strings.HasPrefix(to, "/proc/") && !Reserves(e.Name()) {
 			all = append(all, e.Name()+" "+to)
 		}
 	}

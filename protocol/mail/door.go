@@ -66,11 +66,13 @@ func (r *resolvers) open(o resolve.Options) (*resolve.Resolver, string) {
 func (r *resolvers) close(key string) {
 	r.mu.Lock()
 	one := r.all[key]
-	if one.users--; one.users == 0 {
+	one.users--
+	last := one.users == 0
+	if last {
 		delete(r.all, key)
 	}
 	r.mu.Unlock()
-	if one.users == 0 {
+	if last {
 		one.Close()
 	}
 }

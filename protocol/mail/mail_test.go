@@ -45,6 +45,7 @@ type bench struct {
 	limits   *limit.Limits    // nil if there are none
 	state    string
 	hold     time.Duration
+	building sync.Mutex // of generations, one after the other
 }
 
 func newBench(t testing.TB) *bench {
@@ -140,6 +141,8 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 	}
 	route.Open(backend.Access{Service: s.Name, Family: l.Family(), Timeouts: s.Timeouts, Book: b.book, Registry: &b.registry,
 		StandIns: b.standIns, Limits: b.limits})
+	b.building.Lock() // as the edge does
+	defer b.building.Unlock()
 	e.server, err = p.Build([]*service.Service{s}, service.NewEnv(service.Env{Log: slog.New(slog.DiscardHandler), Loops: b.loops,
 		State: b.state, Route: func(string, service.Door) *backend.Route { return route }}, b.kept))
 	if err != nil {
