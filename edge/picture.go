@@ -147,6 +147,7 @@ func (e *Edge) serviceStatus(g *generation, svc *service.Service, f ip.Family, s
 	switch reason, shut := (*e.shut.Load())[svc.Name]; {
 	case shut:
 		s.State, s.Reason = stateShut, reason
+	case len(s.Pools) == 0: // its protocol has no servers
 	case s.Up == 0:
 		s.State, s.Reason = stateDegraded, "no backend is up"
 	case s.Up < s.Backends:

@@ -96,7 +96,7 @@ func TestStandalone(t *testing.T) {
 				t.Errorf("got %q over TCP, want %q", got, w)
 			}
 		}
-		if s := b.edge.Status().Services; len(s) != 1 || s[0].Service != "bird" {
+		if s := b.edge.Status().Services; len(s) != 1 || s[0].Service != "bird" || s[0].State != "open" {
 			t.Errorf("status has %+v", s)
 		}
 

@@ -4,7 +4,11 @@
 package phone
 
 import (
+	"crypto/md5"
+	"crypto/sha256"
+	"fmt"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/kyozon/kyozon/ip"
@@ -147,4 +151,35 @@ func TestRegisterFlows(t *testing.T) {
 	if all := contacts(&devices[0].message); !want.MatchString(all[0]) {
 		t.Errorf("got %q", all)
 	}
+}
+
+// A subscriber is asked for what his telephone knows, the better first; a stranger for anything.
+func TestChallenge(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	digests := func(name string) string {
+		return fmt.Sprintf("%s:%s:%x\n", name, domain, md5.Sum([]byte(name+":"+domain+":secret")))
+	}
+	both := "05010000002"
+	b.write("subscribers", digests("05010000001")+digests(both)+
+		fmt.Sprintf("%s:%s:%x\n", both, domain, sha256.Sum256([]byte(both+":"+domain+":secret"))))
+	b.reload(", registration: {max: 30m}")
+	each(t, func(t *testing.T, transport string, f ip.Family) {
+		b.t = t
+		for name, want := range map[string]string{"05010000001": "MD5", both: "SHA-256 MD5", "nobody": "SHA-256 MD5"} {
+			d := b.newDevice(transport, f, name)
+			if got := d.ask("REGISTER", "sip:"+domain, "Contact: "+d.contact()); got != 401 {
+				t.Fatalf("%s: got %d", name, got)
+			}
+			var got []string
+			for value, i := d.message.Field(sip.WWWAuthenticate, 0); value != nil; value, i = d.message.Field(sip.WWWAuthenticate, i) {
+				_, rest, _ := strings.Cut(string(value), "algorithm=")
+				word, _, _ := strings.Cut(rest, ",")
+				got = append(got, word)
+			}
+			if strings.Join(got, " ") != want {
+				t.Errorf("%s is asked for %q, want %s", name, got, want)
+			}
+		}
+	})
 }

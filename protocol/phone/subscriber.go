@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,8 @@ type subscriber struct {
 	name    string // a number in national form, if there are numbers
 	address string // of record
 	secret  *digest.Secret
+
+	algorithms []digest.Algorithm // that the secret has
 }
 
 var (
@@ -72,6 +75,7 @@ func addSubscriber(all map[string]*subscriber, line, domain string) error {
 	if !s.secret.Add(algorithm, hash) {
 		return errHash
 	}
+	s.algorithms = append(s.algorithms, algorithm)
 	return nil
 }
 
@@ -99,6 +103,19 @@ func (e *exchange) authenticate() *subscriber {
 	return nil
 }
 
+// user returns the user of an address, without escapes, or "".
+func (e *exchange) user(k sip.Kind) string {
+	a, _, err := sip.ParseAddress(e.message.Get(k))
+	if err != nil {
+		return ""
+	}
+	u, err := a.Parse()
+	if err != nil {
+		return ""
+	}
+	return string(sip.Unescape(nil, u.User))
+}
+
 // credentials reads those that are for us: there may be others, and what cannot be read is for somebody else.
 func (e *exchange) credentials(f *digest.Fields) bool {
 	for value, i := e.message.Field(sip.Authorization, 0); value != nil; value, i = e.message.Field(sip.Authorization, i) {
@@ -109,10 +126,16 @@ func (e *exchange) credentials(f *digest.Fields) bool {
 	return false
 }
 
-// challenge asks who sends a request, by the better algorithm first. RFC 8760 §2.3.
+// challenge asks who sends a request, by the better algorithm first (RFC 8760 §2.3), but only by those for which the
+// subscriber who is named has a digest: telephones that know MD5 alone, as those of libre up to 1.0 do, give up when they see
+// another.
 func (e *exchange) challenge(r *digest.Request, stale bool) {
+	named := e.settings.subscribers[e.user(sip.From)]
 	lines := e.agent.out[:0]
 	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.MD5} {
+		if named != nil && !slices.Contains(named.algorithms, algorithm) {
+			continue
+		}
 		lines = append(lines, "WWW-Authenticate: "...)
 		lines = e.settings.guard.AppendChallenge(lines, algorithm, r, stale)
 		lines = append(lines, "\r\n"...)
