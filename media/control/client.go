@@ -1,0 +1,380 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Again is how long the client waits before it tries once more to connect.
+const Again = 100 * time.Millisecond
+
+// Client asks a relay. Its methods may be called from anywhere and do not block.
+type Client struct {
+	path string
+	link func(err error)
+
+	mu      sync.Mutex
+	up      bool
+	seq     uint32
+	waiting map[uint32]request // that were sent
+	calls   map[ID]*known
+	out     outbox
+}
+
+// known is a call as the client knows it.
+type known struct {
+	call    Call
+	remotes []Remote // the last of each side and stream
+	post    func(func())
+	ended   func(Stats)
+	opened  bool
+}
+
+// request is what waits for an answer.
+type request struct {
+	id   ID
+	kind kind
+	post func(func())
+	call func(Call, error)
+	told func(Stats, error)
+}
+
+// Options say where the relay is.
+type Options struct {
+	Path string // of its socket; "" means DefaultPath
+
+	// Link, if set, is called when the client has connected (nil), and when it could not or the connection was lost; of
+	// errors in a row, only of the first.
+	Link func(err error)
+}
+
+// NewClient returns a client, which connects when it runs.
+func NewClient(o Options) *Client {
+	c := &Client{path: o.Path, link: o.Link, waiting: make(map[uint32]request), calls: make(map[ID]*known)}
+	if c.path == "" {
+		c.path = DefaultPath
+	}
+	if c.link == nil {
+		c.link = func(error) {}
+	}
+	c.out.init(0)
+	return c
+}
+
+// Opening is a request for a call.
+type Opening struct {
+	Spec
+
+	// Post has the functions below called, on an event loop for example (relay.Loop.Post). It must not block, and is called
+	// with nothing locked.
+	Post func(func())
+
+	// Done is called once: with the addresses, or with why there are none. Then the call is not there.
+	Done func(Call, error)
+
+	// Ended, if set, is called if the relay ends the call by itself: nobody has sent anything for long, or it could not be
+	// made again after the relay was gone. The call is not there any more.
+	Ended func(Stats)
+}
+
+// Open asks for a call. It may be updated and closed at once.
+func (c *Client) Open(o Opening) ID {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	id := ID(binary.BigEndian.Uint64(b[:]))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := o.Check()
+	if err == nil && !c.up {
+		err = ErrDown
+	}
+	if err != nil {
+		o.Post(func() { o.Done(Call{}, err) })
+		return id
+	}
+	c.calls[id] = &known{call: Call{ID: id, Spec: o.Spec}, post: o.Post, ended: o.Ended}
+	c.requestLocked(&message{kind: open, id: id, spec: o.Spec}, request{post: o.Post, call: o.Done})
+	return id
+}
+
+// Reshape asks for other networks or another number of streams. What is the same keeps its address. What is new has one
+// beside the old, until a Remote is told for it: then the old one is given back. Another Reshape takes back what was not
+// used, so the spec that was before it undoes it.
+func (c *Client) Reshape(id ID, s Spec, post func(func()), done func(Call, error)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.missingLocked(id)
+	if err == nil {
+		err = s.Check()
+	}
+	if err != nil {
+		post(func() { done(Call{}, err) })
+		return
+	}
+	c.requestLocked(&message{kind: reshape, id: id, spec: s}, request{post: post, call: done})
+}
+
+// Update tells what is known of who sends and receives. While there is no connection it is kept until there is one.
+func (c *Client) Update(id ID, remotes ...Remote) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.calls[id]
+	if k == nil || len(remotes) == 0 {
+		return
+	}
+	for _, r := range remotes {
+		at := slices.IndexFunc(k.remotes, func(o Remote) bool { return o.Side == r.Side && o.Stream == r.Stream })
+		switch {
+		case r.Side > Callee || r.Stream >= MaxStreams:
+			return
+		case at < 0:
+			k.remotes = append(k.remotes, r)
+		default:
+			k.remotes[at] = r
+		}
+	}
+	if c.up {
+		c.out.put((&message{kind: update, id: id, remotes: remotes}).append(nil))
+	}
+}
+
+// Stats asks what a call has carried so far.
+func (c *Client) Stats(id ID, post func(func()), done func(Stats, error)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.missingLocked(id); err != nil {
+		post(func() { done(Stats{}, err) })
+		return
+	}
+	c.requestLocked(&message{kind: ask, id: id}, request{post: post, told: done})
+}
+
+// Close ends a call. done, which may be nil, is told what the call has carried. While there is no connection the relay is
+// not told; it gives up what is not in the list that it gets with the next.
+func (c *Client) Close(id ID, post func(func()), done func(Stats, error)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.missingLocked(id)
+	delete(c.calls, id)
+	if done == nil {
+		post, done = func(func()) {}, func(Stats, error) {}
+	}
+	if err != nil {
+		post(func() { done(Stats{}, err) })
+		return
+	}
+	c.requestLocked(&message{kind: shut, id: id}, request{post: post, told: done})
+}
+
+// Restore tells the client of a call that an earlier process had, with what it knew of it. The relay is told when the
+// client connects: call Restore before Run. ended is Opening.Ended.
+func (c *Client) Restore(call Call, remotes []Remote, post func(func()), ended func(Stats)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls[call.ID] = &known{call: call, remotes: slices.Clone(remotes), post: post, ended: ended, opened: true}
+}
+
+// Saved returns what Restore wants to know of a call; false if there is none.
+func (c *Client) Saved(id ID) (Call, []Remote, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.calls[id]
+	if k == nil || !k.opened {
+		return Call{}, nil, false
+	}
+	return k.call, slices.Clone(k.remotes), true
+}
+
+// Up says whether there is a connection.
+func (c *Client) Up() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.up
+}
+
+// missingLocked says why nothing can be asked about a call.
+func (c *Client) missingLocked(id ID) error {
+	switch {
+	case c.calls[id] == nil:
+		return ErrGone
+	case !c.up:
+		return ErrDown
+	}
+	return nil
+}
+
+func (c *Client) requestLocked(m *message, r request) {
+	c.seq++
+	m.seq, r.id, r.kind = c.seq, m.id, m.kind
+	c.waiting[m.seq] = r
+	c.out.put(m.append(nil))
+}
+
+// Run keeps a connection until ctx is done.
+func (c *Client) Run(ctx context.Context) {
+	quiet := false
+	for ctx.Err() == nil {
+		err := c.connect(ctx, func() { quiet = false })
+		if ctx.Err() != nil {
+			return
+		}
+		if !quiet {
+			c.link(err)
+			quiet = true
+		}
+		t := time.NewTimer(Again)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+// connect serves one connection until it ends.
+func (c *Client) connect(ctx context.Context, connected func()) error {
+	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: c.path, Net: "unixpacket"})
+	if err != nil {
+		return fmt.Errorf("connect to media relay: %w", err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if err := greet(conn); err != nil {
+		return fmt.Errorf("connect to media relay: %w", err)
+	}
+	c.begin()
+	connected()
+	c.link(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() { c.out.drain(conn) })
+	err = c.receive(conn)
+	c.end()
+	wg.Wait()
+	return fmt.Errorf("connection to media relay: %w", err)
+}
+
+// greet exchanges the versions.
+func greet(conn *net.UnixConn) error {
+	m := message{kind: hello, version: version}
+	if _, err := conn.Write(m.append(nil)); err != nil {
+		return err
+	}
+	if err := receive(conn, make([]byte, maxMessage), &m); err != nil {
+		return err
+	}
+	if m.kind != hello || m.version != version {
+		return errMessage
+	}
+	return nil
+}
+
+// begin tells the relay of all calls there are.
+func (c *Client) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.up = true
+	c.out.reset()
+	for _, id := range slices.Sorted(maps.Keys(c.calls)) {
+		if k := c.calls[id]; k.opened {
+			m := &message{kind: restore, id: id, spec: k.call.Spec, local: k.call.Local, remotes: k.remotes}
+			c.requestLocked(m, request{})
+		}
+	}
+	c.out.put((&message{kind: listed}).append(nil))
+}
+
+// end answers what waits. A call that has no addresses yet is not there.
+func (c *Client) end() {
+	c.mu.Lock()
+	waiting := c.waiting
+	c.waiting, c.up = make(map[uint32]request), false
+	c.out.close()
+	for _, r := range waiting {
+		if r.kind == open {
+			delete(c.calls, r.id)
+		}
+	}
+	c.mu.Unlock()
+	for _, r := range waiting {
+		r.answer(Call{}, Stats{}, ErrDown)
+	}
+}
+
+func (r *request) answer(call Call, s Stats, err error) {
+	switch {
+	case r.call != nil:
+		r.post(func() { r.call(call, err) })
+	case r.told != nil:
+		r.post(func() { r.told(s, err) })
+	}
+}
+
+// receive takes what the relay says until the connection ends.
+func (c *Client) receive(conn *net.UnixConn) error {
+	buffer, m := make([]byte, maxMessage), new(message)
+	for {
+		if err := receive(conn, buffer, m); err != nil {
+			return err
+		}
+		switch m.kind {
+		case opened, told, failed:
+			c.answered(m)
+		case ended:
+			c.ended(m.id, m.stats)
+		default:
+			return errMessage
+		}
+	}
+}
+
+// answered gives an answer to who has asked.
+func (c *Client) answered(m *message) {
+	c.mu.Lock()
+	r, asked := c.waiting[m.seq]
+	delete(c.waiting, m.seq)
+	k := c.calls[r.id]
+	call, err := Call{ID: r.id, Spec: m.spec, Local: m.local}, error(nil)
+	if m.kind == failed {
+		err = m.err()
+	}
+	var over func(Stats)
+	var post func(func())
+	switch {
+	case k == nil || m.kind == told:
+	case err == nil:
+		k.call, k.opened = call, true
+	case r.kind == open, r.kind == restore:
+		delete(c.calls, r.id)
+		if r.kind == restore {
+			over, post = k.ended, k.post
+		}
+	}
+	c.mu.Unlock()
+	if over != nil {
+		post(func() { over(Stats{}) })
+	}
+	if asked {
+		r.answer(call, m.stats, err)
+	}
+}
+
+// ended tells who has the call that the relay has ended it.
+func (c *Client) ended(id ID, s Stats) {
+	c.mu.Lock()
+	k := c.calls[id]
+	delete(c.calls, id)
+	c.mu.Unlock()
+	if k != nil && k.ended != nil {
+		k.post(func() { k.ended(s) })
+	}
+}

@@ -1,0 +1,59 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"bytes"
+	"net/netip"
+	"testing"
+)
+
+func examples() []*message {
+	a, b := netip.MustParseAddrPort("192.0.2.1:4000"), netip.MustParseAddrPort("[2001:db8::1]:4000")
+	spec := Spec{Networks: [2]string{"access4", "access6"}, Streams: 2}
+	local := [2][]Local{{{RTP: a, RTCP: b}}, {{RTP: b}, {RTP: a}}}
+	remotes := []Remote{{Side: Callee, Stream: 7, RTP: a, RTCP: b, Signal: b.Addr(), Clock: 8000, DSCP: 46, Mux: true, Learn: true}, {}}
+	stats := Stats{Heard: [2][]Quality{{{Packets: 1, Lost: 2, MOS: 4.1, From: a}}, {{}, {Strangers: 3}}}}
+	return []*message{
+		{kind: hello, version: 1}, {kind: open, seq: 1, id: 2, spec: spec}, {kind: reshape, spec: spec}, {kind: update, id: 3, remotes: remotes},
+		{kind: ask, seq: 4}, {kind: shut, seq: 5, id: 1 << 63}, {kind: restore, spec: spec, local: local, remotes: remotes}, {kind: listed},
+		{kind: opened, spec: spec, local: local}, {kind: told, stats: stats}, {kind: failed, failure: 1}, {kind: ended, stats: stats},
+	}
+}
+
+// FuzzMessage: what is understood is written as it was read, and nothing makes the parser fail.
+func FuzzMessage(f *testing.F) {
+	for _, m := range examples() {
+		f.Add(m.append(nil))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m := new(message)
+		if m.parse(b) != nil {
+			return
+		}
+		if again := m.append(nil); !bytes.HasPrefix(b, again) || m.kind != hello && len(again) != len(b) {
+			t.Errorf("read  %x\nwrote %x", b, again)
+		}
+	})
+}
+
+// Each kind of message is understood, and no part of it is.
+func TestMessages(t *testing.T) {
+	t.Parallel()
+	for _, want := range examples() {
+		b := want.append(nil)
+		if len(b) > maxMessage {
+			t.Errorf("kind %d has %d bytes", want.kind, len(b))
+		}
+		m := new(message)
+		if err := m.parse(b); err != nil || !bytes.Equal(m.append(nil), b) {
+			t.Errorf("kind %d: %v\n%+v\n%+v", want.kind, err, want, m)
+		}
+		for n := range len(b) - 1 {
+			if m.parse(b[:n]) == nil {
+				t.Errorf("kind %d: understood %d of %d bytes", want.kind, n, len(b))
+			}
+		}
+	}
+}
