@@ -33,6 +33,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -178,6 +179,17 @@ func (j *Journal) Settle(id ID) {
 		_ = j.enqueue(item{id: id}) // a journal that is closed finds it again
 	}
 }
+
+// Settled is Settle, and calls done as Append does when that is written. On a disk that fails done is told so, perhaps again
+// and again: until Run ends it is tried once more.
+func (j *Journal) Settled(id ID, done func(error)) {
+	if err := j.enqueue(item{id: id, done: done}); err != nil && done != nil {
+		done(err)
+	}
+}
+
+// Name returns the last part of the directory's path: on a shelf it is a number that no other journal there has.
+func (j *Journal) Name() string { return filepath.Base(j.directory) }
 
 func (j *Journal) enqueue(i item) error {
 	size := int64(len(i.raw))

@@ -390,3 +390,32 @@ func TestModel(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// TestSettled: who asks is told when a settlement is on disk, and when it cannot be.
+func TestSettled(t *testing.T) {
+	t.Parallel()
+	directory := filepath.Join(t.TempDir(), "7")
+	j, stop := run(t, directory, Options{})
+	if j.Name() != "7" {
+		t.Errorf("it is called %q", j.Name())
+	}
+	id := mustWrite(t, j, 1, "a")
+	told := make(chan error, 1)
+	j.Settled(id, func(err error) { told <- err })
+	if err := <-told; err != nil {
+		t.Error(err)
+	}
+	copied := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(copied, os.DirFS(directory)); err != nil { // as a crash would leave it
+		t.Fatal(err)
+	}
+	after, _ := run(t, copied, Options{})
+	if left := all(t, after); len(left) != 0 {
+		t.Errorf("%v live", left)
+	}
+	stop()
+	j.Settled(id, func(err error) { told <- err })
+	if err := <-told; !errors.Is(err, ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+}

@@ -4,7 +4,6 @@
 package queue
 
 import (
-	"container/heap"
 	"fmt"
 	"strings"
 	"time"
@@ -16,44 +15,73 @@ type Result struct {
 	Reply string // the whole reply, or why there is none
 }
 
-// Finish says what the servers have said to the recipients that were Left, in their order; server is who said it, or
-// empty. A code of another class than 2 and 5 has the recipient tried again. It reads from the disk.
-func (q *Queue) Finish(m *Message, server string, results []Result, now time.Time) {
+// Outcome is what has become of a message at a server.
+type Outcome struct {
+	Server  string   // who has said it, or ""
+	Results []Result // of the recipients that were Left, in their order
+	Done    func()   // called from anywhere when what follows is written; not at all if it cannot be. May be nil
+}
+
+// The actions of reports. RFC 3464 §2.3.3.
+const (
+	failed    = "failed"
+	delayed   = "delayed"
+	delivered = "delivered"
+	relayed   = "relayed"
+)
+
+// Finish says what has become of a message. A code of another class than 2 and 5 has the recipient tried again. It reads
+// from the disk.
+func (q *Queue) Finish(m *Message, o Outcome, now time.Time) {
+	t := q.terms(m.Service)
 	q.mu.Lock()
 	m.state.Attempts++
 	m.state.Next = now.Add(schedule(m.state.Attempts))
-	expired := !now.Before(m.Arrived.Add(q.options.Keep))
+	slow := m.slow(t, now)
 	var told []reported
 	for n, i := range m.Left() {
-		r, e := results[n], &m.state.Ends[i]
+		r, e := o.Results[n], &m.state.Ends[i]
 		e.Reply = clean(r.Reply)
+		one := reported{recipient: i}
 		switch {
 		case r.Code/100 == 2:
-			e.Done = true
-			q.counts.Delivered++
-			told = append(told, reported{recipient: i, action: "delivered", status: statusOf(r, "2.0.0")})
+			one.action, one.status = delivered, statusOf(r, "2.0.0")
+			if m.Relayed { // RFC 3464 §2.3.3: nobody says any more what becomes of it
+				one.action = relayed
+			}
 		case r.Code/100 == 5:
-			e.Done = true
-			told = append(told, reported{recipient: i, action: "failed", status: statusOf(r, "5.0.0")})
-		case expired: // RFC 3463 §3.5: X.4.7 is that the time is up
-			e.Done = true
-			told = append(told, reported{recipient: i, action: "failed", status: statusOf(r, "4.4.7")})
-		default:
+			one.action, one.status = failed, statusOf(r, "5.0.0")
+		case m.expired(t, now): // RFC 3463 §3.5: X.4.7 is that the time is up
+			one.action, one.status = failed, statusOf(r, "4.4.7")
+		case slow:
+			one.action, one.status = delayed, statusOf(r, "4.4.7")
+		}
+		e.Done = one.action != "" && one.action != delayed
+		if one.action != "" {
+			told = append(told, one)
+		}
+		if !e.Done {
 			m.state.Last = e.Reply
 		}
 	}
+	m.state.Warned = m.state.Warned || slow
 	q.mu.Unlock()
+	q.tell(m, o, told, now)
+}
+
+// tell writes the report to the sender if he wants one, and goes on.
+func (q *Queue) tell(m *Message, o Outcome, told []reported, now time.Time) {
 	wanted := m.wanted(told)
 	if len(wanted) == 0 {
-		q.finished(m, told)
+		q.finished(m, told, o.Done)
 		return
 	}
-	text, err := q.report(m, server, wanted, now)
+	text, err := q.report(m, o.Server, wanted, now)
 	if err == nil {
-		err = q.send(m, text, now, func(err error) { q.reported(m, told, err) })
+		err = q.send(m, text, now, func(err error) { q.reported(m, told, o.Done, err) })
 	}
 	if err != nil {
-		q.reported(m, told, err)
+		q.reported(m, told, o.Done, err)
 	}
 }
 
@@ -63,8 +91,7 @@ func (m *Message) wanted(all []reported) (wanted []reported) {
 		return nil
 	}
 	for _, r := range all {
-		n := m.Recipients[r.recipient].Notify
-		if r.action == "delivered" && (n == Success || n == Both) || r.action == "failed" && (n == Usual || n == Failure || n == Both) {
+		if m.Recipients[r.recipient].wants(r.action) {
 			wanted = append(wanted, r)
 		}
 	}
@@ -73,15 +100,15 @@ func (m *Message) wanted(all []reported) (wanted []reported) {
 
 // reported goes on when the report is written. Without it the recipients that failed do not end: what became of them
 // would be known to nobody. Those that were delivered do.
-func (q *Queue) reported(m *Message, told []reported, err error) {
+func (q *Queue) reported(m *Message, told []reported, done func(), err error) {
 	if err == nil {
-		q.finished(m, told)
+		q.finished(m, told, done)
 		return
 	}
 	q.mu.Lock()
 	kept := told[:0]
 	for _, r := range told {
-		if r.action == "failed" {
+		if r.action == failed {
 			m.state.Ends[r.recipient].Done = false
 			m.state.Last = fmt.Sprintf("no report could be written: %v", err)
 			continue
@@ -89,49 +116,74 @@ func (q *Queue) reported(m *Message, told []reported, err error) {
 		kept = append(kept, r)
 	}
 	q.mu.Unlock()
-	q.finished(m, kept)
+	q.finished(m, kept, done)
 }
 
 // finished settles a message that has no more recipients, and keeps what became of another.
-func (q *Queue) finished(m *Message, told []reported) {
+func (q *Queue) finished(m *Message, told []reported, done func()) {
+	q.count(m, told)
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	switch {
+	case m.dropped:
+		q.dropLocked(m, done)
+	case len(m.Left()) == 0:
+		q.settleLocked(m, done)
+	default:
+		before := m.stateID
+		m.stateID = q.journal.Append(progress, written(func() {
+			if before != 0 {
+				q.journal.Settle(before)
+			}
+			if done != nil {
+				done()
+			}
+		}), encode(m.state))
+		q.options.Sums.count(m, func(c *Counts) { c.Deferred++ })
+		q.pushLocked(m)
+	}
+	q.mu.Unlock()
+	q.changed()
+}
+
+// count counts what was told of recipients, and says in the log what is told to nobody.
+func (q *Queue) count(m *Message, told []reported) {
 	for _, r := range told {
-		if r.action == "failed" {
-			q.counts.Failed++
+		q.options.Sums.count(m, func(c *Counts) {
+			switch {
+			case r.action == delivered, r.action == relayed:
+				c.Delivered++
+			case r.action == failed:
+				c.Failed++
+				if len(m.Sender) == 0 {
+					c.Unreported++
+				}
+			}
+		})
+		if r.action == failed && len(m.Sender) == 0 {
+			q.options.Log.Warn("mail from nobody has failed, and nobody is told", "service", m.Service, "pool", m.Pool,
+				"recipient", clean(string(m.Recipients[r.recipient].Path)), "err", m.state.Ends[r.recipient].Reply)
 		}
 	}
-	if m.dropped || len(m.Left()) == 0 {
-		if m.dropped {
-			q.counts.Dropped++
-		}
-		q.settleLocked(m)
-		return
-	}
-	before := m.stateID
-	m.stateID = q.journal.Append(progress, nil, encode(m.state))
-	if before != 0 {
-		q.journal.Settle(before)
-	}
-	m.busy = false
-	heap.Push(&q.due, m)
-	q.rouse()
 }
 
 // send adds a report to the queue. done is called unless it returns an error.
 func (q *Queue) send(about *Message, text []byte, now time.Time, done func(error)) error {
-	pool, ok := q.options.Report(about.Service)
+	t, ok := q.options.Terms(about.Service)
 	if !ok {
 		return errNoReports
 	}
-	d := q.Draft(&Message{Service: about.Service, Pool: pool, Client: about.Client, Dialled: about.Dialled, Helo: []byte(q.options.Name),
-		EightBit: true, Arrived: now, Recipients: []Recipient{{Path: about.Sender, Notify: Never}}})
-	d.Write(text)
+	pool := t.Reports
+	if pool == "" {
+		pool = about.Pool
+	}
+	m := &Message{Service: about.Service, Pool: pool, Client: about.Client, Dialled: about.Dialled, Helo: []byte(t.Name),
+		EightBit: true, Arrived: now, Recipients: []Recipient{{Path: about.Sender, Notify: Never}}, held: int64(len(text))}
+	q.options.Sums.hold(m) // also if there is no room: else nobody would know
+	d := q.draft(m)
+	d.Write(text, nil)
 	d.Commit(func(err error) {
 		if err == nil {
-			q.mu.Lock()
-			q.counts.Reports++
-			q.mu.Unlock()
+			q.options.Sums.count(about, func(c *Counts) { c.Reports++ })
 		}
 		done(err)
 	})

@@ -29,6 +29,7 @@ type Message struct {
 	Helo          []byte         // how the client has introduced itself
 	Sender        []byte         // the path between the angle brackets; empty: nobody is told of anything
 	EightBit      bool           // BODY=8BITMIME
+	Relayed       bool           // who takes it will not end it, but bring it on
 	Envid         []byte         // RFC 3461 §4.4, as it came: in xtext
 	Full          bool           // RET=FULL: RFC 3461 §4.3
 	Arrived       time.Time
@@ -42,6 +43,18 @@ type Message struct {
 	busy     bool       // it is being delivered
 	dropped  bool       // while it is
 	position int        // in the heap
+	held     int64      // bytes of room that it has taken
+}
+
+// destination is where m goes.
+func (m *Message) destination() Destination { return Destination{m.Service, m.Pool} }
+
+// expired says whether the time of m is up.
+func (m *Message) expired(t Terms, now time.Time) bool { return !now.Before(m.Arrived.Add(t.Keep)) }
+
+// slow says whether the sender of m is to be told that it takes long. He is told once.
+func (m *Message) slow(t Terms, now time.Time) bool {
+	return t.Warn > 0 && !m.state.Warned && !now.Before(m.Arrived.Add(t.Warn))
 }
 
 // Recipient is one of a message.
@@ -51,17 +64,30 @@ type Recipient struct {
 	Notify
 }
 
-// Notify says of what the sender wants to be told. RFC 3461 §4.1.
+// Notify says of what the sender wants to be told: a set. RFC 3461 §4.1.
 type Notify uint8
 
-// The kinds of it. What is sent without any is told of failures.
+// The members of it. What is sent without any is told of failures and delays.
 const (
-	Usual   Notify = iota
-	Never          // of nothing
-	Failure        // of what has failed
-	Success        // of what has been delivered
-	Both
+	Success Notify = 1 << iota // what has been delivered
+	Failure                    // what has failed
+	Delay                      // what takes long
+	Never                      // of nothing
 )
+
+// wants says whether an action is told of. RFC 3464 §2.3.3.
+func (n Notify) wants(action string) bool {
+	if n == 0 {
+		n = Failure | Delay
+	}
+	switch action {
+	case delivered, relayed:
+		return n&Success != 0
+	case failed:
+		return n&Failure != 0
+	}
+	return n&Delay != 0
+}
 
 // state is what has become of a message.
 type state struct {
@@ -69,6 +95,7 @@ type state struct {
 	Attempts int
 	Next     time.Time
 	Last     string   // why it is still here
+	Warned   bool     // the sender was told that it takes long
 	Ends     []ending // of each recipient
 }
 

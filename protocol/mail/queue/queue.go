@@ -4,13 +4,14 @@
 // Package queue holds messages that the edge has answered for, until they are delivered or given up. It delivers nothing
 // itself, does no I/O but with its journal, and knows no clock.
 //
-//	Add ─▶ journal: pieces, envelope, one fsync ─▶ the client gets its 250
+//	Draft ─▶ journal: pieces, envelope, one fsync ─▶ the client gets its 250
 //	                    │
-//	        Take ◀──────┴─ what is due: oldest first
+//	        Take ◀──────┴─ what is due at a destination: oldest first
 //	          │
-//	        Finish ─▶ delivered: settled
-//	                ├▶ not yet: again after a while (schedule)
-//	                └▶ given up: a report to the sender, which is a message too, and then settled
+//	          ├─▶ Return: nobody could be asked. It stays due
+//	          └─▶ Finish ─▶ delivered: settled
+//	                     ├▶ not yet: again after a while (schedule); the sender may be told that it takes long
+//	                     └▶ given up: a report to the sender, which is a message too, and then settled
 //
 // A message is written before its client is answered, and lives in the journal until each recipient has an end. What
 // became of them in part is written too. Whatever dies when, no message is lost; one that was delivered a moment before
@@ -24,6 +25,7 @@ import (
 	"container/heap"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -31,44 +33,65 @@ import (
 	"github.com/kyozon/kyozon/journal"
 )
 
-// ErrNone means that there is no such message.
-var ErrNone = errors.New("queue: no such message")
+var (
+	// ErrNone means that there is no such message.
+	ErrNone = errors.New("queue: no such message")
+
+	// ErrFull means that the messages of the service have no more room.
+	ErrFull = errors.New("queue: full")
+)
 
 // Options say how messages are kept.
 type Options struct {
-	Keep   time.Duration // how long a message is tried; 0 means 5 days: RFC 5321 §4.5.4.1
-	Name   string        // of the edge, in reports
-	Report Report        // where reports go
+	// Terms returns those of a service; ok is false if it has none any more. It may be called from anywhere.
+	Terms func(service string) (t Terms, ok bool)
+
+	Sums    *Sums        // shared by the queues of a process; nil means that this one has its own
+	Changed func()       // called from anywhere when something may be due that was not; it must not wait. May be nil
+	Log     *slog.Logger // hears of what nobody can be told. nil means nobody does
 }
 
-// Report is how reports of a service reach the senders.
-type Report func(service string) (pool string, ok bool)
+// Terms are what the messages of a service may have.
+type Terms struct {
+	Name     string        // of the edge, in reports
+	Keep     time.Duration // how long a message is tried; 0 means 5 days: RFC 5321 §4.5.4.1
+	Warn     time.Duration // after which the sender is told that it takes long; 0 means that he is not
+	Reports  string        // the pool that takes reports; "" means that of the message
+	Bytes    int64         // of all messages; 0 means no limit
+	Messages int64         // 0 means no limit
+}
+
+// Destination is where messages go.
+type Destination struct{ Service, Pool string }
 
 // Queue is the messages of one journal. Its methods may be called from anywhere.
 type Queue struct {
 	options Options
 	journal *journal.Journal
-	wake    chan struct{} // of size 1
 
-	mu     sync.Mutex
-	byID   map[journal.ID]*Message
-	due    dueHeap // those that are not busy
-	counts Counts
-}
-
-// Counts are what has happened since the queue was opened.
-type Counts struct {
-	Added, Delivered, Failed int64 // messages; recipients; recipients
-	Reports                  int64
-	Dropped                  int64 // messages, by hand
+	mu   sync.Mutex
+	byID map[journal.ID]*Message
+	due  map[Destination]*dueHeap // those that are not busy; none is empty
 }
 
 // Open makes a queue of what lives in j, which must be run, and to which nobody else writes. What is not whole was
 // answered for by nobody and is forgotten. What cannot be read is in the error, beside the queue, and stays where it is.
 func Open(j *journal.Journal, o Options) (*Queue, error) {
-	o.Keep = cmp.Or(o.Keep, 5*24*time.Hour)
-	q := &Queue{options: o, journal: j, wake: make(chan struct{}, 1), byID: make(map[journal.ID]*Message)}
+	if o.Sums == nil {
+		o.Sums = new(Sums)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	q := &Queue{options: o, journal: j, byID: make(map[journal.ID]*Message), due: make(map[Destination]*dueHeap)}
 	return q, q.restore()
+}
+
+// terms are those of a service, or what holds for one that has none any more.
+func (q *Queue) terms(service string) Terms {
+	t, _ := q.options.Terms(service)
+	t.Keep = cmp.Or(t.Keep, 5*24*time.Hour)
+	return t
 }
 
 // restore reads the journal.
@@ -102,7 +125,9 @@ func (q *Queue) restore() error {
 		for _, p := range m.Pieces {
 			pieces[p] = true
 		}
-		heap.Push(&q.due, m)
+		m.held = m.Size
+		q.options.Sums.hold(m)
+		q.pushLocked(m)
 	}
 	err = errors.Join(errs...)
 	for id, used := range pieces {
@@ -143,55 +168,105 @@ func (q *Queue) restoreState(r journal.Record) error {
 func (q *Queue) insert(m *Message) {
 	q.mu.Lock()
 	q.byID[m.id] = m
-	heap.Push(&q.due, m)
-	q.counts.Added++
+	q.pushLocked(m)
 	q.mu.Unlock()
-	q.rouse()
+	q.changed()
 }
 
-func (q *Queue) rouse() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
+// pushLocked puts a message among those that are not busy.
+func (q *Queue) pushLocked(m *Message) {
+	m.busy = false
+	h := q.due[m.destination()]
+	if h == nil {
+		h = new(dueHeap)
+		q.due[m.destination()] = h
+	}
+	heap.Push(h, m)
+}
+
+// pullLocked takes it out again.
+func (q *Queue) pullLocked(m *Message) {
+	h := q.due[m.destination()]
+	heap.Remove(h, m.position)
+	if h.Len() == 0 {
+		delete(q.due, m.destination())
 	}
 }
 
-// Wake is sent to when there may be something to Take, or Next has changed.
-func (q *Queue) Wake() <-chan struct{} { return q.wake }
+// changed must not be called with the lock held.
+func (q *Queue) changed() {
+	if q.options.Changed != nil {
+		q.options.Changed()
+	}
+}
 
-// Next returns when the next message is due; ok is false if there is none.
-func (q *Queue) Next() (at time.Time, ok bool) {
+// Due returns the destinations that have something due, and when the next message of another will be; zero if none will.
+func (q *Queue) Due(now time.Time) (all []Destination, next time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.due) == 0 {
-		return at, false
+	for d, h := range q.due {
+		at := (*h)[0].state.Next
+		if !at.After(now) {
+			all = append(all, d)
+		} else if next.IsZero() || at.Before(next) {
+			next = at
+		}
 	}
-	return q.due[0].state.Next, true
+	return all, next
 }
 
-// Take returns a message that is due and that ok accepts, or nil. It is the caller's until Finish.
-func (q *Queue) Take(now time.Time, ok func(*Message) bool) *Message {
+// Take returns a message for d that is due, or nil. It is the caller's until Finish or Return.
+func (q *Queue) Take(d Destination, now time.Time) *Message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var passed []*Message
-	defer func() {
-		for _, m := range passed {
-			heap.Push(&q.due, m)
-		}
-	}()
-	for len(q.due) > 0 && !q.due[0].state.Next.After(now) && len(passed) < maxPassed {
-		m := heap.Pop(&q.due).(*Message)
-		if ok(m) {
-			m.busy = true
-			return m
-		}
-		passed = append(passed, m)
+	h := q.due[d]
+	if h == nil || (*h)[0].state.Next.After(now) {
+		return nil
 	}
-	return nil
+	m := (*h)[0]
+	q.pullLocked(m)
+	m.busy = true
+	return m
 }
 
-// maxPassed is how many messages Take looks at: those that it does not find come later.
-const maxPassed = 100
+// Late returns messages for d, though they may not be due, whose time is up or of which the sender is to be told that they
+// take long: maxLate at most. Each is the caller's until Finish.
+func (q *Queue) Late(d Destination, now time.Time) (all []*Message) {
+	t := q.terms(d.Service)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	h := q.due[d]
+	if h == nil {
+		return nil
+	}
+	for _, m := range *h {
+		if m.expired(t, now) || m.slow(t, now) {
+			if all = append(all, m); len(all) == maxLate {
+				break
+			}
+		}
+	}
+	for _, m := range all {
+		q.pullLocked(m)
+		m.busy = true
+	}
+	return all
+}
+
+// maxLate bounds how many messages Late returns: the others come next time.
+const maxLate = 100
+
+// Return gives back a message that nobody was asked to take: why says the reason. It is due as before.
+func (q *Queue) Return(m *Message, why string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	m.state.Last = clean(why)
+	if m.dropped {
+		q.dropLocked(m, nil)
+		return
+	}
+	q.pushLocked(m)
+}
 
 // Piece reads a piece of a message. It waits for the disk.
 func (q *Queue) Piece(m *Message, n int) ([]byte, error) {
@@ -199,24 +274,34 @@ func (q *Queue) Piece(m *Message, n int) ([]byte, error) {
 	return r.Data, err
 }
 
-// settleLocked ends a message.
-func (q *Queue) settleLocked(m *Message) {
+// settleLocked ends a message, and calls done when that is written; done may be nil.
+func (q *Queue) settleLocked(m *Message, done func()) {
 	delete(q.byID, m.id)
 	if !m.busy {
-		heap.Remove(&q.due, m.position)
+		q.pullLocked(m)
 	}
-	for _, id := range append(m.Pieces, m.id, m.stateID) {
+	q.options.Sums.release(m)
+	for _, id := range append(m.Pieces, m.stateID) {
 		if id != 0 {
 			q.journal.Settle(id)
 		}
 	}
+	q.journal.Settled(m.id, written(done))
 }
 
-// Counts returns them.
-func (q *Queue) Counts() Counts {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.counts
+// written calls done if something could be written.
+func written(done func()) func(error) {
+	return func(err error) {
+		if err == nil && done != nil {
+			done()
+		}
+	}
+}
+
+// dropLocked ends a message by hand.
+func (q *Queue) dropLocked(m *Message, done func()) {
+	q.settleLocked(m, done)
+	q.options.Sums.count(m, func(c *Counts) { c.Dropped++ })
 }
 
 // Len is how many messages there are.
@@ -259,16 +344,16 @@ func (q *Queue) List() []Listed {
 // Retry has a message tried at once. Returns ErrNone.
 func (q *Queue) Retry(id journal.ID, now time.Time) error {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	m := q.byID[id]
+	if m != nil && !m.busy {
+		m.state.Next = now
+		heap.Fix(q.due[m.destination()], m.position)
+	}
+	q.mu.Unlock()
 	if m == nil {
 		return ErrNone
 	}
-	if !m.busy {
-		m.state.Next = now
-		heap.Fix(&q.due, m.position)
-		q.rouse()
-	}
+	q.changed()
 	return nil
 }
 
@@ -283,8 +368,7 @@ func (q *Queue) Drop(id journal.ID) error {
 	case m.busy:
 		m.dropped = true
 	default:
-		q.settleLocked(m)
-		q.counts.Dropped++
+		q.dropLocked(m, nil)
 	}
 	return nil
 }

@@ -28,23 +28,49 @@ import (
 
 func TestMain(m *testing.M) { servertest.Main(m) }
 
+// patience is how long anything may take on a busy machine.
+const patience = 20 * time.Second
+
 func noon() time.Time { return time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC) }
 
 // bench is a queue whose journal runs until the test ends, or stop is called.
 type bench struct {
 	*Queue
-	t    *testing.T
-	stop func()
+	t       *testing.T
+	stop    func()
+	changes chan struct{} // of size 1
 }
+
+// terms are those of the service "mail".
+func terms() Terms { return Terms{Name: "mx.example", Reports: "relay"} }
 
 func open(t *testing.T, directory string, o journal.Options) *bench {
 	t.Helper()
+	return openOn(t, directory, o, terms())
+}
+
+func openOn(t *testing.T, directory string, o journal.Options, terms Terms) *bench {
+	t.Helper()
+	changes := make(chan struct{}, 1)
 	o.Unsynced = true
 	j, err := journal.Open(directory, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := Open(j, Options{Name: "mx.example", Report: func(service string) (string, bool) { return "relay", service == "mail" }})
+	q, err := Open(j, Options{
+		Terms: func(service string) (Terms, bool) {
+			if service != "mail" {
+				return Terms{}, false
+			}
+			return terms, true
+		},
+		Changed: func() {
+			select {
+			case changes <- struct{}{}:
+			default:
+			}
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +84,7 @@ func open(t *testing.T, directory string, o journal.Options) *bench {
 		}
 	})
 	t.Cleanup(stop)
-	return &bench{q, t, stop}
+	return &bench{q, t, stop, changes}
 }
 
 // message is one to so many.
@@ -73,9 +99,16 @@ func message(recipients ...string) *Message {
 
 // add puts a message into the queue.
 func (b *bench) add(m *Message, pieces ...string) (journal.ID, error) {
-	d := b.Draft(m)
+	size := 0
 	for _, p := range pieces {
-		d.Write([]byte(p))
+		size += len(p)
+	}
+	d, err := b.Draft(m, int64(size))
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range pieces {
+		d.Write([]byte(p), nil)
 	}
 	done := make(chan error, 1)
 	d.Commit(func(err error) { done <- err })
@@ -94,12 +127,26 @@ func (b *bench) mustAdd(m *Message, pieces ...string) journal.ID {
 // take takes the message that must be due.
 func (b *bench) take(now time.Time) *Message {
 	b.t.Helper()
-	m := b.Take(now, func(*Message) bool { return true })
+	m := b.takeAny(now)
 	if m == nil {
 		b.t.Fatal("nothing is due")
 	}
 	return m
 }
+
+// takeAny takes a message that is due, or nil.
+func (b *bench) takeAny(now time.Time) *Message {
+	all, _ := b.Due(now)
+	for _, d := range all {
+		if m := b.Take(d, now); m != nil {
+			return m
+		}
+	}
+	return nil
+}
+
+// counts are those of a pool of the service "mail".
+func (b *bench) counts(pool string) Counts { return b.options.Sums.Counts()[Destination{"mail", pool}] }
 
 // text returns the content of a message.
 func (b *bench) text(m *Message) string {
@@ -130,11 +177,18 @@ func results(replies ...string) (all []Result) {
 // finish finishes with the replies of a server, and waits until what follows of it is written.
 func (b *bench) finish(m *Message, now time.Time, replies ...string) {
 	b.t.Helper()
-	b.Finish(m, "spool.example", results(replies...), now)
-	written := make(chan error, 1)
-	b.journal.Settle(b.journal.Append(content, func(err error) { written <- err })) // what was asked before is written before
-	if err := <-written; err != nil {
-		b.t.Fatal(err)
+	b.finishAs(m, now, Outcome{Server: "spool.example", Results: results(replies...)})
+}
+
+func (b *bench) finishAs(m *Message, now time.Time, o Outcome) {
+	b.t.Helper()
+	written := make(chan struct{})
+	o.Done = func() { close(written) }
+	b.Finish(m, o, now)
+	select {
+	case <-written:
+	case <-time.After(patience):
+		b.t.Fatal("what has become of a message is not written")
 	}
 }
 
@@ -154,8 +208,11 @@ func TestDelivered(t *testing.T) {
 		if b.Len() != 2 {
 			t.Fatalf("%d messages, want 2", b.Len())
 		}
-		if at, ok := b.Next(); !ok || !at.Equal(noon()) {
-			t.Errorf("due %v, %v", at, ok)
+		if all, next := b.Due(noon()); len(all) != 1 || !next.IsZero() {
+			t.Errorf("due %v, %v", all, next)
+		}
+		if all, next := b.Due(noon().Add(-1)); len(all) != 0 || !next.Equal(noon()) {
+			t.Errorf("due before %v, %v", all, next)
 		}
 	}
 	m := b.take(noon())
@@ -167,11 +224,11 @@ func TestDelivered(t *testing.T) {
 	if b.text(m) != "" || string(m.Recipients[0].Path) != "c@example" {
 		t.Errorf("got %+v", m)
 	}
-	if b.Take(noon(), func(*Message) bool { return true }) != nil {
+	if b.takeAny(noon()) != nil {
 		t.Error("a message is taken twice")
 	}
 	b.finish(m, noon(), "250 2.1.5 Ok")
-	if diff := cmp.Diff(Counts{Delivered: 2}, b.Counts()); diff != "" {
+	if diff := cmp.Diff(Counts{Delivered: 2}, b.counts("spool")); diff != "" {
 		t.Error(diff)
 	}
 	b.stop()
@@ -205,7 +262,7 @@ func TestRetry(t *testing.T) {
 			}
 			b = open(t, directory, journal.Options{})
 		}
-		if b.Take(now.Add(step.wait-1), func(*Message) bool { return true }) != nil {
+		if b.takeAny(now.Add(step.wait-1)) != nil {
 			t.Errorf("step %d: it is due too early", n)
 		}
 		now = now.Add(step.wait)
@@ -213,16 +270,15 @@ func TestRetry(t *testing.T) {
 		if !slices.Equal(m.Left(), step.left) || m.state.Attempts != n+1 {
 			t.Errorf("step %d: %v are left after %d attempts, want %v", n, m.Left(), m.state.Attempts, step.left)
 		}
-		m.busy = false // it was only looked at
-		b.insert(m)
+		b.Return(m, m.state.Last) // it was only looked at
 	}
 	if l := b.List(); len(l) != 1 || !slices.Equal(l[0].Recipients, []string{"a@x"}) || l[0].Last != "354 What" || l[0].Attempts != 3 {
 		t.Errorf("listed as %+v", l)
 	}
 	b.finish(b.take(now), now, "250 Ok")
 	b.stop()
-	if s := b.journal.Status(); s.Records != 0 || b.Counts().Reports != 0 {
-		t.Errorf("%d records are left, %+v", s.Records, b.Counts())
+	if s := b.journal.Status(); s.Records != 0 || b.counts("spool").Reports != 0 {
+		t.Errorf("%d records are left, %+v", s.Records, b.counts("spool"))
 	}
 }
 
@@ -275,7 +331,7 @@ func TestReport(t *testing.T) {
 	m.Recipients[1].Notify = Failure
 	m.Recipients[2].Notify = Failure
 	m.Recipients[3].Notify = Never
-	m.Recipients[4].Notify = Both
+	m.Recipients[4].Notify = Success | Failure
 	b.mustAdd(m, "Subject: x\r\nX: y\r\n", "\r\nbody\r\n")
 	b.finish(b.take(noon()), noon(), "550-5.1.1 No such\r\n550 5.1.1 us\x00er", "451 4.2.2 Full", "250 2.1.5 Ok", "550 5.1.1 No", "250 2.1.5 Ok")
 	b.stop()
@@ -336,13 +392,16 @@ Last-Attempt-Date: Fri, 27 Nov 2026 12:00:00 +0000
 	if !slices.Equal(rest.Left(), []int{1}) {
 		t.Fatalf("%v are left, want 1", rest.Left())
 	}
-	b.Finish(rest, "", []Result{{0, "no server can be reached"}}, at)
-	r = b.takeSoon(at)
+	b.finishAs(rest, at, Outcome{Results: []Result{{0, "no server can be reached"}}})
+	r = b.take(at)
 	_, all = parts(t, b.text(r))
 	if !strings.Contains(all[1], "Final-Recipient: rfc822; later@x\r\nAction: failed\r\nStatus: 4.4.7\r\nLast-Attempt-Date: Wed, 02 Dec 2026") {
 		t.Errorf("got %s", all[1])
 	}
-	if diff := cmp.Diff(Counts{Added: 1, Reports: 1, Failed: 2}, b.Counts()); diff != "" {
+	if diff := cmp.Diff(Counts{Reports: 1, Failed: 1}, b.counts("spool")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(Counts{Messages: 1, Bytes: r.Size, Added: 1, Failed: 1, Unreported: 1}, b.counts("relay")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -351,10 +410,10 @@ Last-Attempt-Date: Fri, 27 Nov 2026 12:00:00 +0000
 func (b *bench) takeSoon(now time.Time) *Message {
 	b.t.Helper()
 	for {
-		if m := b.Take(now, func(*Message) bool { return true }); m != nil {
+		if m := b.takeAny(now); m != nil {
 			return m
 		}
-		<-b.Wake()
+		<-b.changes
 	}
 }
 
@@ -380,7 +439,7 @@ func TestReturned(t *testing.T) {
 			m := message("gone@x")
 			m.Full = test.full
 			b.mustAdd(m, test.text)
-			b.Finish(b.take(noon()), "", results("550 No"), noon())
+			b.Finish(b.take(noon()), Outcome{Results: results("550 No")}, noon())
 			_, all := parts(t, b.text(b.takeSoon(noon())))
 			if all[2] != test.want {
 				t.Errorf("got %.100q, want %.100q", all[2], test.want)
@@ -394,7 +453,7 @@ func TestNoReport(t *testing.T) {
 	t.Parallel()
 	b := open(t, t.TempDir(), journal.Options{})
 	m := message("gone@x", "fine@x")
-	m.Service = "other" // has no pool for reports
+	m.Service = "other" // is no more
 	b.mustAdd(m, "text")
 	b.finish(b.take(noon()), noon(), "550 5.1.1 No", "250 Ok")
 	m = b.takeSoon(noon().Add(time.Hour))
@@ -416,11 +475,14 @@ func TestFull(t *testing.T) {
 	if _, err := b.add(message("b@x"), strings.Repeat("x", journal.MaxData/2), strings.Repeat("x", journal.MaxData/2)); !errors.Is(err, journal.ErrFull) {
 		t.Errorf("got %v, want ErrFull", err)
 	}
-	d := b.Draft(message("b@x"))
-	d.Write([]byte("text"))
-	d.Abandon()
-	d = b.Draft(message("half@x"))
-	d.Write([]byte("text"))
+	for _, end := range []func(*Draft){(*Draft).Abandon, func(*Draft) {}} {
+		d, err := b.Draft(message("half@x"), 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Write([]byte("text"), nil)
+		end(d)
+	}
 	b.mustAdd(message("c@x"), "text")
 	b.stop()
 	if s := b.journal.Status(); s.Records != 3 {
@@ -468,7 +530,7 @@ func TestByHand(t *testing.T) {
 			t.Errorf("Retry: %v", err)
 		}
 	}
-	if diff := cmp.Diff(Counts{Added: 2, Dropped: 2}, b.Counts()); diff != "" || b.Len() != 0 {
+	if diff := cmp.Diff(Counts{Added: 2, Dropped: 2, Deferred: 2}, b.counts("spool")); diff != "" || b.Len() != 0 {
 		t.Error(diff)
 	}
 	b.stop()
@@ -494,7 +556,7 @@ func TestStrange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := Open(j, Options{})
+	q, err := Open(j, Options{Terms: func(string) (Terms, bool) { return terms(), true }})
 	if got := strings.Count(fmt.Sprint(err), "record"); !errors.Is(err, errRecord) || q.Len() != 1 || got < 4 {
 		t.Errorf("%d messages, %v", q.Len(), err)
 	}
@@ -527,7 +589,7 @@ func TestModel(t *testing.T) {
 			b = open(t, directory, journal.Options{File: 16 << 10})
 		}
 		now = now.Add(time.Minute)
-		m := b.Take(now, func(*Message) bool { return true })
+		m := b.takeAny(now)
 		if m == nil {
 			continue
 		}
@@ -576,4 +638,121 @@ func FuzzRecords(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestLate: a sender is told once that it takes long, if that is wanted, and when the time is up, also where no server can
+// be asked and nothing is due.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	late := terms()
+	late.Warn, late.Keep = 4*time.Hour, 8*time.Hour
+	b := openOn(t, directory, journal.Options{}, late)
+	spool := Destination{"mail", "spool"}
+	m := message("usual@x", "failure@x", "delay@x", "never@x")
+	m.Recipients[1].Notify, m.Recipients[2].Notify, m.Recipients[3].Notify = Failure, Delay, Never
+	b.mustAdd(m, "A: b\r\n\r\nbody")
+	nobody := message("nobody@x")
+	nobody.Sender = nil
+	b.mustAdd(nobody, "A: b\r\n\r\nbody")
+	silent := func(n int) Outcome { return Outcome{Results: make([]Result, n)} }
+	for _, early := range []time.Duration{0, 4*time.Hour - 1} {
+		if all := b.Late(spool, noon().Add(early)); len(all) != 0 {
+			t.Errorf("after %v %d messages are late", early, len(all))
+		}
+	}
+	b.Return(b.take(noon()), "no server can be reached")
+	if l := b.List(); len(l) != 2 || l[0].Last != "no server can be reached" || l[0].Attempts != 0 || l[0].Busy {
+		t.Errorf("listed as %+v", l)
+	}
+	for again := range 2 {
+		now := noon().Add(4*time.Hour + time.Duration(again))
+		all := b.Late(spool, now)
+		if want := 2 - 2*again; len(all) != want {
+			t.Fatalf("%d messages are late, want %d", len(all), want)
+		}
+		for _, m := range all {
+			b.finishAs(m, now, silent(len(m.Left())))
+		}
+		b.stop()
+		b = openOn(t, directory, journal.Options{}, late)
+	}
+	now := noon().Add(4 * time.Hour)
+	r := b.Take(Destination{"mail", "relay"}, now)
+	if r == nil {
+		t.Fatal("there is no report")
+	}
+	header, all := parts(t, b.text(r))
+	if header.Get("Subject") != "Your message is delayed" || strings.Count(all[1], "Action: delayed") != 2 ||
+		!strings.Contains(all[1], "usual@x\r\nAction: delayed\r\nStatus: 4.4.7\r\nLast-Attempt-Date: Fri, 27 Nov 2026 16:00:00 +0000\r\n"+
+			"Will-Retry-Until: Fri, 27 Nov 2026 20:00:00 +0000") || !strings.Contains(all[1], "delay@x") {
+		t.Errorf("got %v, %s", header, all[1])
+	}
+	b.finish(r, now, "250 Ok")
+	now = noon().Add(8 * time.Hour)
+	for _, m := range b.Late(spool, now) {
+		b.finishAs(m, now, silent(len(m.Left())))
+	}
+	r = b.Take(Destination{"mail", "relay"}, now)
+	if r == nil {
+		t.Fatal("there is no report in the end")
+	}
+	if _, all := parts(t, b.text(r)); strings.Count(all[1], "Action: failed") != 2 || strings.Contains(all[1], "never@x") || strings.Contains(all[1], "delay@x") {
+		t.Errorf("got %s", all[1])
+	}
+	if got := b.counts("spool"); b.Len() != 1 || got.Failed != 5 || got.Unreported != 1 || got.Messages != 0 || got.Bytes != 0 {
+		t.Errorf("%d messages are left, %+v", b.Len(), got)
+	}
+}
+
+// TestRelayed: who sends on a message will not say what becomes of it.
+func TestRelayed(t *testing.T) {
+	t.Parallel()
+	b := open(t, t.TempDir(), journal.Options{})
+	m := message("a@x")
+	m.Relayed, m.Recipients[0].Notify = true, Success
+	b.mustAdd(m, "A: b\r\n\r\nbody")
+	b.finish(b.take(noon()), noon(), "250 Ok")
+	if _, all := parts(t, b.text(b.take(noon()))); !strings.Contains(all[1], "Action: relayed") {
+		t.Errorf("got %s", all[1])
+	}
+}
+
+// TestRoom: a service has the room that its terms say, for all its pools and whatever journal they are in, and gets it back.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	small := terms()
+	small.Messages, small.Bytes = 3, 10
+	b := openOn(t, directory, journal.Options{}, small)
+	add := func(pool, text string) error {
+		m := message("a@x")
+		m.Pool = pool
+		_, err := b.add(m, text)
+		return err
+	}
+	for _, step := range []struct {
+		pool, text string
+		want       error
+	}{
+		{"spool", strings.Repeat("x", 11), ErrFull}, {"spool", "12345", nil}, {"other", "123456", ErrFull}, {"other", "12345", nil},
+		{"spool", "1", ErrFull}, {"spool", "", nil}, {"spool", "", ErrFull},
+	} {
+		if err := add(step.pool, step.text); !errors.Is(err, step.want) {
+			t.Errorf("%q: got %v, want %v", step.text, err, step.want)
+		}
+	}
+	b.stop()
+	b = openOn(t, directory, journal.Options{}, small)
+	if err := add("spool", ""); !errors.Is(err, ErrFull) {
+		t.Errorf("after a crash: got %v", err)
+	}
+	b.finish(b.take(noon()), noon(), "250 Ok")
+	if err := add("spool", ""); err != nil {
+		t.Error(err)
+	}
+	d, err := b.Draft(message("a@x"), 1)
+	if !errors.Is(err, ErrFull) || d != nil {
+		t.Errorf("got %v", err)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -47,26 +48,27 @@ func (q *Queue) report(m *Message, server string, all []reported, now time.Time)
 		return nil, err
 	}
 	const date = "Mon, 02 Jan 2006 15:04:05 -0700"
+	t := q.terms(m.Service)
 	boundary := rand.Text() // nothing in the message can know it
 	var b bytes.Buffer
 	line := func(format string, a ...any) { //house:ok as fmt has it
 		fmt.Fprintf(&b, format+"\r\n", a...)
 	}
-	line("From: Mail delivery <postmaster@%s>", q.options.Name)
+	line("From: Mail delivery <postmaster@%s>", t.Name)
 	line("To: <%s>", m.Sender)
 	line("Subject: %s", subject(all))
 	line("Date: %s", now.Format(date))
-	line("Message-ID: <%s@%s>", rand.Text(), q.options.Name)
+	line("Message-ID: <%s@%s>", rand.Text(), t.Name)
 	line("Auto-Submitted: auto-replied") // RFC 3834 §5
 	line("MIME-Version: 1.0")
 	line("Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"%s\"", boundary)
 	line("\r\n--%s\r\nContent-Type: text/plain; charset=us-ascii\r\n", boundary)
-	q.tell(line, m, all)
+	m.describe(line, t.Name, all)
 	line("\r\n--%s\r\nContent-Type: message/delivery-status\r\n", boundary)
 	if len(m.Envid) > 0 {
 		line("Original-Envelope-Id: %s", xtext(m.Envid)) // RFC 3464 §2.2.1
 	}
-	line("Reporting-MTA: dns; %s", q.options.Name)
+	line("Reporting-MTA: dns; %s", t.Name)
 	line("Arrival-Date: %s", m.Arrived.Format(date))
 	for _, r := range all {
 		to := &m.Recipients[r.recipient]
@@ -82,6 +84,9 @@ func (q *Queue) report(m *Message, server string, all []reported, now time.Time)
 			line("Diagnostic-Code: smtp; %s", m.state.Ends[r.recipient].Reply)
 		}
 		line("Last-Attempt-Date: %s", now.Format(date))
+		if r.action == delayed { // RFC 3464 §2.3.9
+			line("Will-Retry-Until: %s", m.Arrived.Add(t.Keep).Format(date))
+		}
 	}
 	kind := "text/rfc822-headers"
 	if whole {
@@ -97,28 +102,35 @@ func (q *Queue) report(m *Message, server string, all []reported, now time.Time)
 	return b.Bytes(), nil
 }
 
-func subject(all []reported) string {
-	for _, r := range all {
-		if r.action == "failed" {
-			return "Your message could not be delivered"
-		}
-	}
-	return "Your message was delivered"
+// headings are what people read above the recipients of an action, the worst first.
+var headings = []struct{ action, subject, text string }{
+	{failed, "Your message could not be delivered", "Your message could not be delivered to these addresses:"},
+	{delayed, "Your message is delayed", "Your message could not be delivered yet to these addresses. It will be tried again; you need do nothing:"},
+	{delivered, "Your message was delivered", "Your message was delivered to these addresses:"},
+	{relayed, "Your message was sent on", "Your message was sent on to these addresses. Nobody will say what becomes of it:"},
 }
 
-// tell is what people read.
-func (q *Queue) tell(line func(string, ...any), m *Message, all []reported) {
-	line("This is the mail system at %s.", q.options.Name)
-	for _, failed := range []bool{true, false} {
+// subject is about the worst.
+func subject(all []reported) string {
+	for _, h := range headings {
+		if slices.ContainsFunc(all, func(r reported) bool { return r.action == h.action }) {
+			return h.subject
+		}
+	}
+	return ""
+}
+
+// describe is what people read.
+func (m *Message) describe(line func(string, ...any), name string, all []reported) {
+	line("This is the mail system at %s.", name)
+	for _, h := range headings {
 		first := true
 		for _, r := range all {
-			if (r.action == "failed") != failed {
+			if r.action != h.action {
 				continue
 			}
-			if first && failed {
-				line("\r\nYour message could not be delivered to these addresses:\r\n")
-			} else if first {
-				line("\r\nYour message was delivered to these addresses:\r\n")
+			if first {
+				line("\r\n%s\r\n", h.text)
 			}
 			first = false
 			line("  <%s>\r\n    %s", m.Recipients[r.recipient].Path, m.state.Ends[r.recipient].Reply)
