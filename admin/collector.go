@@ -132,6 +132,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	for _, r := range st.Refusals {
 		total(c.refusals, float64(r.Count), r.Service, r.ClientFamily, r.Rule, r.Outcome)
 	}
+	for _, n := range st.Counts {
+		to <- counted(n)
+	}
 	if k := st.Kernel; k != nil {
 		put(c.kernelOpen, one(k.Open))
 		for _, n := range k.Packets {

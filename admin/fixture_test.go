@@ -70,7 +70,7 @@ func statusAt(now time.Time) edge.Status {
 				},
 			},
 			{
-				Service: "mail", Protocol: "mail", ClientFamily: "ipv6",
+				Service: "mail", Protocol: "mail", ClientFamily: "ipv6", Sessions: new(int64(1234)),
 				Listen: []string{"smtp [2001:db8:100::25]:25", "submission [2001:db8:100::25]:587", "imaps [2001:db8:100::25]:993"},
 				State:  "open", Pools: []string{"smtp: mta", "submission: msa", "imaps: imap"}, Up: 4, Backends: 4,
 				Source: "client", Handover: "auto", Plane: "user",
@@ -108,6 +108,16 @@ func statusAt(now time.Time) edge.Status {
 			{Service: "mail", ClientFamily: "ipv6", Rule: "reverse-name", Outcome: "refused", Count: 1203},
 			{Service: "mail", ClientFamily: "ipv6", Rule: "dnsbl", Outcome: "observed", Count: 7},
 		},
+		Counts: []edge.CountStatus{
+			{Metric: "kyozon_mail_sessions_active", Help: "Clients that are connected.", Noun: "sessions now", Value: 1234,
+				Labels: map[string]string{"service": "mail", "client_family": "ipv6", "listen": "smtp"}},
+			{Metric: "kyozon_mail_messages_total", Help: "Messages that servers have answered to.", Noun: "messages", Value: 56789,
+				Labels: map[string]string{"service": "mail", "client_family": "ipv6", "backend_family": "ipv4", "outcome": "taken"}},
+			{Metric: "kyozon_mail_messages_total", Help: "Messages that servers have answered to.", Noun: "messages",
+				Labels: map[string]string{"service": "mail", "client_family": "ipv6", "backend_family": "ipv4", "outcome": "later"}},
+			{Metric: "kyozon_mail_doubtful_total", Help: "Messages that may be delivered twice.", Noun: "doubtful messages", Value: 1,
+				Labels: map[string]string{"lost": "edge"}},
+		},
 		Backends: []edge.BackendStatus{
 			{Service: "shop", Pool: "existing", Address: "10.0.1.11:80", Family: "ipv4", State: "up", Since: before(99 * time.Hour), Checked: before(time.Second), Weight: 100, Flows: 1411},
 			{Service: "shop", Pool: "existing", Address: "10.0.1.12:80", Family: "ipv4", State: "slow-start", Since: before(20 * time.Second), Checked: before(time.Second), Weight: 100, Flows: 1385, Cap: 20000},
@@ -137,7 +147,7 @@ func flowsAt(now time.Time) []edge.FlowStatus {
 func wellAt(now time.Time) edge.Status {
 	st := statusAt(now)
 	st.Ready, st.ReloadErr, st.Draining = true, "", 0
-	st.AccessLog.Err, st.Findings, st.Refusals = "", nil, nil
+	st.AccessLog.Err, st.Findings, st.Refusals, st.Counts = "", nil, nil, nil
 	st.Certificates = st.Certificates[:1]
 	for i := range st.Services {
 		st.Services[i].State, st.Services[i].Reason, st.Services[i].Up = "open", "", st.Services[i].Backends

@@ -60,6 +60,7 @@ type page struct {
 	Trouble   int // services × family that are not open, backends that are down, certificates that no client takes
 	Crossings []crossing
 	Groups    []group
+	Counted   []countRow
 	Flows     []edge.FlowStatus
 	Active    int64 // flows under way, of which Flows are some
 	Opened    int64 // flows so far
@@ -135,7 +136,7 @@ func failed(errors map[string]int64) int64 {
 
 // newPage works out what the page shows. It does no I/O.
 func newPage(st edge.Status, flows []edge.FlowStatus, now time.Time) page {
-	p := page{Status: st, Now: now, NotReady: notReady(st), Crossings: crossings(st.Services), Flows: flows}
+	p := page{Status: st, Now: now, NotReady: notReady(st), Crossings: crossings(st.Services), Flows: flows, Counted: countRows(st.Counts)}
 	for _, s := range st.Services {
 		last := len(p.Groups) - 1
 		if last < 0 || p.Groups[last].Service != s.Service {
@@ -215,6 +216,7 @@ func (p page) Tone() string {
 func parsePage() *template.Template {
 	return template.Must(template.New("page.html").Funcs(template.FuncMap{
 		"count":           count,
+		"sessions":        sessions,
 		"size":            size,
 		"rate":            rate,
 		"age":             age,

@@ -68,6 +68,9 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 	for _, r := range st.Refusals {
 		line("rule", "%s: %s, %s of %s %s", r.Service, r.Rule, count(r.Count), r.ClientFamily, r.Outcome)
 	}
+	for _, r := range p.Counted {
+		t.row(plain("counted"), plain(r.line()))
+	}
 	for _, reason := range p.NotReady {
 		t.row(plain("not ready"), cell{reason, "bad", false})
 	}
@@ -130,6 +133,9 @@ func WriteServices(w io.Writer, services []edge.ServiceStatus, style Style) erro
 		t.row(plain(s.Service), plain(familyName(s.ClientFamily)), state(s.State), plain(fmt.Sprintf("%d/%d", s.Up, s.Backends)),
 			number(count(sums.Active)), number(rate(sums.Rate)), number(size(sums.ToServer)), number(size(sums.ToClient)), number(count(sums.Failed)),
 			plain(s.Source), plain(s.Handover), plain(s.Plane), plain(strings.Join(s.Pools, ", ")))
+		if s.Sessions != nil {
+			t.note(plain(sessions(*s.Sessions)))
+		}
 		if s.Reason != "" {
 			t.note(cell{s.Reason, tone(s.State), false})
 		}
@@ -138,6 +144,13 @@ func WriteServices(w io.Writer, services []edge.ServiceStatus, style Style) erro
 		}
 	}
 	return t.write(w)
+}
+
+func sessions(n int64) string {
+	if n == 1 {
+		return "1 session"
+	}
+	return count(n) + " sessions"
 }
 
 // WriteBackends writes a line for each backend.

@@ -34,7 +34,7 @@ func (e *Edge) Registry() *metrics.Registry { return &e.registry }
 func (e *Edge) Status() Status {
 	s := Status{Version: e.options.Version, PID: os.Getpid(), Started: e.started, Loops: e.loops.Len(),
 		Draining: int(e.draining.Load()), Services: []ServiceStatus{}, Backends: []BackendStatus{},
-		Certificates: []CertificateStatus{}, Findings: []FindingStatus{}, Refusals: []RefusalStatus{}}
+		Certificates: []CertificateStatus{}, Findings: []FindingStatus{}, Refusals: []RefusalStatus{}, Counts: []CountStatus{}}
 	if text := e.reloadErr.Load(); text != nil {
 		s.ReloadErr = *text
 	}
@@ -64,6 +64,7 @@ func (e *Edge) Status() Status {
 		s.addCertificates(server, time.Now())
 		s.addFindings(server)
 		s.addRefusals(server)
+		s.addCounts(server)
 	}
 	slices.SortStableFunc(s.Findings, func(a, b FindingStatus) int { return cmp.Compare(b.Count, a.Count) })
 	return s

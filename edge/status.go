@@ -31,6 +31,7 @@ type Status struct {
 	Certificates []CertificateStatus `json:"certificates"`
 	Findings     []FindingStatus     `json:"findings"` // the most frequent first
 	Refusals     []RefusalStatus     `json:"refusals"`
+	Counts       []CountStatus       `json:"counts"`
 }
 
 // LedgerStatus is how full the ledger is.
@@ -101,6 +102,7 @@ type ServiceStatus struct {
 	PlaneReason  string           `json:"plane-reason,omitempty"`
 	Limits       []LimitStatus    `json:"limits,omitempty"`
 	Forgotten    int64            `json:"limits-forgotten,omitempty"` // prefixes that came too many at once to be limited
+	Sessions     *int64           `json:"sessions,omitempty"`         // clients that are connected; nil if its protocol has none but flows
 	Crossings    []CrossingStatus `json:"crossings"`                  // to IPv4 and to IPv6 backends
 }
 
@@ -161,6 +163,15 @@ type RefusalStatus struct {
 	Rule         string `json:"rule"`
 	Outcome      string `json:"outcome"` // refused or observed
 	Count        int64  `json:"count"`   // since the process started
+}
+
+// CountStatus is something that a protocol counts by itself: one series of a metric.
+type CountStatus struct {
+	Metric string            `json:"metric"` // its name on the page of metrics
+	Help   string            `json:"help"`
+	Noun   string            `json:"noun"` // what tables call it
+	Labels map[string]string `json:"labels"`
+	Value  int64             `json:"value"`
 }
 
 // FlowStatus is one flow under way.

@@ -142,6 +142,10 @@ type Server struct {
 	// the process started. It may be called from anywhere.
 	Refusals func() []Refusal
 
+	// Counts, if set, returns what the protocol counts by itself. Each series is there from the beginning, also while it is
+	// zero. It may be called from anywhere.
+	Counts func() []Count
+
 	// Drain, if set, is called when the generation is replaced, or the edge stops (last): end what waits for
 	// nothing. Flows under way end by themselves or are cut when the drain deadline passes.
 	Drain func(last bool)

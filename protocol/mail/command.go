@@ -28,6 +28,7 @@ func (s *session) command(c *smtp.Command) {
 	case smtp.Mail:
 		s.renew()
 		if n := s.limit(); c.Size > n { // RFC 1870 §6.1
+			s.refused(tooLarge)
 			s.say("552 5.3.4 Larger than the " + strconv.FormatInt(n, 10) + " bytes that a message may have\r\n")
 			return
 		}
@@ -116,7 +117,9 @@ func (s *session) limit() int64 {
 func (s *session) startTLS() {
 	s.leave(metrics.Fine)
 	s.say("220 2.0.0 Go on\r\n")
+	s.visitors.end() // until the handshake is done
 	s.table.shake(s.conn, func() {
+		s.visitors.here.Add(1)
 		s.in.Secured()
 		s.in.Repair = bool(s.table.options.LineEnds)
 		s.helo = s.helo[:0]
@@ -185,10 +188,12 @@ func (s *session) forward(w want) {
 func (s *session) refuseBody() bool {
 	switch b := s.body; {
 	case b.tooLarge():
+		s.refused(tooLarge)
 		s.forget()
 		s.say("552 5.3.4 Larger than a message may be\r\n")
 	case b.err != nil:
 		s.front.all.log.Error("message not taken in", "service", s.table.service, "err", b.err)
+		s.refused(noRoom)
 		s.forget()
 		s.say("452 4.3.1 No room for the message now\r\n")
 	default:
@@ -201,6 +206,7 @@ func (s *session) refuseBody() bool {
 func (s *session) dial() {
 	s.attempts++
 	if s.attempts > maxAttempts {
+		s.refused(noServer)
 		s.giveUp("451 4.4.1 No server can be reached now\r\n")
 		return
 	}
@@ -212,10 +218,11 @@ func (s *session) dial() {
 // undialled answers for want of a backend.
 func (s *session) undialled(err error) {
 	s.table.route.Refused(s.conn.Loop(), s.client(), err)
-	reply := "451 4.4.1 No server can be reached now\r\n"
+	why, reply := noServer, "451 4.4.1 No server can be reached now\r\n"
 	if errors.Is(err, backend.ErrNoStandIn) {
-		reply = "451 4.3.0 No address stands in for yours now\r\n"
+		why, reply = noStandIn, "451 4.3.0 No address stands in for yours now\r\n"
 	}
+	s.refused(why)
 	s.giveUp(reply)
 }
 

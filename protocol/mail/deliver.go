@@ -101,6 +101,7 @@ func (l *link) delivering(r smtp.Reply) {
 		l.lost(metrics.ServerFault)
 		return
 	}
+	l.came(endOf(r.Code))
 	if good {
 		l.flow.Metrics().Request()
 		s.delivery.Taken(r.Raw, time.Now())

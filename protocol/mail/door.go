@@ -34,6 +34,7 @@ type memory struct {
 	known  policy.Known
 	counts policy.Counts
 	scans  scan.Counts
+	tally  tally
 }
 
 // resolvers are those in use, by the servers that they ask. They outlive the generations, so that what is known stays
@@ -264,7 +265,7 @@ func (s *session) note(end, rule, why string) {
 	}
 }
 
-// refusals lists what policies and engines have had against clients.
+// refusals lists what policies, engines and the edge itself have had against clients.
 func (m *memory) refusals(name string) (all []service.Refusal) {
 	for _, f := range []ip.Family{ip.V4, ip.V6} {
 		add := func(rule string, refused bool, n int64) {
@@ -282,6 +283,12 @@ func (m *memory) refusals(name string) (all []service.Refusal) {
 		}
 		add(scan.Auth.String(), false, m.scans.Silent(f))
 		add(scan.Broken.String(), false, m.scans.Unseen(f))
+		for r := range reasons {
+			add(r.String(), true, m.tally.own[index(f)][r].Load())
+		}
+		for r := smtp.LineTooLong; r < smtp.Refusals; r++ {
+			add(r.Error(), true, m.tally.faults[index(f)][r].Load())
+		}
 	}
 	return all
 }

@@ -213,6 +213,7 @@ func (l *link) repeated(r smtp.Reply) {
 		s.forget()
 		l.stale = true
 		l.rest()
+		s.refused(changed)
 		s.giveUp("451 4.3.0 A server has changed its mind, come again\r\n")
 		return
 	}
@@ -230,6 +231,7 @@ func (l *link) ask(v smtp.Verb, line []byte) {
 // answered gives the client the backend's answer.
 func (l *link) answered(r smtp.Reply) {
 	s := l.session
+	l.note(s.asked.Verb, r.Code)
 	l.rest()
 	switch v := s.asked.Verb; {
 	case v == smtp.Auth:
@@ -243,6 +245,24 @@ func (l *link) answered(r smtp.Reply) {
 	s.answer(r.Code, r.Raw)
 }
 
+// note counts an answer to what the client asks. Who may not send a message has it refused.
+func (l *link) note(v smtp.Verb, code int) {
+	s := l.session
+	switch {
+	case v == smtp.Auth:
+		if t, ok := trialOf(code); ok {
+			s.visitors.logins[t].Add(1)
+		}
+	case v == smtp.Rcpt && code/100 != 3:
+		s.tally().recipients[l.flow.Crossing().Index()][endOf(code)].Add(1)
+	case v == smtp.Mail && code/100 > 3:
+		l.came(endOf(code))
+	}
+}
+
+// came counts what has become of a message.
+func (l *link) came(e end) { l.session.tally().messages[l.flow.Crossing().Index()][e].Add(1) }
+
 // lost is called when the connection is of no more use. What has not been sent whole goes to another backend.
 func (l *link) lost(why metrics.Reason) {
 	s, final := l.session, l.phase == sending || l.phase == ending
@@ -252,6 +272,9 @@ func (l *link) lost(why metrics.Reason) {
 	wanted := s.want
 	if s.delivery.Open() {
 		s.delivery.Lost()
+	}
+	if final {
+		l.came(unknown)
 	}
 	l.drop(why)
 	switch {

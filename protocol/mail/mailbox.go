@@ -44,6 +44,8 @@ type mailbox struct {
 	in     server
 	visit  *visit
 
+	visitors *visitors // among whom it is counted
+
 	waits  bool // a backend is asked: nothing more is read
 	paused bool // something more has come meanwhile
 	over   bool
@@ -63,7 +65,8 @@ const loginTime = time.Minute
 
 // newMailbox begins with a client.
 func newMailbox(f *front, t *table, c *relay.Conn, w *tongue, in server) {
-	m := &mailbox{front: f, table: t, tongue: w, conn: c, in: in}
+	m := &mailbox{front: f, table: t, tongue: w, conn: c, in: in, visitors: t.visitors}
+	m.visitors.begin()
 	c.SetHandler(m)
 	switch {
 	case !t.route.Allows(c.Remote().Addr()):
@@ -117,7 +120,9 @@ func (m *mailbox) do(e login.Event) {
 		m.end(string(e.Text))
 	case login.Upgrade:
 		m.conn.Write(e.Text)
+		m.visitors.end() // until the handshake is done
 		m.table.shake(m.conn, func() {
+			m.visitors.here.Add(1)
 			m.in.Tell(login.Secured)
 			m.conn.SetHandler(m)
 			m.conn.SetTimeout(m.table.options.Timeouts.Command)
@@ -136,6 +141,7 @@ func (m *mailbox) do(e login.Event) {
 func (m *mailbox) attempt(l *login.Login) {
 	m.table = m.front.current.Load()
 	if !m.table.route.Admit(limit.FailedLogins, m.conn.Remote().Addr(), m.conn.Loop().Now()) {
+		m.visitors.logins[limited].Add(1)
 		m.do(m.in.Tell(login.TooMany))
 		return
 	}
@@ -205,7 +211,12 @@ func (m *mailbox) open(f *backend.Flow, c metrics.Counts, text []byte) {
 	m.conn.Write(text)
 	m.over = true
 	f.Metrics().Add(c)
-	p := relay.Splice(m.conn, f.Conn, m.table.options.Timeouts.Mailbox, f.End)
+	v := m.visitors // all that is left of m
+	v.logins[accepted].Add(1)
+	p := relay.Splice(m.conn, f.Conn, m.table.options.Timeouts.Mailbox, func(c metrics.Counts, r metrics.Reason) {
+		f.End(c, r)
+		v.end()
+	})
 	f.Counts, f.Cut = p.Counts, p.Cut
 }
 
@@ -238,7 +249,10 @@ func (m *mailbox) close(r metrics.Reason) {
 }
 
 func (m *mailbox) leave(r metrics.Reason) {
-	m.over = true
+	if !m.over {
+		m.over = true
+		m.visitors.end()
+	}
 	if v := m.visit; v != nil {
 		v.drop(r)
 	}

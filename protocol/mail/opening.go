@@ -83,5 +83,6 @@ func (l *link) untold(reason string) {
 	s := l.session
 	s.front.all.log.Error("handover refused", "service", s.table.service, "backend", l.flow.Backend.Addr.String(), "err", reason)
 	l.drop(metrics.ServerFault)
+	s.refused(untold)
 	s.giveUp("451 4.3.0 The server cannot be told who you are\r\n")
 }

@@ -126,6 +126,7 @@ func (s *session) remembered() bool {
 	if !book.Find(&s.delivery, s.key, time.Now()) {
 		return false
 	}
+	s.tally().repeats[index(s.table.route.Family)].Add(1)
 	reply := s.delivery.Reply()
 	s.forget()
 	s.answer(codeOf(string(reply[:3])), reply)

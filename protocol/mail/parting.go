@@ -59,6 +59,7 @@ func (p *parting) Closed(*relay.Conn, error) {
 // comes again.
 type orphan struct {
 	link     *link
+	tally    *tally
 	delivery outcome.Delivery
 }
 
@@ -68,7 +69,7 @@ func (l *link) bereave() bool {
 	if l.phase != ending || !s.delivery.Open() {
 		return false
 	}
-	o := &orphan{link: l, delivery: s.delivery}
+	o := &orphan{link: l, tally: s.tally(), delivery: s.delivery}
 	s.delivery = outcome.Delivery{}
 	s.link, l.session = nil, nil
 	l.flow.Cut = func(why metrics.Reason) { o.end(why) }
@@ -86,10 +87,12 @@ func (o *orphan) Data(_ *relay.Conn, p []byte) int {
 	case n == 0:
 	case r.Code/100 == 2:
 		o.link.flow.Metrics().Request()
+		o.came(taken)
 		o.delivery.Taken(r.Raw, time.Now())
 		o.delivery.Unseen()
 		o.end(metrics.ClientReset)
 	default:
+		o.came(endOf(r.Code))
 		o.delivery.Refused()
 		o.end(metrics.ClientReset)
 	}
@@ -112,7 +115,13 @@ func (o *orphan) Closed(*relay.Conn, error) { o.end(metrics.ServerReset) }
 
 // end gives the backend up. If it has not answered, nobody knows.
 func (o *orphan) end(why metrics.Reason) {
+	if o.delivery.Open() {
+		o.came(unknown)
+	}
 	o.delivery.Lost()
 	o.link.flow.Conn.Abort()
 	o.link.flow.End(o.link.counts, why)
 }
+
+// came counts what has become of the message.
+func (o *orphan) came(e end) { o.tally.messages[o.link.flow.Crossing().Index()][e].Add(1) }

@@ -91,6 +91,7 @@ type table struct {
 	guard    *guard          // nil if there is no policy
 	engines  *scan.Engines   // nil if there are none
 	memory   *memory
+	visitors *visitors
 	ending   atomic.Bool // nobody follows: sessions end after their transaction
 }
 
@@ -129,6 +130,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	server.Shut = func(service string) string { return kept.proofs.shut(service, b.subjects) }
 	server.Busy = kept.busy.Load
 	server.Run = b.run
+	server.Counts = func() []service.Count { return kept.counts(services) }
 	server.Refusals = func() (all []service.Refusal) {
 		for _, s := range services {
 			all = append(all, kept.memory(s.Name).refusals(s.Name)...)
@@ -166,7 +168,7 @@ func (b *builder) add(s *service.Service) error {
 	m := b.kept.memory(s.Name)
 	guard, engines := b.guard(o), b.engines(o, m)
 	for _, l := range s.Listen {
-		t := &table{dialect: dialects[l.Name], options: o, service: s.Name, terms: terms, memory: m,
+		t := &table{dialect: dialects[l.Name], options: o, service: s.Name, terms: terms, memory: m, visitors: m.tally.at(entrance{l.Name, l.Family()}),
 			route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()})}
 		if l.Name == "smtp" {
 			t.guard, t.engines = guard, engines

@@ -30,6 +30,8 @@ type session struct {
 	ended  bool // and it is all
 	over   bool
 
+	visitors *visitors // among whom it is counted
+
 	guard  *guard        // nil if nobody looks at who the client is
 	visit  *policy.Visit // what is found out about it
 	judged bool
@@ -62,7 +64,8 @@ const (
 
 // speakSMTP begins with a client.
 func speakSMTP(f *front, t *table, c *relay.Conn) {
-	s := &session{front: f, table: t, conn: c}
+	s := &session{front: f, table: t, conn: c, visitors: t.visitors}
+	s.visitors.begin()
 	s.in.Secure, s.in.Repair = c.TLS() != nil, bool(t.options.LineEnds)
 	c.SetHandler(s)
 	switch {
@@ -181,6 +184,9 @@ func codeOf(reply string) int {
 
 // refuse answers what cannot be.
 func (s *session) refuse(r smtp.Refusal) {
+	if r.Fatal() || r == smtp.Untrusted || r == smtp.TooManyRecipients { // else it is a slip
+		s.tally().faults[index(s.table.route.Family)][r].Add(1)
+	}
 	if r.Fatal() {
 		s.table.route.Count(metrics.ClientFault)
 		s.end(r.Reply())
@@ -193,7 +199,7 @@ func (s *session) refuse(r smtp.Refusal) {
 // end says a last word and closes.
 func (s *session) end(reply string) {
 	s.conn.Write([]byte(reply))
-	s.over = true
+	s.finish()
 	s.leave(metrics.Fine)
 	if !s.part() {
 		s.conn.Linger(lingerTime)
@@ -202,10 +208,18 @@ func (s *session) end(reply string) {
 
 // close ends the session without a word.
 func (s *session) close(r metrics.Reason) {
-	s.over = true
+	s.finish()
 	s.leave(r)
 	if !s.part() {
 		s.conn.Close()
+	}
+}
+
+// finish says that nothing more is read or said.
+func (s *session) finish() {
+	if !s.over {
+		s.over = true
+		s.visitors.end()
 	}
 }
 
@@ -253,6 +267,7 @@ func (s *session) ending() bool { return s.front.current.Load().ending.Load() }
 func (s *session) cut(metrics.Reason) {
 	if s.delivery.Open() {
 		s.delivery.Lost()
+		s.link.came(unknown)
 	}
 	s.end(goingDown)
 }

@@ -85,6 +85,7 @@ func (v *visit) do(e login.Event) {
 	case login.Denied:
 		m.learn(v.out.Offers())
 		v.drop(metrics.LoginFailed)
+		m.visitors.logins[denied].Add(1)
 		m.told(login.Answered, e.Text)
 	case login.Failed:
 		v.fail(metrics.ServerFault, e.Refusal)
@@ -117,6 +118,7 @@ func (v *visit) answer(m *mailbox, o login.Outcome, text []byte) {
 		return
 	}
 	m.table.route.Limits.GiveBack(limit.FailedLogins, m.conn.Remote().Addr())
+	m.visitors.logins[unavailable].Add(1)
 	m.told(o, text)
 }
 

@@ -21,6 +21,7 @@ const (
 	TooManyRecipients         // more recipients than a message may have
 	BadReply                  // a backend's reply that is none
 	Unasked                   // a backend's reply to nothing
+	Refusals                  // how many there are
 )
 
 // Error returns the name of r, for errors and metrics.
