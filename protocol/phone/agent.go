@@ -40,9 +40,10 @@ func limits() sip.Limits { return sip.Limits{Head: 16 << 10, Body: relay.BufferS
 
 // user is whom a transaction is for; all are nil if nobody waits for how it ends.
 type user struct {
-	call   *call   // whose INVITE it is
-	branch *branch // which the INVITE of ours is for
-	asked  *asked  // what goes on from leg to leg: it came by the one transaction and went by the other
+	call    *call   // whose INVITE it is
+	branch  *branch // which the INVITE of ours is for
+	asked   *asked  // what goes on from leg to leg: it came by the one transaction and went by the other
+	refresh *leg    // whose end is asked whether it is there
 }
 
 func newAgent(c *core, l *relay.Loop) *agent {
@@ -50,6 +51,7 @@ func newAgent(c *core, l *relay.Loop) *agent {
 	a.table.Send = func(w sip.Way, b []byte) { c.send(a, w, b) }
 	a.table.Told = a.told
 	a.table.Trusted = func(from netip.Addr) bool { return c.settings.Load().trusted(from) }
+	a.table.Urgent = func(m *sip.Message) bool { return c.settings.Load().emergency(m) }
 	a.alarm.Func = a.tick
 	return a
 }
@@ -70,6 +72,8 @@ func (a *agent) told(x *transaction.Transaction[user]) {
 		u.branch.silent()
 	case u.asked != nil && x == u.asked.onward:
 		u.asked.silent()
+	case u.refresh != nil && u.refresh.own == x && !u.refresh.gone: // RFC 4028 §10
+		u.refresh.silent()
 	}
 }
 
@@ -84,6 +88,8 @@ func (a *agent) response() {
 		u.branch.response(&a.message)
 	case u.asked != nil:
 		u.asked.response(&a.message)
+	case u.refresh != nil:
+		u.refresh.refreshed(&a.message)
 	}
 }
 

@@ -40,12 +40,14 @@ type branch struct {
 	way      sip.Way
 	invite   []byte // as it was sent
 	x        *transaction.Transaction[user]
-	legs     []*leg // by the tag that has answered
-	heard    bool   // a provisional answer
-	cancel   bool   // as soon as it was heard
-	status   int    // of the failure that has ended it
-	said     bool   // by the device, and not by us
-	tried    int    // bindings
+	legs     []*leg           // by the tag that has answered
+	heard    bool             // a provisional answer
+	cancel   bool             // nobody waits for it
+	least    uint32           // seconds that its session must last, at least; 0 if nothing was said
+	status   int              // of the failure that has ended it
+	said     bool             // by the device, and not by us
+	tried    int              // bindings
+	at       location.Binding // that is tried
 	leg      *cdr.Leg
 }
 
@@ -61,7 +63,7 @@ func (e *exchange) call() {
 		return
 	}
 	if _, v := dialog.Serve(m, "", e.agent.table.Timers); v.Err != nil { // what no leg could be made of
-		e.answer(&sip.Answer{Status: v.Err.Status})
+		e.answer(refusal(v))
 		return
 	}
 	e.begin(who)
@@ -163,12 +165,13 @@ func (b *branch) send(to *location.Binding) bool {
 	id := a.callID()
 	e.Replace(sip.CallID, []byte(id))
 	e.Replace(sip.Contact, a.contact(b.way, ""))
+	b.askTimer(&e, m)
 	text, ok := e.Append(nil)
 	if !ok {
 		return false
 	}
 	var err error
-	b.invite, b.heard = text, false
+	b.invite, b.heard, b.at = text, false, *to
 	b.tries(id)
 	b.x, err = a.table.Ask(text, b.way, user{branch: b}, a.loop.Now())
 	return err == nil
@@ -188,9 +191,7 @@ func (b *branch) response(m *sip.Message) {
 	status := m.Status()
 	if status < 200 {
 		b.heard = true
-		if b.cancel {
-			b.abandon()
-		} else if status > 100 {
+		if status > 100 {
 			c.progress(b, m)
 		}
 		return
@@ -207,6 +208,9 @@ func (b *branch) response(m *sip.Message) {
 	}
 	b.legs = nil
 	b.said = true
+	if status == 422 && b.longer(m) {
+		return
+	}
 	if b.again(status, early) {
 		b.failed()
 		b.status = status
@@ -262,6 +266,9 @@ func (c *call) progress(b *branch, m *sip.Message) {
 func (c *call) answer(b *branch, m *sip.Message) {
 	l, v := c.leg(b, m)
 	switch {
+	case l == nil && !b.cancel:
+		b.unreachable(m)
+		return
 	case l == nil || v.Err != nil:
 		return
 	case c.over && !l.chosen:
@@ -288,33 +295,29 @@ func (c *call) answer(b *branch, m *sip.Message) {
 	}
 }
 
-// abandon ends a branch that nobody waits for. RFC 3261 §9.1: not before it was heard.
-func (b *branch) abandon() {
-	b.cancel = true
-	if b.x == nil || !b.heard {
+// unreachable ends a branch that was answered by who does not say where it is: no request can reach it but at the address
+// that the INVITE went to. RFC 3261 §12.1.2.
+func (b *branch) unreachable(m *sip.Message) {
+	a := b.call.agent
+	sent := &a.other
+	d, err := dialog.Begun(m)
+	if err == nil || d.CallID == "" || sent.Parse(b.invite, nil) != nil {
 		return
 	}
-	a := b.call.agent
-	if m := &a.other; m.Parse(b.invite, nil) == nil {
-		a.rendered = appendCancel(a.rendered[:0], m)
-		if _, err := a.table.Ask(a.rendered, b.way, user{}, a.loop.Now()); err == nil {
-			a.table.Cancelled(b.x, a.loop.Now())
-		}
-	}
-	b.heard = false // once
+	d.Target = string(sent.Target())
+	a.core.send(a, b.way, d.Append(nil, &dialog.Request{Method: "ACK", Via: a.via(b.way), Seq: d.LocalSeq}))
+	bye := d.Append(nil, &dialog.Request{Method: "BYE", Via: a.via(b.way)})
+	_, _ = a.table.Ask(bye, b.way, user{}, a.loop.Now()) // full: he finds out by himself
+	b.x, b.status, b.said = nil, 502, false
+	b.call.failed()
 }
 
-// appendCancel writes the CANCEL of an INVITE. RFC 3261 §9.1.
-func appendCancel(dst []byte, invite *sip.Message) []byte {
-	dst = append(append(append(dst, "CANCEL "...), invite.Target()...), " SIP/2.0\r\n"...)
-	for i := range invite.Fields() {
-		switch k, _, value := invite.At(i); k {
-		case sip.Via, sip.Route, sip.From, sip.To, sip.CallID, sip.MaxForwards:
-			dst = sip.AppendField(dst, k, value)
-		}
+// abandon ends a branch that nobody waits for.
+func (b *branch) abandon() {
+	b.cancel = true
+	if b.x != nil {
+		b.call.agent.table.Cancel(b.x, b.call.agent.loop.Now())
 	}
-	seq, _ := invite.Sequence() // ours
-	return append(append(append(dst, "CSeq: "...), index(int(seq.Number))...), " CANCEL\r\nContent-Length: 0\r\n\r\n"...)
 }
 
 // failed answers the caller if no branch is left: with the failure that says most. RFC 3261 §16.7, step 6.
@@ -364,12 +367,15 @@ func (c *call) reply(answer *sip.Answer) {
 }
 
 // stop is called when the caller has given up. RFC 3261 §9.2.
-func (c *call) stop() {
+func (c *call) stop() { c.end(487, byCaller) }
+
+// end ends a call that nobody has answered.
+func (c *call) end(status int, by string) {
 	if c.over {
 		return
 	}
-	c.unanswered(487, byCaller)
-	c.refuse(487)
+	c.unanswered(status, by)
+	c.refuse(status)
 	for _, b := range c.branches {
 		for _, l := range b.legs {
 			l.peer.over()

@@ -4,6 +4,8 @@
 package phone
 
 import (
+	"bytes"
+	"strconv"
 	"time"
 
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
@@ -31,14 +33,21 @@ type leg struct {
 	record *cdr.Record                    // of the call, from its answer on
 	chosen bool                           // it is the one that has answered
 	gone   bool
+
+	call   *call                          // of the caller's leg, as long as it is not answered
+	early  early                          // what its end has to acknowledge with PRACK
+	ahead  uint32                         // requests of our own that the end was asked: the numbers of others are higher by that
+	update bool                           // the end knows UPDATE
+	said   description                    // that we gave the end and that holds
+	saying description                    // that the end has not answered
+	own    *transaction.Transaction[user] // of a request by which we keep the session, if it is not answered with a 2xx
 }
 
-// asked is a request that came on one leg and went on to the other.
-type asked struct {
-	from    *leg
-	request []byte // as it came
-	x       *transaction.Transaction[user]
-	onward  *transaction.Transaction[user]
+// early is a reliable provisional response that was passed on.
+type early struct {
+	x      *transaction.Transaction[user]
+	status int
+	text   []byte
 }
 
 // legKey is what a request within a dialog says of itself. RFC 3261 §12.2.2.
@@ -55,9 +64,11 @@ func (a *agent) pair(c *call, b *branch, m *sip.Message) (*leg, dialog.Verdict) 
 	if callee == nil || v.Err != nil || bad.Err != nil {
 		return nil, v
 	}
-	near := &leg{near: true, agent: a, session: caller, way: c.x.Way}
-	far := &leg{agent: a, session: callee, way: b.way, peer: near}
+	near := &leg{near: true, agent: a, session: caller, way: c.x.Way, call: c, update: came.Lists(sip.Allow, "update")}
+	far := &leg{agent: a, session: callee, way: b.way, peer: near, update: m.Lists(sip.Allow, "update")}
 	near.peer = far
+	far.says(sent)
+	far.heard(m)
 	near.remember()
 	far.remember()
 	far.wind()
@@ -84,23 +95,54 @@ func (l *leg) wind() {
 
 // tick does what is due.
 func (l *leg) tick() {
-	due := l.session.Time(l.agent.loop.Now())
+	a := l.agent
+	due := l.session.Time(a.loop.Now())
 	if due&dialog.AgainFinal > 0 && l.x != nil {
-		l.agent.table.Answer(l.x, l.final, 200, l.agent.loop.Now())
+		a.table.Answer(l.x, l.final, 200, a.loop.Now())
 	}
-	if due&(dialog.NoACK|dialog.Expired) > 0 { // RFC 3261 §13.3.1.4, RFC 4028 §10
-		l.ended(byEdge, nil)
-		l.hangUp()
-		l.peer.hangUp()
+	if due&dialog.AgainProvisional > 0 && l.early.x != nil {
+		a.table.Answer(l.early.x, l.early.text, l.early.status, a.loop.Now())
+	}
+	switch {
+	case due&(dialog.NoACK|dialog.Expired) > 0: // RFC 3261 §13.3.1.4, RFC 4028 §10
+		l.silent()
 		return
+	case due&dialog.NoPRACK > 0 && l.early.x != nil:
+		l.unheard()
+	case due&dialog.Refresh > 0, due&dialog.Retry > 0 && l.own != nil:
+		l.refresh()
 	}
 	l.wind()
+	a.wind()
+}
+
+// silent ends a call of which an end says nothing any more.
+func (l *leg) silent() {
+	l.ended(byEdge, nil)
+	l.hangUp()
+	l.peer.hangUp()
 	l.agent.wind()
+}
+
+// unheard fails an INVITE that was answered with a reliable provisional response for which no PRACK has come. RFC 3262 §3.
+func (l *leg) unheard() {
+	x := l.early.x
+	l.early = early{}
+	switch q := x.User.asked; {
+	case l.call != nil:
+		l.call.end(504, byEdge)
+	case q != nil:
+		q.stop()
+		q.answer(504)
+	}
 }
 
 // received shows the session a message.
 func (l *leg) received(m *sip.Message) dialog.Verdict {
 	v := l.session.Received(m, l.agent.loop.Now())
+	if !m.Request() {
+		l.heard(m)
+	}
 	l.wind()
 	return v
 }
@@ -109,6 +151,7 @@ func (l *leg) received(m *sip.Message) dialog.Verdict {
 func (l *leg) sent(text []byte) {
 	if m := &l.agent.own; m.Parse(text, nil) == nil {
 		l.session.Sent(m, l.agent.loop.Now())
+		l.says(m)
 		l.wind()
 	}
 }
@@ -124,6 +167,7 @@ func (l *leg) pass(m *sip.Message, x *transaction.Transaction[user], request []b
 	if m.Has(sip.Contact) && m.Status() < 300 {
 		lines = sip.AppendField(lines, sip.Contact, a.contact(l.way, ""))
 	}
+	lines = l.appendTimer(lines, came, m)
 	a.out = lines
 	answer := &sip.Answer{Status: m.Status(), Phrase: string(m.Phrase()), Tag: []byte(l.session.LocalTag), Dialog: true,
 		Lines: lines, Type: string(m.Get(sip.ContentType)), Body: body(m)}
@@ -132,8 +176,12 @@ func (l *leg) pass(m *sip.Message, x *transaction.Transaction[user], request []b
 	}
 	a.rendered = answer.Append(a.rendered[:0], came, x.Way.Remote)
 	l.sent(a.rendered)
-	if came.Is("INVITE") && answer.Status/100 == 2 {
-		l.x, l.final = x, append(l.final[:0], a.rendered...)
+	switch {
+	case !came.Is("INVITE"):
+	case answer.Status/100 == 2:
+		l.x, l.final, l.early = x, append(l.final[:0], a.rendered...), early{}
+	case answer.Status < 200 && l.session.Prov.Waits():
+		l.early = early{x, answer.Status, append(l.early.text[:0], a.rendered...)}
 	}
 	a.table.Answer(x, a.rendered, answer.Status, a.loop.Now())
 }
@@ -148,10 +196,10 @@ func (e *exchange) within() {
 	}
 	v := l.received(m)
 	switch {
-	case v.Err != nil && v.Again:
-		e.answer(&sip.Answer{Status: v.Err.Status, Lines: []byte("Retry-After: 5\r\n")})
 	case v.Err != nil:
-		e.answer(&sip.Answer{Status: v.Err.Status})
+		e.answer(refusal(v))
+	case hops(m) == 0 && !m.Is("BYE"):
+		e.answer(&sip.Answer{Status: 483})
 	case m.Is("BYE"):
 		l.ended(l.who(), m)
 		e.answer(&sip.Answer{Status: 200})
@@ -160,10 +208,31 @@ func (e *exchange) within() {
 	default:
 		q := &asked{from: l, x: e.transaction, request: append(append([]byte(nil), m.Head()...), body(m)...)}
 		e.transaction.User.asked = q
-		if !l.peer.ask(m, q) {
-			e.answer(&sip.Answer{Status: 500})
+		switch {
+		case l.peer.own != nil && (m.Is("INVITE") || m.Is("UPDATE")): // RFC 3261 §14.1: one at a time
+			q.answer(491)
+		case !l.peer.ask(m, q):
+			q.answer(500)
 		}
 	}
+}
+
+// hops returns how often a request may still be carried on; one that does not say so was refused before.
+func hops(m *sip.Message) int {
+	n, _ := m.Hops()
+	return n
+}
+
+// refusal is the answer to a request that breaks a rule of its dialog.
+func refusal(v dialog.Verdict) *sip.Answer {
+	a := &sip.Answer{Status: v.Err.Status}
+	switch {
+	case v.Again: // RFC 3261 §14.2
+		a.Lines = []byte("Retry-After: 5\r\n")
+	case v.Err == dialog.ErrBrief: // RFC 4028 §6
+		a.Lines = []byte("Min-SE: 90\r\n")
+	}
+	return a
 }
 
 // find returns the leg that a request names.
@@ -195,50 +264,27 @@ func (l *leg) write(m *sip.Message) []byte {
 	if m.Has(sip.Contact) {
 		lines = sip.AppendField(lines, sip.Contact, a.contact(l.way, ""))
 	}
+	switch {
+	case m.Is("PRACK"): // RFC 3262 §7.2: it names an INVITE of this leg
+		lines = l.appendRAck(lines, m)
+	case m.Is("INVITE"), m.Is("UPDATE"):
+		lines = l.appendAsking(lines, m)
+	}
 	a.out = lines
-	a.rendered = l.session.Append(a.rendered[:0], &dialog.Request{Method: string(seq.Method), Via: a.via(l.way), Seq: seq.Number,
-		Lines: lines, Type: string(m.Get(sip.ContentType)), Body: body(m)})
+	a.rendered = l.session.Append(a.rendered[:0], &dialog.Request{Method: string(seq.Method), Via: a.via(l.way), Seq: seq.Number + l.ahead,
+		Hops: hops(m), Lines: lines, Type: string(m.Get(sip.ContentType)), Body: body(m)})
 	return a.rendered
 }
 
-// response takes the response to a request that was passed on, which came on the leg l.
-func (q *asked) response(m *sip.Message) {
-	l := q.from.peer
-	v := l.received(m)
-	switch {
-	case v.Copy && v.Ack:
-		l.again()
-	case m.Status() == 100 || v.Copy:
-	default:
-		q.from.pass(m, q.x, q.request)
+// appendRAck writes which provisional response of this leg a PRACK of the other is for.
+func (l *leg) appendRAck(dst []byte, m *sip.Message) []byte {
+	words := bytes.Fields(m.Get(sip.RAck))
+	if len(words) != 3 {
+		return dst // its session has refused it
 	}
-}
-
-// silent is called when nobody has answered a request that was passed on.
-func (q *asked) silent() {
-	a := q.from.agent
-	m := &a.other
-	if m.Parse(q.request, nil) != nil {
-		return
-	}
-	answer := &sip.Answer{Status: 408, Tag: []byte(q.from.session.LocalTag)}
-	a.rendered = answer.Append(a.rendered[:0], m, q.x.Way.Remote)
-	q.from.sent(a.rendered)
-	a.table.Answer(q.x, a.rendered, 408, a.loop.Now())
-}
-
-// stop passes the CANCEL of a re-INVITE on. RFC 3261 §14.1.
-func (q *asked) stop() {
-	a := q.from.agent
-	if q.onward == nil || q.onward.State() != transaction.Proceeding {
-		return
-	}
-	if m := &a.other; m.Parse(q.onward.Request(), nil) == nil {
-		a.rendered = appendCancel(a.rendered[:0], m)
-		if _, err := a.table.Ask(a.rendered, q.onward.Way, user{}, a.loop.Now()); err == nil {
-			a.table.Cancelled(q.onward, a.loop.Now())
-		}
-	}
+	dst = append(append(dst, "RAck: "...), words[0]...)
+	dst = strconv.AppendUint(append(dst, ' '), uint64(l.session.Ours.Seq), 10)
+	return append(append(append(dst, ' '), words[2]...), "\r\n"...)
 }
 
 // acked passes the ACK of a 2xx on. RFC 3261 §13.2.2.4.
@@ -276,17 +322,19 @@ func (l *leg) again() {
 
 // bye tells the end of l that the other has hung up.
 func (l *leg) bye(m *sip.Message) {
-	if l.gone || l.session.Ended {
+	if l.gone {
 		return
 	}
-	a := l.agent
-	_, _ = a.table.Ask(l.write(m), l.way, user{}, a.loop.Now()) // full: he finds out by himself
+	if !l.session.Ended {
+		a := l.agent
+		_, _ = a.table.Ask(l.write(m), l.way, user{}, a.loop.Now()) // full: he finds out by himself
+	}
 	l.over()
 }
 
 // hangUp sends a BYE of our own.
 func (l *leg) hangUp() {
-	if l.gone || l.session.Ended {
+	if l.gone {
 		return
 	}
 	a := l.agent
@@ -308,8 +356,16 @@ func appendCarried(dst []byte, m *sip.Message) []byte {
 		switch k {
 		case sip.Via, sip.From, sip.To, sip.CallID, sip.CSeq, sip.MaxForwards, sip.Contact, sip.Route, sip.RecordRoute,
 			sip.ContentLength, sip.ContentType, sip.Authorization, sip.ProxyAuthorization, sip.WWWAuthenticate,
-			sip.ProxyAuthenticate, sip.ProxyRequire, sip.Path, sip.PAssertedIdentity, sip.PPreferredIdentity:
+			sip.ProxyAuthenticate, sip.ProxyRequire, sip.Path, sip.PAssertedIdentity, sip.PPreferredIdentity, sip.RAck:
 			continue
+		case sip.SessionExpires:
+			if !m.Request() { // each leg has a timer of its own
+				continue
+			}
+		case sip.Require:
+			if !m.Request() && bytes.EqualFold(value, []byte("timer")) {
+				continue
+			}
 		}
 		dst = append(append(append(append(dst, name...), ": "...), value...), "\r\n"...)
 	}

@@ -78,7 +78,15 @@ func (e *exchange) unbounded() bool {
 	if s.trunkOf(e.network, e.transaction.Way) != nil {
 		return true
 	}
-	target, err := sip.ParseURI(e.message.Target())
+	return s.emergency(e.message)
+}
+
+// emergency says whether a request is a call for help.
+func (s *settings) emergency(m *sip.Message) bool {
+	if s.plan == nil || !m.Is("INVITE") {
+		return false
+	}
+	target, err := sip.ParseURI(m.Target())
 	if err != nil {
 		return false
 	}

@@ -43,6 +43,7 @@ type bench struct {
 	dir  string
 	at   map[ip.Family]netip.AddrPort
 	more string // keys of the service
+	core *core
 	end  func()
 }
 
@@ -63,8 +64,14 @@ func newBench(t *testing.T, options string) *bench {
 		}
 	}
 	var err error
+	p := Protocol()
+	p.Build = func(services []*service.Service, env service.Env) (service.Server, error) {
+		server, err := build(services, env)
+		b.core = service.Keep(env, "phone", func() *core { return nil })
+		return server, err
+	}
 	if b.edge, err = edge.New(edge.Options{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Version: "test",
-		Protocols: []service.Protocol{Protocol()}, Loops: 2, Sockets: listen.NewSet(listen.Options{})}); err != nil {
+		Protocols: []service.Protocol{p}, Loops: 2, Sockets: listen.NewSet(listen.Options{})}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -125,6 +132,7 @@ type device struct {
 	digest  digest.Client
 	buffer  []byte
 	unread  []byte // over a connection
+	silent  bool   // it calls without an offer
 	message sip.Message
 }
 
@@ -271,7 +279,13 @@ func (d *device) invite(called string, lines ...string) string {
 	target := "sip:" + called + "@" + domain
 	lines = append([]string{"Contact: " + d.contact()}, lines...)
 	to := func(s string) string { return strings.Replace(s, "To: <sip:"+d.name+"@", "To: <sip:"+called+"@", 1) }
-	first := to(withBody(d.request("INVITE", target, lines...), d.offer()))
+	offering := func(s string) string {
+		if d.silent {
+			return s
+		}
+		return withBody(s, d.offer())
+	}
+	first := to(offering(d.request("INVITE", target, lines...)))
 	d.send(first)
 	m := d.hear()
 	if m.Status() != 401 {
@@ -285,8 +299,8 @@ func (d *device) invite(called string, lines ...string) string {
 			}
 		}
 	}
-	second := to(withBody(d.request("INVITE", target, append(lines,
-		"Authorization: "+string(d.digest.Append(nil, "INVITE", target, [8]byte{1, byte(d.seq)})))...), d.offer()))
+	second := to(offering(d.request("INVITE", target, append(lines,
+		"Authorization: "+string(d.digest.Append(nil, "INVITE", target, [8]byte{1, byte(d.seq)})))...)))
 	d.send(second)
 	return second
 }
@@ -371,4 +385,41 @@ func (d *device) unregister() {
 	if status := d.register("Contact: *", "Expires: 0"); status != 200 {
 		d.t.Errorf("%s cannot unregister: %d", d.name, status)
 	}
+}
+
+// legs calls fn on the loop of each leg that there is, and winds its clock.
+func (b *bench) legs(fn func(l *leg)) {
+	for _, a := range b.core.agents {
+		done := make(chan bool)
+		a.loop.Post(func() {
+			for _, l := range a.legs {
+				fn(l)
+				l.wind()
+			}
+			close(done)
+		})
+		<-done
+	}
+}
+
+// call has caller call callee, who answers; more lines may be given for the INVITE and the answer. It returns what each has
+// heard: the answer, and the INVITE.
+func (b *bench) call(caller, callee *device, invite, answer []string) (heard, came *sip.Message) {
+	b.t.Helper()
+	caller.invite(callee.name, invite...)
+	came = keep(callee.want("INVITE"))
+	callee.response(came, 200, callee.offer(), answer...)
+	heard = keep(caller.want("200"))
+	seq, _ := heard.Sequence()
+	caller.send(caller.within(heard, "ACK", seq.Number))
+	callee.want("ACK")
+	return heard, came
+}
+
+// hangUp has caller end a call, with a number of its own.
+func hangUp(caller, callee *device, heard *sip.Message, seq uint32) {
+	caller.t.Helper()
+	caller.send(caller.within(heard, "BYE", seq))
+	caller.want("200")
+	callee.response(keep(callee.want("BYE")), 200, "")
 }

@@ -171,13 +171,14 @@ type Request struct {
 	Method string
 	Via    []byte // its value
 	Seq    uint32 // 0 for the next; that of the INVITE for ACK and CANCEL
+	Hops   int    // that the request had which this one carries on; 0 if there is none. RFC 3261 §16.6, step 3
 	Lines  []byte // further fields, each with its CRLF
 	Type   string // of the body
 	Body   []byte
 }
 
 // maxForwards is what a request of ours begins with. RFC 3261 §8.1.1.6.
-const maxForwards = "70"
+const maxForwards = 70
 
 // Append writes a request within the dialog. It does not change the dialog: Session.Sent, which is shown what was sent,
 // counts. RFC 3261 §12.2.1.1.
@@ -191,7 +192,12 @@ func (d *Dialog) Append(dst []byte, r *Request) []byte {
 	dst = append(append(dst, r.Method...), ' ')
 	dst = append(append(dst, target...), " SIP/2.0\r\n"...)
 	dst = sip.AppendField(dst, sip.Via, r.Via)
-	dst = sip.AppendField(dst, sip.MaxForwards, []byte(maxForwards))
+	hops := maxForwards
+	if r.Hops > 0 {
+		hops = r.Hops - 1
+	}
+	dst = strconv.AppendInt(append(dst, "Max-Forwards: "...), int64(hops), 10)
+	dst = append(dst, "\r\n"...)
 	for _, v := range route {
 		dst = sip.AppendField(dst, sip.Route, []byte(v))
 	}

@@ -441,7 +441,7 @@ func TestTimerAnswer(t *testing.T) {
 		d := Dialog{CallID: "c", Local: "<sip:a>", Remote: "<sip:b>", Target: "sip:b"}
 		m := parse(t, d.Append(nil, (&end{name: "a"}).request("INVITE", 1, "", test.extra)))
 		var timer Timer
-		if got := string(timer.AppendAnswer(nil, m, test.want)); got != test.got {
+		if got := string(timer.AppendAnswer(nil, m, Wish{Interval: test.want})); got != test.got {
 			t.Errorf("%q, %d: got %q, want %q", test.extra, test.want, got, test.got)
 		}
 	}

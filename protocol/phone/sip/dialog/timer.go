@@ -53,23 +53,40 @@ func (t *Timer) agreed(m *sip.Message, weAsked bool, asked uint32, now int64) {
 		return
 	}
 	t.Interval, t.Mine = n, (who != "uas") == weAsked
-	second := int64(time.Second)
-	t.Refresh, t.Expire = 0, now+(int64(n)-min(32, int64(n)/3))*second
+	t.Begin(now)
+}
+
+// Begin begins the interval anew. RFC 4028 §10.
+func (t *Timer) Begin(now int64) {
+	n, second := int64(t.Interval), int64(time.Second)
+	t.Refresh, t.Expire = 0, now+(n-min(32, n/3))*second
 	if t.Mine {
-		t.Refresh = now + int64(n)*second/2
+		t.Refresh = now + n*second/2
 	}
 }
 
+// Wish is the timer that we want for a session.
+type Wish struct {
+	Interval uint32 // seconds
+	Mine     bool   // we refresh
+}
+
+// Agreed returns the timer that the response to a request of ours has; the zero value if it has none.
+func Agreed(m *sip.Message) Wish { return Wish{interval(m), refresher(m) == "uas"} }
+
 // AppendAnswer writes the fields of a 2xx to m, an INVITE or UPDATE that asked did not refuse: who refreshes, and how
 // often. We want so many seconds, if the client leaves us the choice; 0 wants no timer where it does not. A client that
-// knows timers refreshes, unless it says that we do. RFC 4028 §9.
-func (t *Timer) AppendAnswer(dst []byte, m *sip.Message, want uint32) []byte {
+// knows timers refreshes, unless it says that we do, or leaves it to us and we want to. RFC 4028 §9.
+func (t *Timer) AppendAnswer(dst []byte, m *sip.Message, want Wish) []byte {
 	n, who := interval(m), refresher(m)
+	if who == "" && want.Mine {
+		who = "uas"
+	}
 	knows := m.Lists(sip.Supported, "timer")
 	if n == 0 {
-		n = want
-	} else if want > 0 {
-		n = min(n, want)
+		n = want.Interval
+	} else if want.Interval > 0 {
+		n = min(n, want.Interval)
 	}
 	if n == 0 {
 		return dst

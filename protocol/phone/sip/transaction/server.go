@@ -50,7 +50,7 @@ func (t *Table[U]) Request(m *sip.Message, w sip.Way, now int64) (x *Transaction
 		t.Refuse(m, w, &sip.Answer{Status: 482}) // RFC 3261 §8.2.2.2
 		return nil, Done
 	}
-	prefix, ok := t.enter(w.Remote.Addr())
+	prefix, ok := t.enter(w.Remote.Addr(), m)
 	if !ok {
 		t.refused++ // by then what fills the table now has ended
 		t.Refuse(m, w, &sip.Answer{Status: 503, Lines: []byte("Retry-After: 32\r\n")})

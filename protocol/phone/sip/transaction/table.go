@@ -27,11 +27,13 @@ type Limits struct {
 	Servers int // transactions of requests that came; default 100,000
 	Clients int // of requests of ours; default 100,000
 	Prefix  int // of requests from one client prefix; default 1,000. Trunks are asked for more: see Table.Trusted
+	Reserve int // of each side, beyond those and for each prefix, for what is urgent; default 1,000: see Table.Urgent
 }
 
 const (
-	defaultMost   = 100_000
-	defaultPrefix = 1_000
+	defaultMost    = 100_000
+	defaultPrefix  = 1_000
+	defaultReserve = 1_000
 )
 
 // Transaction is one request and its answers. U is its user's.
@@ -76,6 +78,10 @@ type Table[U any] struct {
 
 	// Trusted says whose requests Limits.Prefix does not bound; it may be nil.
 	Trusted func(netip.Addr) bool
+
+	// Urgent says of a request, where there is no room for others, whether it is one that must not be refused: it may have
+	// a place of Limits.Reserve. It may be nil.
+	Urgent func(m *sip.Message) bool
 
 	clients  map[string]*Transaction[U]
 	servers  map[string]*Transaction[U]
@@ -152,12 +158,12 @@ func (t *Table[U]) Failed(x *Transaction[U]) (over bool) {
 
 // Ask sends a request of ours. It has one Via, whose branch nobody else has; the Table keeps a copy.
 func (t *Table[U]) Ask(request []byte, w sip.Way, user U, now int64) (*Transaction[U], error) {
-	if len(t.clients) >= most(t.Limits.Clients) {
-		return nil, ErrFull
-	}
 	m := &t.scratch
 	if err := m.Parse(request, nil); err != nil {
 		return nil, err
+	}
+	if !t.room(len(t.clients), most(t.Limits.Clients), m) {
+		return nil, ErrFull
 	}
 	h, err := m.Top()
 	if err != nil {
@@ -283,9 +289,21 @@ func (t *Table[U]) Refuse(m *sip.Message, w sip.Way, a *sip.Answer) {
 	t.Send(w, t.out)
 }
 
+// room says whether there is room for a request beside n others, or it is urgent and there is some for it.
+func (t *Table[U]) room(n, limit int, m *sip.Message) bool {
+	if n < limit {
+		return true
+	}
+	reserve := t.Limits.Reserve
+	if reserve == 0 {
+		reserve = defaultReserve
+	}
+	return n < limit+reserve && t.Urgent != nil && t.Urgent(m)
+}
+
 // enter takes a place for a request from an address, if there is one.
-func (t *Table[U]) enter(a netip.Addr) (netip.Prefix, bool) {
-	if len(t.servers) >= most(t.Limits.Servers) {
+func (t *Table[U]) enter(a netip.Addr, m *sip.Message) (netip.Prefix, bool) {
+	if !t.room(len(t.servers), most(t.Limits.Servers), m) {
 		return netip.Prefix{}, false
 	}
 	if t.Trusted != nil && t.Trusted(a) {
@@ -296,7 +314,7 @@ func (t *Table[U]) enter(a netip.Addr) (netip.Prefix, bool) {
 		limit = defaultPrefix
 	}
 	p := ip.ClientPrefix(a)
-	if t.prefixes[p] >= limit {
+	if !t.room(t.prefixes[p], limit, m) {
 		return netip.Prefix{}, false
 	}
 	t.prefixes[p]++

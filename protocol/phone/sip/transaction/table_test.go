@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -434,6 +435,43 @@ func TestFlood(t *testing.T) {
 	s.until(99_000 * ms)
 	if _, n := s.Len(); n != 0 || len(s.prefixes) != 0 || s.wheel.Len() != 0 {
 		t.Errorf("after it: %d held, %d prefixes, %d timers", n, len(s.prefixes), s.wheel.Len())
+	}
+}
+
+// TestUrgent: what is urgent finds a place where others do not, but not without bound.
+func TestUrgent(t *testing.T) {
+	t.Parallel()
+	s := newSide(0)
+	s.Limits = Limits{Servers: 20, Clients: 5, Prefix: 10, Reserve: 3}
+	s.Urgent = func(m *sip.Message) bool { return strings.Contains(string(m.Get(sip.Via)), "urgent") }
+	came := func(branch, from string) bool {
+		_, v := s.Request(parse(t, request("INVITE", branch)), sip.Way{Remote: netip.AddrPortFrom(netip.MustParseAddr(from), 5060)}, 0)
+		return v == Fresh
+	}
+	count := func(branch string, from func(i int) string) (n int) {
+		for i := range 100 {
+			if came(fmt.Sprint(branch, i), from(i)) {
+				n++
+			}
+		}
+		return n
+	}
+	one := func(int) string { return "2001:db8::1" }
+	many := func(i int) string { return fmt.Sprintf("2001:db8:1:%x::1", i) }
+	got := []int{count("z9hG4bKa", one), count("z9hG4bKurgent", one), count("z9hG4bKb", many), count("z9hG4bKurgentb", many)}
+	if want := []int{10, 3, 7, 3}; !slices.Equal(got, want) {
+		t.Errorf("let in %v, want %v", got, want)
+	}
+	asked := func(branch string) (n int) {
+		for i := range 100 {
+			if _, err := s.Ask([]byte(request("INVITE", fmt.Sprint(branch, i))), sip.Way{}, "", 0); err == nil {
+				n++
+			}
+		}
+		return n
+	}
+	if a, b := asked("z9hG4bKc"), asked("z9hG4bKurgentc"); a != 5 || b != 3 {
+		t.Errorf("asked %d and %d, want 5 and 3", a, b)
 	}
 }
 

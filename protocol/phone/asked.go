@@ -1,0 +1,53 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
+)
+
+// asked is a request that came on one leg and went on to the other.
+type asked struct {
+	from    *leg
+	request []byte // as it came
+	x       *transaction.Transaction[user]
+	onward  *transaction.Transaction[user]
+}
+
+// response takes the response to a request that was passed on, which came on the leg l.
+func (q *asked) response(m *sip.Message) {
+	l := q.from.peer
+	v := l.received(m)
+	switch {
+	case v.Copy && v.Ack:
+		l.again()
+	case m.Status() == 100 || v.Copy:
+	default:
+		q.from.pass(m, q.x, q.request)
+	}
+}
+
+// silent is called when nobody has answered a request that was passed on.
+func (q *asked) silent() { q.answer(408) }
+
+// answer answers a request that was passed on, with a failure of our own.
+func (q *asked) answer(status int) {
+	a := q.from.agent
+	m := &a.other
+	if m.Parse(q.request, nil) != nil {
+		return
+	}
+	answer := &sip.Answer{Status: status, Tag: []byte(q.from.session.LocalTag)}
+	a.rendered = answer.Append(a.rendered[:0], m, q.x.Way.Remote)
+	q.from.sent(a.rendered)
+	a.table.Answer(q.x, a.rendered, status, a.loop.Now())
+}
+
+// stop passes the CANCEL of a re-INVITE on. RFC 3261 §14.1.
+func (q *asked) stop() {
+	if a := q.from.agent; q.onward != nil {
+		a.table.Cancel(q.onward, a.loop.Now())
+	}
+}
