@@ -39,6 +39,9 @@ clamd                                 clamav-daemon
 /usr/lib/dovecot/pop3-login            dovecot-pop3d
 mbsync                                isync
 fetchmail                             fetchmail
+baresip                               baresip-core
+sipp                                  sip-tester
+kamailio                              kamailio
 '
 
 # Servers are in sbin, which is not in everybody's PATH.
