@@ -28,7 +28,7 @@ type Backend struct {
 	held    [holders]atomic.Pointer[string]
 	told    atomic.Pointer[Told] // see Pin
 	secure  *tls.Config          // nil in clear; a connection that is kept for others belongs to it
-	offer   *tls.Config          // secure, with what Pool.Offer says
+	offer   *tls.Config          // secure, with what Pool.Offer says; nil if TLS does not begin at once
 
 	_   [64]byte     // the line is written at each round-robin pick
 	due atomic.Int64 // see Pool.roundRobin

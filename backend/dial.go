@@ -62,7 +62,7 @@ type attempt struct {
 // Dial picks a backend and connects to it on the loop, trying the others of the client's pools in turn, and calls done
 // there, perhaps before it returns. It never blocks: a stand-in that must first be written to the ledger holds up only
 // this flow. The connection has no handler yet; what the pool's handover says by a PROXY header has been written and,
-// where the pool has TLS, the handshake behind it is done.
+// where the pool has TLS from the beginning, the handshake behind it is done.
 // The caller must End the flow. A failure has been counted.
 //
 // With reuse, the flow of a Shared pool may get a connection that another flow has kept. Its backend may have closed
@@ -203,7 +203,9 @@ func (a *attempt) failed(err error) {
 }
 
 func (a *attempt) succeed(f *Flow) {
-	a.backend.Connected()
+	if t := a.pool.Spec.TLS; !t.Asks() || t.Start == probe.Offered {
+		a.backend.Connected() // else it is that when TLS is spoken
+	}
 	f.wait = a.loop.Now() - a.began
 	f.asks = a.only
 	f.begin()

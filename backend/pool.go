@@ -42,7 +42,9 @@ func NewPool(o PoolOptions) *Pool {
 		b.Server, b.pool, b.seed = s, p, s.seed()
 		b.tally = p.book.adopt(entry{p.service, s.Addr})
 		b.secure = p.book.client(b.tally, p.credentials, s.Addr)
-		b.offer = b.secure
+		if !o.Spec.TLS.Asks() {
+			b.offer = b.secure
+		}
 		b.due.Store(stride / (2 * whole * int64(max(1, s.Weight)))) // half a turn: heavy and light ones are mixed from the start
 		if p.health.Every > 0 {
 			b.verdict = p.keeper.Watch(b.check())

@@ -91,11 +91,22 @@ type Spec struct {
 
 // ClientTLS is how servers are spoken to in TLS 1.2 or later.
 type ClientTLS struct {
-	Verify      bool   // a server must show a certificate for Name, signed by whom CA names
-	Name        string // whom a server is asked for, and must be; "" means its address
-	CA          string // PEM file of those who may sign; "" means those whom the system trusts
-	Certificate string // PEM file of the chain that we show; "" means none
-	Key         string // PEM file of its key
+	Start       probe.Start // when it begins; but for AtOnce that is for the protocol to bring about
+	Verify      bool        // a server must show a certificate for Name, signed by whom CA names
+	Name        string      // whom a server is asked for, and must be; "" means its address
+	CA          string      // PEM file of those who may sign; "" means those whom the system trusts
+	Certificate string      // PEM file of the chain that we show; "" means none
+	Key         string      // PEM file of its key
+}
+
+// Asks says whether the protocol asks for TLS, on a connection that begins in clear: Flow.StartTLS.
+func (t *ClientTLS) Asks() bool { return t.start() != probe.AtOnce }
+
+func (t *ClientTLS) start() probe.Start {
+	if t == nil {
+		return probe.AtOnce
+	}
+	return t.Start
 }
 
 // Health is how backends are asked whether they are well, and how a recovered one is taken back.

@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/kyozon/kyozon/certs"
+	"github.com/kyozon/kyozon/probe"
 )
 
 // Credentials are what the files of a ClientTLS held when they were read. They are immutable.
@@ -113,11 +115,30 @@ func (b *Book) client(t *tally, c *Credentials, server netip.AddrPort) *tls.Conf
 // Flow.Conn.TLS: ask there, for a connection that is used again may be older than the offer.
 func (p *Pool) Offer(protocols ...string) {
 	for i := range p.backends {
-		if b := &p.backends[i]; b.secure != nil {
+		if b := &p.backends[i]; b.offer != nil {
 			b.offer = b.secure.Clone()
 			b.offer.NextProtos = protocols
 		}
 	}
+}
+
+// StartTLS speaks TLS to the backend from its next byte on: for a protocol that asks for it, where ClientTLS.Asks. It calls
+// done on the loop, with a connection that has no handler yet, or with what has closed it, unless somebody else has. A handshake
+// that fails is a connect that has failed.
+func (f *Flow) StartTLS(limit time.Duration, done func(error)) {
+	b := f.Backend
+	f.Conn.SetTimeout(limit)
+	f.Conn.StartClientTLS(b.secure, func(_ tls.ConnectionState, err error) {
+		switch {
+		case err == nil:
+			b.Connected()
+			done(nil)
+			return
+		case !ours(err):
+			b.tally.failed(&b.pool.health, f.loop.Now())
+		}
+		done(fmt.Errorf("tls: %w", probe.Explain(err)))
+	})
 }
 
 // Stale says whether the files that the pool's TLS is made of have changed, or can no longer be read.

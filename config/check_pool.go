@@ -11,6 +11,7 @@ import (
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/probe"
 )
 
 // pools checks the servers of each pool and whether they can be told who the client is as the pool says.
@@ -108,6 +109,9 @@ func (c *checker) clientTLS(f *serviceFile, p *poolFile) {
 	if t.Key.node != nil && t.Certificate.node == nil {
 		c.fail(t.Key.node, "a key needs its certificate; write certificate too")
 	}
+	if n := t.StartTLS.node; n != nil && !n.bad && t.StartTLS.value != 0 && f.kind != nil && !f.kind.StartTLS {
+		c.fail(n, "%s has no STARTTLS; remove it", f.kind.Name)
+	}
 	c.verification(p)
 }
 
@@ -117,6 +121,9 @@ func (c *checker) verification(p *poolFile) {
 	switch {
 	case t.Verify.value == verifyNone && t.CA.node != nil:
 		c.fail(t.CA.node, "has no effect with verify: none; remove one of the two")
+	case probe.Start(t.StartTLS.value) == probe.Offered:
+		c.warn(t.StartTLS.node, "whoever gets between this machine and the servers can take their offer of TLS away, and read and "+
+			"change everything; starttls: required keeps him out")
 	case t.Verify.value == verifyNone:
 		c.warn(t.Verify.node, "whoever gets between this machine and the servers can read and change everything; "+
 			"with ca and name, verify: full keeps him out")

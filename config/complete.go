@@ -159,6 +159,7 @@ func (f *clientTLSFile) spec() *backend.ClientTLS {
 		return nil
 	}
 	return &backend.ClientTLS{
+		Start:       probe.Start(f.StartTLS.value),
 		Verify:      f.Verify.value == verifyFull,
 		Name:        f.Name.value,
 		CA:          string(f.CA.value),

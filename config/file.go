@@ -233,6 +233,10 @@ type poolFile struct {
 // How the servers are spoken to in TLS, 1.2 or later. In short: `true`, with the default of every key, or `false`. A
 // server whose handshake fails is down. Files are read at the start and at each reload, also if only they have changed.
 type clientTLSFile struct {
+	// Whether the server is asked for TLS by the protocol, on a connection that begins in clear: `off`, which is the default, for
+	// TLS from the first byte; `required`; or `opportunistic`, which goes on in clear with a server that does not offer it.
+	StartTLS located[starttls] `yaml:"starttls"`
+
 	// `full`: a server must show a certificate for the name, from a CA that is trusted. `none`: whatever it shows is
 	// taken, so that whoever gets in between can read and change everything.
 	Verify located[verify] `yaml:"verify"`

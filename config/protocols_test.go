@@ -25,8 +25,8 @@ func protocols() []service.Protocol {
 		{Name: "web", Transports: []listen.Transport{listen.TCP}, Share: share, Handovers: append(proxy, backend.HandoverHeader),
 			Counts: []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open}, Options: func() service.Options { return &webOptions{Header: 16 << 10, Retries: 1} }},
 		{Name: "mail", Transports: []listen.Transport{listen.TCP}, Listens: []string{"smtp", "submission", "imaps"},
-			Handovers: []backend.Handover{backend.HandoverXclient, backend.HandoverID, backend.HandoverAuto},
-			Options:   func() service.Options { return new(mailOptions) }},
+			Handovers: []backend.Handover{backend.HandoverXclient, backend.HandoverID, backend.HandoverAuto}, StartTLS: true,
+			Options: func() service.Options { return new(mailOptions) }},
 		{Name: "phone", Transports: []listen.Transport{listen.UDP, listen.TCP}, AnyListen: true, Standalone: true,
 			Options: func() service.Options { return new(plainOptions) }},
 	}

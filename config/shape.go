@@ -33,6 +33,7 @@ type (
 	carry    uint8
 	pick     uint8
 	verify   uint8
+	starttls uint8
 	hosting  uint8
 	plane    uint8
 	greeting uint8
@@ -48,9 +49,12 @@ func (source) words() []string { return []string{"edge", "client"} }
 func (handover) words() []string {
 	return []string{"none", "header", "proxy-v1", "proxy-v2", "xclient", "id", "auto"}
 }
-func (carry) words() []string   { return []string{"client", "stand-in"} }
-func (pick) words() []string    { return []string{"round-robin", "fewest-flows", "hash"} }
-func (verify) words() []string  { return []string{"full", "none"} }
+func (carry) words() []string  { return []string{"client", "stand-in"} }
+func (pick) words() []string   { return []string{"round-robin", "fewest-flows", "hash"} }
+func (verify) words() []string { return []string{"full", "none"} }
+func (starttls) words() []string {
+	return []string{"off", "required", "opportunistic"}
+}
 func (hosting) words() []string { return []string{"shared", "vps", "dedicated", "housing"} }
 func (plane) words() []string   { return []string{"auto", "kernel", "user"} }
 func (greeting) words() []string {

@@ -6,6 +6,7 @@ package probe
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -35,13 +36,16 @@ type manner struct {
 	welcome string // what a greeting begins with
 	leave   string
 	bye     string // what the last answer begins with
+	ask     string // for TLS
+	agreed  string // what the answer to that begins with
 }
 
-// manners are in the order of the constants. RFC 5321 §4.2, §4.1.1.10; RFC 9051 §7.1, §6.1.3; RFC 1939 §4, §6.
+// manners are in the order of the constants. RFC 5321 §4.2, §4.1.1.10; RFC 9051 §7.1, §6.1.3; RFC 1939 §4, §6; for TLS
+// RFC 3207 §4, RFC 9051 §6.2.1, RFC 2595 §4.
 var manners = [...]manner{
-	SMTP: {"220", "QUIT\r\n", "221"},
-	IMAP: {"* OK", "probe LOGOUT\r\n", "probe OK"},
-	POP3: {"+OK", "QUIT\r\n", "+OK"},
+	SMTP: {"220", "QUIT\r\n", "221", "STARTTLS\r\n", "220"},
+	IMAP: {"* OK", "probe LOGOUT\r\n", "probe OK", "probe STARTTLS\r\n", "probe OK"},
+	POP3: {"+OK", "QUIT\r\n", "+OK", "STLS\r\n", "+OK"},
 }
 
 // Greet waits for a server to greet, takes its leave, and is content if it has understood that.
@@ -52,7 +56,12 @@ func Greet(ctx context.Context, t Target) Result {
 		return r.Result
 	}
 	defer c.Close()
-	s := r.greet(ctx, c)
+	s := c
+	if t.Start == AtOnce {
+		s = r.greet(ctx, c)
+	} else if !r.preface(ctx, c) {
+		s = nil
+	}
 	if s == nil {
 		return r.Result
 	}
@@ -60,6 +69,14 @@ func Greet(ctx context.Context, t Target) Result {
 	m, err := t.Greeting.welcome(lines)
 	if !r.end(ctx, "greeting", plain(err)) {
 		return r.Result
+	}
+	if t.Start != AtOnce {
+		if s = r.startTLS(ctx, s, lines, m); s == nil {
+			return r.Result
+		}
+		if _, encrypted := s.(*tls.Conn); encrypted {
+			lines = bufio.NewReader(io.LimitReader(s, maxGreeting))
+		}
 	}
 	if _, err = io.WriteString(s, m.leave); err == nil {
 		err = m.left(lines)

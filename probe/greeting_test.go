@@ -5,6 +5,7 @@ package probe_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"io"
 	"net"
 	"strings"
@@ -82,4 +83,71 @@ func TestGreetDovecot(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestGreetStartTLS: who agrees to TLS is asked on in TLS, and nobody else, unless that is all the same.
+func TestGreetStartTLS(t *testing.T) {
+	t.Parallel()
+	server, client := servertest.TLS(t, "mx.example")
+	client.ServerName = "mx.example"
+	_, other := servertest.TLS(t, "mx.example")
+	other.ServerName = "mx.example"
+	const agrees, greets = "220 go\r\n", "220-x\r\n220 x\r\n"
+	for _, tt := range []struct {
+		name     string
+		greeting probe.Greeting
+		start    probe.Start
+		trust    *tls.Config
+		says     []string // in clear, each when a line was said
+		then     string   // in TLS, if there is any
+		heard    string   // in clear
+		want     string
+	}{
+		{"SMTP", probe.SMTP, probe.Required, client, []string{greets, "250-a\r\n250 STARTTLS\r\n", agrees}, "221 x\r\n", "EHLO probe.invalid|STARTTLS", ""},
+		{"SMTP, offered", probe.AnyMail, probe.Offered, client, []string{greets, "250 a\r\n", agrees}, "221 x\r\n", "EHLO probe.invalid|STARTTLS", ""},
+		{"IMAP", probe.IMAP, probe.Required, client, []string{"* OK x\r\n", "* x\r\nprobe OK x\r\n"}, "* BYE\r\nprobe OK\r\n", "probe STARTTLS", ""},
+		{"POP3", probe.POP3, probe.Required, client, []string{"+OK x\r\n", "+OK x\r\n"}, "+OK\r\n", "STLS", ""},
+		{"refused", probe.POP3, probe.Required, client, []string{"+OK x\r\n", "-ERR x\r\n"}, "", "STLS", "starttls: the server does not agree to STARTTLS"},
+		{"refused, which may be", probe.POP3, probe.Offered, client, []string{"+OK x\r\n", "-ERR x\r\n", "+OK\r\n"}, "", "STLS|QUIT", ""},
+		{"more in clear", probe.IMAP, probe.Required, client, []string{"* OK x\r\n", "probe OK x\r\nprobe OK x\r\n"}, "", "probe STARTTLS",
+			"starttls: the server has said more in clear behind STARTTLS"},
+		{"gone", probe.SMTP, probe.Required, client, []string{greets, "250-a\r\n"}, "", "EHLO probe.invalid", "starttls: no answer: ended in the middle"},
+		{"not trusted", probe.POP3, probe.Required, other, []string{"+OK x\r\n", "+OK x\r\n"}, "+OK\r\n", "STLS",
+			`tls: certificate was issued by "mx.example", who is not trusted`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
+				heard := make(chan string, 1)
+				at := servertest.TCP(t, f, func(c *net.TCPConn) {
+					var all []string
+					in := bufio.NewReader(c)
+					for i, says := range tt.says {
+						if i > 0 {
+							line, _ := in.ReadString('\n')
+							all = append(all, strings.TrimSuffix(line, "\r\n"))
+						}
+						io.WriteString(c, says)
+					}
+					heard <- strings.Join(all, "|")
+					if tt.then != "" {
+						s := tls.Server(c, server)
+						bufio.NewReader(s).ReadString('\n')
+						io.WriteString(s, tt.then)
+					}
+				})
+				r := probe.Ask(t.Context(), probe.Target{Addr: at, Greeting: tt.greeting, Start: tt.start, TLS: tt.trust})
+				got := ""
+				if r.Err != nil {
+					got = r.Err.Error()
+				}
+				if got != tt.want {
+					t.Errorf("got %q, want %q", got, tt.want)
+				}
+				if h := <-heard; h != tt.heard {
+					t.Errorf("in clear it was told %q, want %q", h, tt.heard)
+				}
+			})
+		})
+	}
 }

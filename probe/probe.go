@@ -41,7 +41,8 @@ type Target struct {
 	// Preface is sent first, in clear: a PROXY header that names no client, where the server waits for one.
 	Preface string
 
-	TLS *tls.Config // how to speak TLS; nil means in clear. The same value is the same question.
+	TLS   *tls.Config // how to speak TLS; nil means in clear. The same value is the same question.
+	Start Start       // when TLS begins; but for AtOnce it needs Greeting
 
 	HTTP   string // path to ask for; "" means that a connection is enough, with TLS a handshake
 	Host   string // Host header; "" means the name that TLS asks for, or else the address
@@ -129,13 +130,21 @@ func (c conn) Close() error {
 
 // greet says what comes before a question, and returns the connection to ask it on; nil if that fails.
 func (r *run) greet(ctx context.Context, c net.Conn) net.Conn {
+	if !r.preface(ctx, c) {
+		return nil
+	}
+	return r.shake(ctx, c)
+}
+
+// preface says whether what comes first could be said.
+func (r *run) preface(ctx context.Context, c net.Conn) bool {
 	if p := r.Target.Preface; p != "" {
 		if _, err := io.WriteString(c, p); err != nil {
 			r.end(ctx, "preface", err)
-			return nil
+			return false
 		}
 	}
-	return r.shake(ctx, c)
+	return true
 }
 
 // connect returns nil if there is no connection. A connection obeys ctx; the caller closes it.

@@ -74,6 +74,7 @@ type Protocol struct {
 	// Standalone says that it has no pools and no routes: who is connected with whom is in its own section.
 	Standalone bool
 	Handovers  []backend.Handover // those it can do, beside none
+	StartTLS   bool               // it can ask servers for TLS: backend.ClientTLS.Asks
 	Counts     []limit.Kind       // what it can limit: connections and open at its doors, others with Route.Admit
 	Options    func() Options     // new options holding the defaults; the file is decoded over them
 	Sources    []string           // the Go sources of the options, whose comments describe their keys to editors; may be empty

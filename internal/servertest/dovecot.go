@@ -5,6 +5,7 @@ package servertest
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -24,11 +25,15 @@ import (
 type Dovecot struct {
 	IMAP, POP3  netip.AddrPort
 	IMAPProxy   netip.AddrPort // whose connections begin with a PROXY header
+	IMAPS       netip.AddrPort // TLS first, like those that follow; none without a certificate
+	POP3S       netip.AddrPort
+	IMAPSProxy  netip.AddrPort
 	t           testing.TB
 	folder, log string
 }
 
-// dovecotConf has Debian's defaults but for where things are; %[1]s is a folder, the rest ports and a listening address.
+// dovecotConf has Debian's defaults but for where things are; %[1]s is a folder, %[9]s what else there is to say, the rest
+// ports and a listening address.
 const dovecotConf = `
 base_dir = %[1]s/run
 state_dir = %[1]s/state
@@ -64,7 +69,12 @@ service imap-login {
     port = %[3]d
   }
   inet_listener imaps {
-    port = 0
+    port = %[6]d
+  }
+  inet_listener imaps_proxy {
+    port = %[8]d
+    ssl = %[10]s
+    haproxy = yes
   }
   inet_listener imap_proxy {
     port = %[5]d
@@ -77,14 +87,26 @@ service pop3-login {
     port = %[4]d
   }
   inet_listener pop3s {
-    port = 0
+    port = %[7]d
   }
 }
+%[9]s
 `
 
 // OpenDovecot starts one that listens on loopback of family f, and stops it when the test ends. Without root, or without
 // Dovecot, the test is skipped, unless KYOZON_LAB forbids that.
 func OpenDovecot(t testing.TB, f ip.Family) *Dovecot {
+	t.Helper()
+	return openDovecot(t, f, nil)
+}
+
+// OpenDovecotTLS is OpenDovecot for one that has a certificate, and lets nobody in without TLS, also if it trusts him.
+func OpenDovecotTLS(t testing.TB, f ip.Family, server *tls.Config) *Dovecot {
+	t.Helper()
+	return openDovecot(t, f, server)
+}
+
+func openDovecot(t testing.TB, f ip.Family, server *tls.Config) *Dovecot {
 	t.Helper()
 	program, err := exec.LookPath("dovecot")
 	if err == nil && os.Getuid() != 0 {
@@ -97,7 +119,11 @@ func OpenDovecot(t testing.TB, f ip.Family) *Dovecot {
 		t.Skipf("Dovecot needs root and its package (build/setup.sh): %v", err)
 	}
 	d := &Dovecot{t: t}
-	for _, at := range []*netip.AddrPort{&d.IMAP, &d.POP3, &d.IMAPProxy} {
+	all, ssl := []*netip.AddrPort{&d.IMAP, &d.POP3, &d.IMAPProxy}, "no"
+	if server != nil {
+		all, ssl = append(all, &d.IMAPS, &d.POP3S, &d.IMAPSProxy), "yes"
+	}
+	for _, at := range all {
 		if *at, err = FreeAddr(f); err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +136,13 @@ func OpenDovecot(t testing.TB, f ip.Family) *Dovecot {
 	d.log = filepath.Join(d.folder, "log")
 	mail := filepath.Join(d.folder, "mail")
 	conf := filepath.Join(d.folder, "dovecot.conf")
-	text := fmt.Sprintf(dovecotConf, d.folder, iptest.Loopback(f), d.IMAP.Port(), d.POP3.Port(), d.IMAPProxy.Port())
+	more := ""
+	if server != nil {
+		certificate, key := Files(t, d.folder, server)
+		more = "ssl = required\nssl_cert = <" + certificate + "\nssl_key = <" + key
+	}
+	text := fmt.Sprintf(dovecotConf, d.folder, iptest.Loopback(f), d.IMAP.Port(), d.POP3.Port(), d.IMAPProxy.Port(),
+		d.IMAPS.Port(), d.POP3S.Port(), d.IMAPSProxy.Port(), more, ssl)
 	for _, err := range []error{os.Chmod(d.folder, 0o755), os.Mkdir(mail, 0o777), os.Chmod(mail, 0o777), os.WriteFile(conf, []byte(text), 0o644)} {
 		if err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ package servertest
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -35,6 +36,9 @@ type Mail struct {
 	// Offers are the keywords of its answer to EHLO.
 	Offers []string
 
+	// TLS, if set, is spoken after STARTTLS, which then is offered.
+	TLS *tls.Config
+
 	// Reply, if set, returns what is said to a command, or to a message (".") that has come whole: "" for what is usual,
 	// "close" for nothing, ever.
 	Reply func(line string) string
@@ -42,6 +46,7 @@ type Mail struct {
 	mu       sync.Mutex
 	messages []Message
 	commands []string
+	clear    []string
 }
 
 // NewMail serves until the test ends. change, if it is not nil, is called before.
@@ -62,6 +67,13 @@ func (m *Mail) Messages() []Message {
 	return slices.Clone(m.messages)
 }
 
+// Clear returns those of Commands that came without TLS.
+func (m *Mail) Clear() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.clear)
+}
+
 // Commands returns the first words of all commands of all clients.
 func (m *Mail) Commands() []string {
 	m.mu.Lock()
@@ -72,14 +84,16 @@ func (m *Mail) Commands() []string {
 // dialogue is one client of a Mail.
 type dialogue struct {
 	*Mail
+	conn net.Conn
 	in   *bufio.Reader
 	out  io.Writer
+	tls  bool
 	now  Message
 	text bytes.Buffer
 }
 
 func (m *Mail) serve(c *net.TCPConn) {
-	d := &dialogue{Mail: m, in: bufio.NewReader(c), out: c}
+	d := &dialogue{Mail: m, conn: c, in: bufio.NewReader(c), out: c}
 	if !d.answer("", "220 server.example ESMTP") {
 		return
 	}
@@ -93,6 +107,9 @@ func (m *Mail) serve(c *net.TCPConn) {
 		verb = strings.ToUpper(verb)
 		m.mu.Lock()
 		m.commands = append(m.commands, verb)
+		if !d.tls {
+			m.clear = append(m.clear, verb)
+		}
 		m.mu.Unlock()
 		if !d.command(verb, line, rest) || verb == "QUIT" {
 			return
@@ -118,8 +135,17 @@ func (d *dialogue) command(verb, line, rest string) bool {
 	switch verb {
 	case "EHLO":
 		d.now = Message{Helo: rest, Xclient: d.now.Xclient}
-		return d.answer(line, "250-"+strings.Join(append([]string{"server.example"}, d.Offers[:len(d.Offers)-1]...), "\r\n250-")+
-			"\r\n250 "+d.Offers[len(d.Offers)-1])
+		offers := d.Offers
+		if d.TLS != nil && !d.tls {
+			offers = append([]string{"STARTTLS"}, offers...)
+		}
+		return d.answer(line, "250-"+strings.Join(append([]string{"server.example"}, offers[:len(offers)-1]...), "\r\n250-")+
+			"\r\n250 "+offers[len(offers)-1])
+	case "STARTTLS":
+		if d.TLS == nil {
+			return d.answer(line, "502 5.5.1 Not here")
+		}
+		return d.answer(line, "220 2.0.0 Go on") && d.secure()
 	case "XCLIENT":
 		d.now.Xclient = rest
 		return d.answer(line, "220 server.example ESMTP")
@@ -151,6 +177,14 @@ func (d *dialogue) command(verb, line, rest string) bool {
 		return d.answer(line, "221 2.0.0 Bye")
 	}
 	return d.answer(line, "250 2.0.0 Ok")
+}
+
+// secure goes on in TLS.
+func (d *dialogue) secure() bool {
+	c := tls.Server(d.conn, d.TLS)
+	d.in, d.out, d.tls = bufio.NewReader(c), c, true
+	d.now = Message{}
+	return c.Handshake() == nil
 }
 
 // data reads to the end of a message as a server does that has never heard of smuggling: a dot between two LF is one.

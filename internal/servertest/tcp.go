@@ -11,10 +11,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"io"
 	"math/big"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -59,6 +62,25 @@ func Echo(t testing.TB, f ip.Family) netip.AddrPort {
 func TLS(t testing.TB, names ...string) (server, client *tls.Config) {
 	t.Helper()
 	return valid(t, time.Now().Add(24*time.Hour), names)
+}
+
+// Files writes a server's certificate and its key into a folder, as PEM, and returns where they are.
+func Files(t testing.TB, folder string, server *tls.Config) (certificate, key string) {
+	t.Helper()
+	pair := server.Certificates[0]
+	secret, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key = filepath.Join(folder, "tls.pem"), filepath.Join(folder, "tls.key")
+	for path, block := range map[string]*pem.Block{
+		certificate: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, key: {Type: "PRIVATE KEY", Bytes: secret},
+	} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certificate, key
 }
 
 // Expired is TLS with a certificate whose time is over.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/probe"
 	"github.com/kyozon/kyozon/protocol/mail/smtp"
 	"github.com/kyozon/kyozon/relay"
 )
@@ -22,13 +23,15 @@ const askTime = 10 * time.Second
 // stranger is a mailbox that no backend of an operator has: RFC 2606 §3.
 const stranger = "kyozon-relay-proof@example.com"
 
+var errNoStartTLS = errors.New("it does not offer STARTTLS, and tls.starttls of its pool requires it")
+
 var errMute = errors.New("it has gone, or said nothing, before it was asked")
 
 // inquiry asks a backend, in the name of a client that there is not, as a flow of such a client would: whether it can be
 // told who the client is, and whether it relays his mail to strangers. No message is sent. It is the handler of its
 // connection.
 //
-//	dialled ─▶ greeting ─▶ EHLO ─▶ (XCLIENT ─▶ EHLO) ─▶ MAIL ─▶ RCPT ─▶ done
+//	dialled ─▶ greeting ─▶ EHLO ─▶ (STARTTLS ─▶ EHLO) ─▶ (XCLIENT ─▶ EHLO) ─▶ MAIL ─▶ RCPT ─▶ done
 type inquiry struct {
 	told   backend.Told
 	helo   string
@@ -40,6 +43,7 @@ type inquiry struct {
 	has    smtp.Keywords
 	banner []byte
 	named  bool // XCLIENT has been accepted
+	clear  bool // it does not agree to TLS, and need not
 	step   func(smtp.Reply)
 }
 
@@ -149,6 +153,9 @@ func (i *inquiry) met(r smtp.Reply) {
 	if r.Code == 250 {
 		i.has = smtp.ParseKeywords(smtp.Reply{Code: r.Code, Raw: bytes.Clone(r.Raw)})
 	}
+	if i.upgrades() {
+		return
+	}
 	switch {
 	case i.told.Handover != backend.HandoverXclient || i.named:
 		i.ask()
@@ -165,6 +172,43 @@ func (i *inquiry) met(r smtp.Reply) {
 			i.say(smtp.Ehlo, "EHLO "+i.helo, i.met)
 		})
 	}
+}
+
+// upgrades says whether TLS comes first, as for a flow: see link.upgrade.
+func (i *inquiry) upgrades() bool {
+	t := i.flow.Pool.Spec.TLS
+	if !t.Asks() || i.flow.Conn.TLS() != nil || t.Start == probe.Offered && (i.clear || !i.has.StartTLS) {
+		return false
+	}
+	if !i.has.StartTLS {
+		i.end(answer{err: errNoStartTLS})
+		return true
+	}
+	i.say(smtp.StartTLS, "STARTTLS", func(r smtp.Reply) {
+		if r.Code != 220 {
+			if i.clear = t.Start == probe.Offered; i.clear {
+				i.say(smtp.Ehlo, "EHLO "+i.helo, i.met)
+				return
+			}
+			i.end(answer{err: said("it refuses STARTTLS", r)})
+			return
+		}
+		i.flow.StartTLS(askTime, func(err error) {
+			switch {
+			case i.done == nil: // it was cut
+				i.flow.Conn.Close()
+				return
+			case err != nil:
+				i.end(answer{err: err})
+				return
+			}
+			i.flow.Conn.SetHandler(i)
+			i.has = smtp.Keywords{}
+			i.say(smtp.Ehlo, "EHLO "+i.helo, i.met)
+			i.flow.Conn.SetTimeout(askTime)
+		})
+	})
+	return true
 }
 
 // ask asks whether mail of the client would be relayed. Who may not send at all is not relayed for.

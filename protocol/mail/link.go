@@ -32,8 +32,9 @@ const (
 
 // link is a session's connection to a backend, and its handler.
 //
-//	dialled ─▶ greeting ─▶ hello ─▶ (telling ─▶ hello) ─▶ ready ─┬─▶ resetting, repeating, asking ─▶ ready
-//	                                                              └─▶ starting ─▶ sending ─▶ ending ─▶ ready
+//	dialled ─▶ greeting ─▶ hello ─▶ (upgrading ─▶ hello) ─▶ (telling ─▶ hello) ─▶ ready
+//	ready ─┬─▶ resetting, repeating, asking ─▶ ready
+//	       └─▶ starting ─▶ sending ─▶ ending ─▶ ready
 type link struct {
 	session *session // nil when it has left
 	flow    *backend.Flow
@@ -59,6 +60,7 @@ type phase uint8
 const (
 	greeting phase = iota
 	hello
+	upgrading
 	telling
 	ready
 	resetting
@@ -164,6 +166,8 @@ func (l *link) heard(r smtp.Reply) {
 		l.welcome(r)
 	case hello:
 		l.met(r)
+	case upgrading:
+		l.agreed(r)
 	case telling:
 		l.accepted(r)
 	case resetting:

@@ -45,6 +45,7 @@ func Protocol() service.Protocol {
 		Name: "mail", Doc: "SMTP, submission, IMAP and POP3, with TLS ended here", Transports: []listen.Transport{listen.TCP},
 		Listens:   listens(),
 		Handovers: []backend.Handover{backend.HandoverProxyV1, backend.HandoverProxyV2, backend.HandoverXclient, backend.HandoverID, backend.HandoverAuto},
+		StartTLS:  true,
 		Counts:    []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.FailedLogins, limit.Open},
 		Options:   func() service.Options { return defaults() },
 		Sources:   []string{source},

@@ -43,6 +43,7 @@ type bench struct {
 	kept     map[string]any
 	standIns backend.StandIns // nil if there is no ledger
 	limits   *limit.Limits    // nil if there are none
+	health   backend.Health
 	state    string
 	hold     time.Duration
 	building sync.Mutex // of generations, one after the other
@@ -133,7 +134,7 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 		t.Fatal(err)
 	}
 	e := &edge{at: l.AddrPort}
-	e.pool = backend.NewPool(backend.PoolOptions{Service: s.Name, Spec: spec, TLS: credentials, Book: b.book})
+	e.pool = backend.NewPool(backend.PoolOptions{Service: s.Name, Spec: spec, Health: b.health, TLS: credentials, Book: b.book})
 	route, err := backend.NewRoute(s.Name, backend.RouteSpec{Shares: []backend.Share{{Pool: "existing", Percent: 100}}},
 		map[string]*backend.Pool{"existing": e.pool})
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 // tongue is what IMAP and POP3 say in different words.
 type tongue struct {
-	client   func(login.Identity, *login.Login) login.Client
+	client   func(login.Identity, *login.Login, login.Privacy) login.Client
 	handover backend.Handover // by which a backend is told who the client is
 	least    string           // what a backend can do of which nothing is known
 	refused  string           // to who may not come in

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/probe"
 	"github.com/kyozon/kyozon/protocol/mail/smtp"
 )
 
@@ -47,6 +48,61 @@ func (l *link) met(r smtp.Reply) {
 		l.words = bytes.Clone(r.Raw)
 		l.has = smtp.ParseKeywords(smtp.Reply{Code: r.Code, Raw: l.words})
 	}
+	if l.flow.Pool.Spec.TLS.Asks() && l.flow.Conn.TLS() == nil && l.upgrade() {
+		return
+	}
+	l.introduce()
+}
+
+// upgrade asks for TLS. It returns false if the backend does not offer it and need not.
+func (l *link) upgrade() bool {
+	switch {
+	case l.has.StartTLS:
+		l.write(smtp.StartTLS, "STARTTLS\r\n")
+		l.become(upgrading, replyTime)
+	case l.flow.Pool.Spec.TLS.Start == probe.Required:
+		l.unsafe("it does not offer STARTTLS")
+	default:
+		return false
+	}
+	return true
+}
+
+// agreed goes on in TLS. What the backend has said in clear is forgotten. RFC 3207 §4.2.
+func (l *link) agreed(r smtp.Reply) {
+	if r.Code != 220 {
+		if l.flow.Pool.Spec.TLS.Start == probe.Required {
+			l.unsafe(fmt.Sprintf("it answers %q to STARTTLS", bytes.TrimSpace(r.Raw)))
+			return
+		}
+		l.introduce()
+		return
+	}
+	l.flow.StartTLS(replyTime, func(err error) {
+		if err != nil {
+			l.log("server not used", err.Error())
+			l.lost(metrics.ConnectFailed)
+			return
+		}
+		l.flow.Conn.SetHandler(l)
+		l.helo = false
+		l.greet("EHLO ")
+	})
+}
+
+// unsafe leaves a backend with which TLS must be spoken, and is not.
+func (l *link) unsafe(reason string) {
+	l.log("server not used", reason)
+	l.lost(metrics.ServerFault)
+}
+
+func (l *link) log(what, reason string) {
+	s := l.session
+	s.front.all.log.Error(what, "service", s.table.service, "backend", l.flow.Backend.Addr.String(), "err", reason)
+}
+
+// introduce says who the client is, if that is to be, and is ready.
+func (l *link) introduce() {
 	if l.flow.Backend.Told().Handover == backend.HandoverXclient && !l.told {
 		l.tell()
 		return
@@ -80,8 +136,8 @@ func (l *link) accepted(r smtp.Reply) {
 // untold gives the client up for now: a backend that is not told who he is would take him for the edge, which it may
 // well trust.
 func (l *link) untold(reason string) {
+	l.log("handover refused", reason)
 	s := l.session
-	s.front.all.log.Error("handover refused", "service", s.table.service, "backend", l.flow.Backend.Addr.String(), "err", reason)
 	l.drop(metrics.ServerFault)
 	s.refused(untold)
 	s.giveUp("451 4.3.0 The server cannot be told who you are\r\n")

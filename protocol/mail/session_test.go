@@ -5,17 +5,12 @@ package mail
 
 import (
 	"crypto/tls"
-	"encoding/pem"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"crypto/x509"
 
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
@@ -27,18 +22,8 @@ import (
 func certificate(t *testing.T) (*TLS, *tls.Config) {
 	t.Helper()
 	server, client := servertest.TLS(t, "mx.example")
-	key, err := x509.MarshalPKCS8PrivateKey(server.Certificates[0].PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := &TLS{Certificate: service.Path(filepath.Join(t.TempDir(), "mx.pem")), Key: service.Path(filepath.Join(t.TempDir(), "mx.key"))}
-	for path, block := range map[service.Path]*pem.Block{
-		o.Certificate: {Type: "CERTIFICATE", Bytes: server.Certificates[0].Certificate[0]}, o.Key: {Type: "PRIVATE KEY", Bytes: key},
-	} {
-		if err := os.WriteFile(string(path), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	chain, key := servertest.Files(t, t.TempDir(), server)
+	o := &TLS{Certificate: service.Path(chain), Key: service.Path(key)}
 	return o, client
 }
 

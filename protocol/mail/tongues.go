@@ -14,7 +14,9 @@ import (
 // speakIMAP begins with a client. RFC 9051.
 func speakIMAP(f *front, t *table, c *relay.Conn) {
 	newMailbox(f, t, c, &tongue{
-		client:   func(id login.Identity, l *login.Login) login.Client { return &imap.Client{Identity: id, Login: l} },
+		client: func(id login.Identity, l *login.Login, p login.Privacy) login.Client {
+			return &imap.Client{Identity: id, Login: l, Privacy: p}
+		},
 		handover: backend.HandoverID,
 		least:    "IMAP4rev1",
 		refused:  "* BYE No service for you here.\r\n",
@@ -26,7 +28,9 @@ func speakIMAP(f *front, t *table, c *relay.Conn) {
 // speakPOP3 begins with a client. RFC 1939.
 func speakPOP3(f *front, t *table, c *relay.Conn) {
 	newMailbox(f, t, c, &tongue{
-		client:   func(id login.Identity, l *login.Login) login.Client { return &pop3.Client{Identity: id, Login: l} },
+		client: func(id login.Identity, l *login.Login, p login.Privacy) login.Client {
+			return &pop3.Client{Identity: id, Login: l, Privacy: p}
+		},
 		handover: backend.HandoverXclient,
 		least:    "USER\r\n",
 		refused:  "-ERR [SYS/PERM] No service for you here.\r\n", // RFC 3206 §4

@@ -7,6 +7,7 @@ import (
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/metrics"
+	"github.com/kyozon/kyozon/probe"
 	"github.com/kyozon/kyozon/protocol/mail/login"
 	"github.com/kyozon/kyozon/relay"
 )
@@ -37,7 +38,7 @@ func (v *visit) dialled(f *backend.Flow, err error) {
 		f.Counts, f.Cut = func() metrics.Counts { return v.counts }, v.cut
 		id := login.Identity{Client: f.Carried(), Dialled: f.Dialled()}
 		id.Told = f.Pool.Spec.Handover == backend.HandoverAuto || f.Pool.Spec.Handover == m.tongue.handover
-		v.out = m.tongue.client(id, v.login)
+		v.out = m.tongue.client(id, v.login, privacy(&f.Pool.Spec))
 		if v.login != nil {
 			f.Metrics().Request()
 		}
@@ -69,6 +70,8 @@ func (v *visit) do(e login.Event) {
 	switch e.Kind {
 	case login.Send:
 		v.send(e.Text)
+	case login.Encrypt:
+		v.encrypt()
 	case login.Inform:
 		m.conn.Write(e.Text)
 	case login.Asked:
@@ -97,6 +100,34 @@ func (v *visit) send(p []byte) {
 	v.counts.ToServer += uint64(len(p))
 	v.flow.Conn.Write(p)
 	v.flow.Conn.SetTimeout(loginTime)
+}
+
+// encrypt goes on in TLS.
+func (v *visit) encrypt() {
+	v.flow.StartTLS(loginTime, func(err error) {
+		switch {
+		case v.mailbox == nil: // the client has gone
+			v.flow.Conn.Close()
+			return
+		case err != nil:
+			v.fail(metrics.ConnectFailed, err)
+			return
+		}
+		v.flow.Conn.SetHandler(v)
+		v.flow.Conn.SetTimeout(loginTime)
+		v.do(v.out.Secured())
+	})
+}
+
+// privacy is how the servers of a pool are spoken to.
+func privacy(s *backend.Spec) login.Privacy {
+	switch {
+	case !s.TLS.Asks():
+		return login.Clear
+	case s.TLS.Start == probe.Offered:
+		return login.Offered
+	}
+	return login.Required
 }
 
 // fail gives the login up for now. A backend that cannot be told who the client is would take him for the edge, which it

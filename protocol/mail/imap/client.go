@@ -13,14 +13,15 @@ import (
 
 // Client is our side towards a backend, from its greeting on. It implements login.Client.
 //
-//	greeting ─▶ CAPABILITY, if it was not told ─▶ ID, to say who the client is ─▶ the client's login ─▶ its answer
+//	greeting ─▶ STARTTLS, if it is to be ─▶ CAPABILITY, if it was not told ─▶ ID, to say who the client is ─▶ the client's login ─▶ its answer
 type Client struct {
 	Limits   login.Limits
 	Identity login.Identity
 	Login    *login.Login // nil only asks what the backend can do
+	Privacy  login.Privacy
 
 	step   step
-	offers []byte
+	offers []byte // what it has said in clear is forgotten
 	replay replay
 	out    []byte
 }
@@ -29,6 +30,7 @@ type step uint8
 
 const (
 	greeting step = iota
+	upgrading
 	capability
 	identity
 	asking // the login
@@ -62,6 +64,8 @@ func (c *Client) Next(p []byte) (login.Event, int) {
 	switch c.step {
 	case greeting:
 		return c.greeted(&r), n
+	case upgrading:
+		return c.agreed(&r, len(p) > n), n
 	case asking:
 		return c.answered(&r), n
 	}
@@ -79,7 +83,48 @@ func (c *Client) greeted(r *response) login.Event {
 		return c.fail(login.Preauth)
 	case string(r.tag) != "*" || !r.is("OK"):
 		return c.fail(login.BadReply)
-	case c.offers == nil:
+	case c.Privacy == login.Clear:
+		return c.inquire()
+	case c.offers == nil || has(c.offers, "STARTTLS"):
+		c.step = upgrading
+		return c.say(ourTag + " STARTTLS\r\n")
+	}
+	return c.refused()
+}
+
+// agreed takes the answer to STARTTLS. more: the backend has said something behind it, which would be believed as if it had been
+// encrypted. RFC 9051 §6.2.1.
+func (c *Client) agreed(r *response, more bool) login.Event {
+	switch {
+	case string(r.tag) == "*":
+		return login.Event{}
+	case string(r.tag) != ourTag:
+		return c.fail(login.BadReply)
+	case !r.is("OK"):
+		return c.refused()
+	case more:
+		return c.fail(login.Pipelined)
+	}
+	return login.Event{Kind: login.Encrypt}
+}
+
+// Secured implements login.Client. What the backend has said in clear it need not have said. RFC 9051 §6.2.1.
+func (c *Client) Secured() login.Event {
+	c.offers = nil
+	return c.inquire()
+}
+
+// refused goes on without TLS, if that may be.
+func (c *Client) refused() login.Event {
+	if c.Privacy == login.Required {
+		return c.fail(login.NoTLS)
+	}
+	return c.inquire()
+}
+
+// inquire asks what the backend can do, if it has not said so.
+func (c *Client) inquire() login.Event {
+	if c.offers == nil {
 		c.step = capability
 		return c.say(ourTag + " CAPABILITY\r\n")
 	}

@@ -36,6 +36,7 @@ const (
 	Accepted // write Text to the client, and hand the connections to each other
 	Denied   // write Text to the client: the backend does not let the user in
 	Learned  // the backend has said what it can do, and nothing more was wanted
+	Encrypt  // speak TLS to the backend, then call Secured: all that is shown was not encrypted
 	Failed   // the backend is of no use: Refusal says why
 )
 
@@ -91,7 +92,20 @@ type Client interface {
 
 	// Offers returns what the backend can do before a login, nil until it has said so.
 	Offers() []byte
+
+	// Secured says that Encrypt has been done, and returns what is to be done next.
+	Secured() Event
 }
+
+// Privacy says whether a backend is asked for TLS.
+type Privacy uint8
+
+// The kinds of privacy.
+const (
+	Clear    Privacy = iota // it is not asked, or TLS has been spoken from the first byte
+	Offered                 // TLS if it agrees
+	Required                // and nothing else
+)
 
 // Identity is whom a backend is told that it serves, in the words of its protocol.
 type Identity struct {

@@ -25,13 +25,15 @@ const (
 	Untold   // the backend cannot be told who the client is, or does not want to be
 	Referred // the backend sends the client to another address
 	Preauth  // the backend has let somebody in without being asked
+	NoTLS    // the backend does not agree to TLS
 )
 
 // names has a word for each, for logs and metrics.
 var names = [...]string{LineTooLong: "line-too-long", BareLineEnd: "bare-line-end", Syntax: "syntax",
 	Unknown: "unknown-command", Untrusted: "untrusted", Insecure: "insecure", Mechanism: "mechanism", Nobody: "nobody",
 	Cancelled: "cancelled", Pipelined: "pipelined", TooManyErrors: "too-many-errors",
-	BadReply: "bad-reply", Bye: "bye", Untold: "handover-refused", Referred: "referral", Preauth: "preauth"}
+	BadReply: "bad-reply", Bye: "bye", Untold: "handover-refused", Referred: "referral", Preauth: "preauth",
+	NoTLS: "no-starttls"}
 
 // Error returns the word.
 func (r Refusal) Error() string {

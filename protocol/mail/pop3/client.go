@@ -12,14 +12,16 @@ import (
 
 // Client is our side towards a backend, from its greeting on. It implements login.Client.
 //
-//	greeting ─▶ XCLIENT, to say who the client is ─▶ USER, PASS or AUTH ─▶ its answer
-//	         └▶ CAPA, if there is no login
+//	greeting ─▶ (STLS) ─▶ XCLIENT, to say who the client is ─▶ USER, PASS or AUTH ─▶ its answer
+//	                   └▶ CAPA, if there is no login
 type Client struct {
 	Limits   login.Limits
 	Identity login.Identity
 	Login    *login.Login // nil only asks what the backend can do
+	Privacy  login.Privacy
 
 	step   step
+	trusts bool // the greeting says that it believes who the client is
 	offers []byte
 	out    []byte
 }
@@ -28,6 +30,7 @@ type step uint8
 
 const (
 	greeting step = iota
+	upgrading
 	capability
 	listing // the lines of CAPA
 	identity
@@ -56,6 +59,8 @@ func (c *Client) Next(p []byte) (login.Event, int) {
 	}
 	word, _ := split(line)
 	switch {
+	case string(word) == "+OK" && c.step == upgrading && len(p) > n: // would be believed as if it had been encrypted
+		return c.fail(login.Pipelined), n
 	case string(word) == "+OK":
 		return c.good(line, p[:n]), n
 	case string(word) == "-ERR":
@@ -76,6 +81,8 @@ func (c *Client) good(line, raw []byte) login.Event {
 	switch c.step {
 	case greeting:
 		return c.greeted(line)
+	case upgrading: // RFC 2595 §4
+		return login.Event{Kind: login.Encrypt}
 	case capability:
 		c.step, c.offers = listing, []byte{}
 		return login.Event{}
@@ -97,6 +104,11 @@ func (c *Client) bad(raw []byte) login.Event {
 	switch c.step {
 	case greeting:
 		return c.fail(login.Bye)
+	case upgrading:
+		if c.Privacy == login.Required {
+			return c.fail(login.NoTLS)
+		}
+		return c.introduce()
 	case capability: // a server from before RFC 2449
 		c.step, c.offers = done, []byte("USER\r\n")
 		return login.Event{Kind: login.Learned}
@@ -119,16 +131,30 @@ func (c *Client) more(raw []byte) login.Event {
 	return c.fail(login.BadReply)
 }
 
-// greeted says who the client is. A Dovecot that believes it says so in its greeting; it takes a bare address, and would
-// take another later: a client is never let through before its login.
+// greeted asks for TLS, if that is to be.
 func (c *Client) greeted(line []byte) login.Event {
+	c.trusts = bytes.Contains(line, []byte("[XCLIENT]"))
+	if c.Privacy != login.Clear {
+		c.step = upgrading
+		return c.say("STLS", nil)
+	}
+	return c.introduce()
+}
+
+// Secured implements login.Client. There is no second greeting. RFC 2595 §4.
+func (c *Client) Secured() login.Event { return c.introduce() }
+
+// introduce says who the client is. A Dovecot that believes it says so in its greeting; it takes a bare address, and would
+// take another later: a client is never let through before its login. Who has put that into a greeting in clear has won
+// nothing: the server then refuses it in TLS.
+func (c *Client) introduce() login.Event {
 	switch {
 	case c.Login == nil:
 		c.step = capability
 		return c.say("CAPA", nil)
 	case !c.Identity.Told:
 		return c.begin()
-	case !bytes.Contains(line, []byte("[XCLIENT]")):
+	case !c.trusts:
 		return c.fail(login.Untold)
 	}
 	c.step = identity

@@ -57,14 +57,23 @@ func Serve(s login.Server, sent string, step int, offers []byte, outcomes ...log
 
 // Ask shows c what a backend says, as much at a time as step says, and returns what is to be done.
 func Ask(c login.Client, said string, step int) string {
+	if step == 0 {
+		return Show(c, said)
+	}
+	var pieces []string
+	for len(said) > 0 {
+		n := min(step, len(said))
+		pieces, said = append(pieces, said[:n]), said[n:]
+	}
+	return Show(c, pieces...)
+}
+
+// Show shows c what a backend says piece by piece, and returns what is to be done. What comes after Encrypt has been encrypted.
+func Show(c login.Client, pieces ...string) string {
 	var w writer
 	var buffer []byte
-	for len(said) > 0 {
-		n := len(said)
-		if step > 0 {
-			n = min(step, n)
-		}
-		buffer, said = append(buffer, said[:n]...), said[n:]
+	for i, piece := range pieces {
+		buffer = append(buffer, piece...)
 		for {
 			e, n := c.Next(buffer)
 			if n > len(buffer) {
@@ -72,10 +81,14 @@ func Ask(c login.Client, said string, step int) string {
 			}
 			buffer = buffer[n:]
 			w.event(e)
-			if e.Kind == login.Accepted && len(buffer)+len(said) > 0 {
-				fmt.Fprintf(&w, "left %q\n", string(buffer)+said)
+			left := string(buffer) + strings.Join(pieces[i+1:], "")
+			switch {
+			case e.Kind == login.Encrypt:
+				w.event(c.Secured())
+			case e.Kind == login.Accepted && left != "":
+				fmt.Fprintf(&w, "left %q\n", left)
 			}
-			if e.Kind >= login.Accepted {
+			if e.Kind >= login.Accepted && e.Kind != login.Encrypt {
 				return w.String()
 			}
 			if n == 0 {
@@ -90,7 +103,7 @@ type writer struct{ strings.Builder }
 
 var kinds = [...]string{login.Reply: "reply", login.Upgrade: "upgrade", login.Wanted: "wanted", login.Attempt: "attempt",
 	login.Line: "line", login.Close: "close", login.Send: "send", login.Asked: "asked", login.Inform: "inform",
-	login.Accepted: "accepted", login.Denied: "denied", login.Learned: "learned", login.Failed: "failed"}
+	login.Accepted: "accepted", login.Denied: "denied", login.Learned: "learned", login.Encrypt: "encrypt", login.Failed: "failed"}
 
 func (w *writer) event(e login.Event) {
 	if e.Kind == login.More {
