@@ -17,6 +17,8 @@ import (
 const (
 	syn = 2
 	ack = 16
+
+	extensionOptions = 60 // the destination options of IPv6
 )
 
 // expect compares a frame with the packet that it should be. What the translator chooses freely is taken from the frame: the flow
@@ -100,4 +102,29 @@ func (r *rig) reasons() (all string) {
 		all += service + " " + c.String() + " " + reason.String() + "; "
 	}))
 	return all
+}
+
+// TestLongExtensions: the transport header may lie far behind the base header.
+func TestLongExtensions(t *testing.T) {
+	for _, to := range []ip.Family{ip.V4, ip.V6} {
+		c := ip.Crossing{Client: ip.V6, Backend: to}
+		t.Run(c.String(), func(t *testing.T) {
+			r := newRig(t, Options{Flows: 100, Pending: 100, StandIns: 10})
+			r.serve(c)
+			for _, length := range []int{8, 192, 200, 248, 256, 264, 512, 1024} {
+				p := question(c, []byte("hello"))
+				options := make([]byte, length)
+				options[0], options[1] = protocolUDP, byte(length/8-1)
+				frame := slices.Insert(p.bytes(), 14+40, options...)
+				frame[14+6] = extensionOptions
+				binary.BigEndian.PutUint16(frame[14+4:], binary.BigEndian.Uint16(frame[14+4:])+uint16(length))
+				got := r.redirected(true, frame)
+				want := sent(c, p).bytes()
+				datagram := want[len(want)-8-len(p.payload):]
+				if diff := cmp.Diff(datagram, got[len(got)-len(datagram):]); diff != "" {
+					t.Errorf("behind %d bytes of options: datagram (-want +got):\n%s", length, diff)
+				}
+			}
+		})
+	}
 }

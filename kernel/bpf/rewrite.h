@@ -227,6 +227,19 @@ SUBPROGRAM int clamp(struct __sk_buff *skb, __u32 l4, __u32 length, __u16 mss)
 	return bpf_l4_csum_replace(skb, l4 + 16, old, new, 2);
 }
 
+/* put_ports writes the ports of a path where the transport header begins. They are copied first: bpf_skb_store_bytes reads whole
+ * lines of the cache, and a path's ports lie so near to its end that it would wait for the next one's. */
+inline_always int put_ports(struct __sk_buff *skb, const struct path *path, __u32 l4)
+{
+	__be16 ports[2] = {path->sport, path->dport}, *at = (void *)(long)skb->data + bounded(l4, 32768);
+
+	if ((void *)(at + 2) > (void *)(long)skb->data_end)
+		return bpf_skb_store_bytes(skb, l4, ports, sizeof ports, 0) ? DROPPED_FAILED : 0;
+	at[0] = ports[0];
+	at[1] = ports[1];
+	return 0;
+}
+
 /* set_transport puts in the ports of the path and amends the checksum. UDP of IPv4 may have none, and keeps none. mss
  * is the largest segment for a SYN; 0 for others. RFC 768 */
 inline_always int set_transport(struct __sk_buff *skb, struct packet *p, struct path *path, __u32 l4, __u32 mss)
@@ -236,7 +249,7 @@ inline_always int set_transport(struct __sk_buff *skb, struct packet *p, struct 
 	__u64 mangled = udp ? BPF_F_MARK_MANGLED_0 : 0;
 
 	if (path->ports) {
-		if (bpf_skb_store_bytes(skb, l4, &path->sport, 4, 0))
+		if (put_ports(skb, path, l4))
 			return DROPPED_FAILED;
 		if (bpf_l4_csum_replace(skb, at, 0, path->ports, mangled))
 			return DROPPED_FAILED;
