@@ -4,9 +4,12 @@
 package journal
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,9 +25,10 @@ type file struct {
 	*os.File
 	path   string
 	number uint64
-	size   int64 // what is written and good
-	live   int   // records in it that live
-	broken bool  // a write went wrong and could not be undone: nothing more is written to it
+	size   int64  // what is written and good
+	live   int    // records in it that live
+	broken bool   // a write went wrong and could not be undone: nothing more is written to it
+	window []byte // or nil
 }
 
 // read returns the record at p. Returns errTorn.
@@ -127,13 +131,20 @@ func (j *Journal) load(f *file) error {
 	if err != nil {
 		return err
 	}
-	if torn := info.Size() - length; torn > 0 {
+	torn := info.Size() - length
+	if torn > 0 && !j.options.Unsynced || !f.blank(length) {
 		j.torn += torn
 		j.options.Log.Warn("journal ends in what is no record", "file", f.path, "bytes", torn)
 	}
 	f.size, f.broken = length, true
 	j.disk += length
 	return nil
+}
+
+// blank says whether f has nothing but zeros from a place on: room behind a window that nobody has closed.
+func (f *file) blank(at int64) bool {
+	rest, err := io.ReadAll(io.NewSectionReader(f, at, math.MaxInt64-at))
+	return err == nil && len(bytes.Trim(rest, "\x00")) == 0
 }
 
 // remember puts a record into the index. It is there already if it is carried.
@@ -165,11 +176,20 @@ func (j *Journal) begin() (*file, error) {
 	}
 	f := &file{File: opened, path: path, number: b.number, size: int64(fileHeader)}
 	_, err = f.WriteAt(b.encode(), 0)
-	if err == nil && !j.options.Unsynced {
+	switch {
+	case err != nil:
+	case j.options.Unsynced:
+		err = f.openWindow(j.options.File)
+	default:
 		err = errors.Join(f.Sync(), syncDirectory(j.directory))
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close(), os.Remove(path))
+		return nil, errors.Join(err, f.close(), os.Remove(path))
+	}
+	if n := len(j.files); n > 0 { // nothing more is written to it
+		if err := j.files[n-1].closeWindow(); err != nil {
+			j.options.Log.Error("journal cannot give back room", "file", j.files[n-1].path, "err", err)
+		}
 	}
 	j.mu.Lock()
 	j.files = append(j.files, f)
@@ -186,10 +206,13 @@ func syncDirectory(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// close closes the file, and leaves nothing behind what is written.
+func (f *file) close() error { return errors.Join(f.closeWindow(), f.Close()) }
+
 // undo takes back what a write that failed may have left behind f.size. Where it cannot, the file is written to no more;
 // who reads it stops there.
 func (f *file) undo(unsynced bool) {
-	err := f.Truncate(f.size)
+	err := errors.Join(f.closeWindow(), f.Truncate(f.size))
 	if err == nil && !unsynced {
 		err = f.Sync()
 	}
@@ -199,7 +222,7 @@ func (f *file) undo(unsynced bool) {
 // release closes all files and gives the lock back.
 func (j *Journal) release() (err error) {
 	for _, f := range j.files {
-		err = errors.Join(err, f.Close())
+		err = errors.Join(err, f.close())
 	}
 	if j.lock != nil {
 		err = errors.Join(err, j.lock.Close())

@@ -109,9 +109,10 @@ type Journal struct {
 
 	torn int64 // bytes that Open could not read
 
-	writing sync.Mutex // comes before mu, and guards what is in the files, and what follows
-	disk    int64      // bytes in files
-	carried int64      // how far the oldest file has been carried
+	busy    atomic.Bool // Run has writing, perhaps for long
+	writing sync.Mutex  // comes before mu, and guards what is in the files, and what follows
+	disk    int64       // bytes in files
+	carried int64       // how far the oldest file has been carried
 }
 
 // item is a record on its way to the disk.
@@ -161,13 +162,13 @@ func (j *Journal) Append(kind Kind, done func(error), data ...[]byte) ID {
 	return id
 }
 
-// Put is Append to a journal that is not synced, where it is written before Put returns unless Run is writing just then:
-// the system takes it, the disk is not waited for. What goes wrong is told to nobody.
+// Put is Append to a journal that is not synced, where it is written before Put returns unless Run is busy just then: the
+// system has it, the disk is not waited for. What goes wrong is told to nobody.
 func (j *Journal) Put(kind Kind, data ...[]byte) ID {
 	id := ID(j.last.Add(1))
-	raw, err := encode(id, kind, data)
-	if err == nil && !j.put(item{id: id, kind: kind, raw: raw}) {
-		_ = j.enqueue(item{id: id, kind: kind, raw: raw}) // its errors are told to nobody
+	size, err := sizeOf(data)
+	if err == nil && !j.put(id, kind, size, data) {
+		_ = j.enqueue(item{id: id, kind: kind, raw: appendRecord(make([]byte, 0, size), id, kind, data)}) // its errors are told to nobody
 	}
 	return id
 }
@@ -175,7 +176,7 @@ func (j *Journal) Put(kind Kind, data ...[]byte) ID {
 // Settle says that the record, which was appended before, is needed no more. It is soon written, in a journal that is not
 // synced as Put does it.
 func (j *Journal) Settle(id ID) {
-	if !j.put(item{id: id}) {
+	if !j.put(id, settled, int64(recHeader), nil) {
 		_ = j.enqueue(item{id: id}) // a journal that is closed finds it again
 	}
 }

@@ -272,12 +272,12 @@ func TestPut(t *testing.T) {
 	if r, err := j.Read(one); err != nil || string(r.Data) != "one" {
 		t.Errorf("got %v, %v", r, err)
 	}
-	j.writing.Lock()
+	j.busy.Store(true) // as if Run were writing
 	two := j.Put(2, []byte("two"))
 	if _, err := j.Read(two); !errors.Is(err, ErrNone) {
 		t.Errorf("Put has waited: %v", err)
 	}
-	j.writing.Unlock()
+	j.busy.Store(false)
 	big := j.Put(3, make([]byte, 200))
 	j.Settle(one)
 	next := j.Put(4) // in another file

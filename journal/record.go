@@ -25,24 +25,40 @@ var errTorn = errors.New("journal: torn record")
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) } // the library makes it once
 
-// encode returns a record as it is on disk. Returns ErrTooLong.
-func encode(id ID, kind Kind, data [][]byte) ([]byte, error) {
+// sizeOf returns how long a record of data is on disk. Returns ErrTooLong.
+func sizeOf(data [][]byte) (int64, error) {
 	size := 0
 	for _, d := range data {
 		size += len(d)
 		if size > MaxData {
-			return nil, ErrTooLong
+			return 0, ErrTooLong
 		}
 	}
-	raw := make([]byte, recHeader, recHeader+size)
-	for _, d := range data {
-		raw = append(raw, d...)
+	return int64(recHeader + size), nil
+}
+
+// encode returns a record as it is on disk. Returns ErrTooLong.
+func encode(id ID, kind Kind, data [][]byte) ([]byte, error) {
+	size, err := sizeOf(data)
+	if err != nil {
+		return nil, err
 	}
-	binary.LittleEndian.PutUint32(raw[4:], uint32(size))
+	return appendRecord(make([]byte, 0, size), id, kind, data), nil
+}
+
+// appendRecord appends a record that is not too long as it is on disk.
+func appendRecord(dst []byte, id ID, kind Kind, data [][]byte) []byte {
+	from := len(dst)
+	dst = append(dst, make([]byte, recHeader)...)
+	for _, d := range data {
+		dst = append(dst, d...)
+	}
+	raw := dst[from:]
+	binary.LittleEndian.PutUint32(raw[4:], uint32(len(raw)-recHeader))
 	binary.LittleEndian.PutUint64(raw[8:], uint64(id))
 	raw[16] = byte(kind)
 	binary.LittleEndian.PutUint32(raw, crc32.Checksum(raw[4:], castagnoli()))
-	return raw, nil
+	return dst
 }
 
 // header is the beginning of a record.

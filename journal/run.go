@@ -95,6 +95,8 @@ func (j *Journal) commit() error {
 
 // writeGroup writes a group and makes it true in RAM. carried says that more than the group was written.
 func (j *Journal) writeGroup(group []item) (carried bool, err error) {
+	j.busy.Store(true)
+	defer j.busy.Store(false)
 	j.writing.Lock()
 	defer j.writing.Unlock()
 	all := j.carry(group)
@@ -112,43 +114,40 @@ func (j *Journal) writeGroup(group []item) (carried bool, err error) {
 	return carried, err
 }
 
-// put writes a record or a settlement at once if that can be.
-func (j *Journal) put(i item) bool {
-	if !j.options.Unsynced || !j.writing.TryLock() {
+// put writes a record or a settlement at once if that can be. Those who do so wait for each other, which is short, but not
+// for Run.
+func (j *Journal) put(id ID, kind Kind, size int64, data [][]byte) bool {
+	if !j.options.Unsynced || j.busy.Load() {
 		return false
 	}
+	j.writing.Lock()
 	defer j.writing.Unlock()
-	raw := i.raw
-	size := int64(len(raw))
 	j.mu.Lock()
-	_, written := j.index[i.id]
-	can := !j.closed && j.live+j.queued+size <= j.options.Size
-	if raw == nil {
-		can = !j.closed && written // what is queued must come first
-		raw, _ = encode(i.id, settled, nil)
-	}
+	_, written := j.index[id]
+	can := !j.closed && (kind == settled && written || // what is queued must come first
+		kind != settled && j.live+j.queued+size <= j.options.Size)
 	j.mu.Unlock()
 	if !can || len(j.files) == 0 {
 		return false
 	}
 	f := j.files[len(j.files)-1]
-	if f.broken || f.size >= j.options.File {
+	if !f.fits(size, j.options.File) {
 		return false
 	}
-	if _, err := f.WriteAt(raw, f.size); err != nil {
+	if err := f.writeRecord(id, kind, size, data); err != nil {
 		f.undo(true)
 		return false
 	}
 	j.mu.Lock()
-	if i.raw != nil {
-		j.remember(i.id, place{f, f.size, size})
+	if kind != settled {
+		j.remember(id, place{f, f.size, size})
 		j.appended++
 	} else {
-		j.forget(i.id)
+		j.forget(id)
 	}
 	j.mu.Unlock()
-	f.size += int64(len(raw))
-	j.disk += int64(len(raw))
+	f.size += size
+	j.disk += size
 	return true
 }
 
@@ -300,7 +299,7 @@ func (j *Journal) free() {
 		j.mu.Unlock()
 		j.carried = 0
 		j.disk -= f.size
-		if err := errors.Join(os.Remove(f.path), f.Close()); err != nil {
+		if err := errors.Join(os.Remove(f.path), f.close()); err != nil {
 			j.options.Log.Error("journal cannot remove a file", "file", f.path, "err", err)
 		}
 	}
