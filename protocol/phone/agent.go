@@ -26,8 +26,9 @@ type agent struct {
 	table   transaction.Table[user]
 	alarm   relay.Timer // when the table has something to do
 	opened  bool
-	message sip.Message     // the one that is looked at
-	legs    map[string]*leg // by legKey
+	message sip.Message       // the one that is looked at
+	legs    map[string]*leg   // by legKey
+	flows   map[sip.Way]*flow // that we have opened, by the way that requests name
 
 	// Scratch: what is read beside message, what is written, and credentials.
 	other, third, own sip.Message
@@ -47,7 +48,7 @@ type user struct {
 }
 
 func newAgent(c *core, l *relay.Loop) *agent {
-	a := &agent{core: c, loop: l, legs: make(map[string]*leg)}
+	a := &agent{core: c, loop: l, legs: make(map[string]*leg), flows: make(map[sip.Way]*flow)}
 	a.table.Send = func(w sip.Way, b []byte) { c.send(a, w, b) }
 	a.table.Told = a.told
 	a.table.Trusted = func(from netip.Addr) bool { return c.settings.Load().trusted(from) }

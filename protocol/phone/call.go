@@ -173,7 +173,7 @@ func (b *branch) send(to *location.Binding) bool {
 	var err error
 	b.invite, b.heard, b.at = text, false, *to
 	b.tries(id)
-	b.x, err = a.table.Ask(text, b.way, user{branch: b}, a.loop.Now())
+	b.x, err = a.ask(text, b.way, user{branch: b})
 	return err == nil
 }
 
@@ -307,7 +307,7 @@ func (b *branch) unreachable(m *sip.Message) {
 	d.Target = string(sent.Target())
 	a.core.send(a, b.way, d.Append(nil, &dialog.Request{Method: "ACK", Via: a.via(b.way), Seq: d.LocalSeq}))
 	bye := d.Append(nil, &dialog.Request{Method: "BYE", Via: a.via(b.way)})
-	_, _ = a.table.Ask(bye, b.way, user{}, a.loop.Now()) // full: he finds out by himself
+	_, _ = a.ask(bye, b.way, user{}) // full: he finds out by himself
 	b.x, b.status, b.said = nil, 502, false
 	b.call.failed()
 }

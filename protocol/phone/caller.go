@@ -23,8 +23,8 @@ type caller struct {
 
 // who returns who calls, or answers and returns nil.
 func (e *exchange) who() *caller {
-	if t := e.settings.trunkOf(e.network, e.transaction.Way); t != nil {
-		return e.peer(t)
+	if g := e.settings.gatewayOf(e.transaction.Way); g != nil {
+		return e.peer(g.trunk)
 	}
 	s := e.authenticate()
 	if s == nil {
@@ -95,7 +95,7 @@ func (b *branch) address(number string) string {
 	if n, _, ok := t.country.Read(number); ok {
 		number = t.number(n)
 	}
-	return t.address(number, t.domain)
+	return t.address(number)
 }
 
 // number returns what was called as it is in the number plan, or the name of a subscriber: without escapes and parameters.

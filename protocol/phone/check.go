@@ -27,6 +27,7 @@ var (
 	errForm     = errors.New("want global or national")
 	errNone     = errors.New("want at least one gateway")
 	errTwice    = errors.New("another trunk of this network, or this one, has this gateway too")
+	errOnward   = errors.New("no trunk has this name")
 	errFamily   = errors.New("the network has no listen of this family")
 )
 
@@ -106,15 +107,21 @@ func (o *Options) checkTrunks(s *service.Service) (errs []error) {
 			at(errNetwork, "network")
 			continue
 		}
-		for i, a := range t.Gateways {
-			key := t.Network + " " + a.String()
+		for i := range t.Gateways {
+			a := t.Gateways[i].At.uri.Host.Addr
+			key := t.Network + " " + t.Gateways[i].At.where()
 			switch {
 			case seen[key]:
 				at(errTwice, "gateways", index(i))
-			case !hasFamily(s, t.Network, a.Addr()):
+			case !hasFamily(s, t.Network, a):
 				at(errFamily, "gateways", index(i))
 			}
 			seen[key] = true
+		}
+		for i, other := range t.Onward {
+			if _, ok := o.Trunks[other]; !ok {
+				at(errOnward, "onward", index(i))
+			}
 		}
 	}
 	return errs

@@ -15,6 +15,7 @@ import (
 	"github.com/kyozon/kyozon/protocol/phone/digest"
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/target"
 	"github.com/kyozon/kyozon/relay"
 )
 
@@ -34,11 +35,18 @@ type core struct {
 	mu      sync.Mutex // of those who change sockets
 	sockets atomic.Pointer[map[netip.AddrPort]*relay.Datagrams]
 
-	records recorder
-	failing sync.Map // gateways that have not taken a call: until when, by address
+	records  recorder
+	dead     memory
+	refusing sync.Map // who has no TCP: until when, by address
 
 	lastFlow atomic.Uint64
 	flows    sync.Map // of connections, by number: *flow
+}
+
+// memory is which gateways have not taken a call. All loops have it in common.
+type memory struct {
+	sync.Mutex
+	target.Memory
 }
 
 func newCore(log *slog.Logger, loops *relay.Loops) *core {
@@ -78,19 +86,24 @@ func (c *core) agentOf(callID []byte) *agent {
 
 // reaches says whether there is a socket for a way, or its connection.
 func (c *core) reaches(w sip.Way) bool {
-	if w.Transport == sip.UDP {
+	if w.Transport == sip.UDP || w.Flow == 0 {
 		return (*c.sockets.Load())[w.Local] != nil
 	}
 	_, ok := c.flows.Load(w.Flow)
 	return ok
 }
 
-// send sends a message, of which nothing is kept, from the loop of an agent. What cannot be sent is lost, as on the way.
+// send sends a message, of which nothing is kept, from the loop of an agent. What cannot be sent is lost, as on the way; over
+// a connection of ours the agent is told.
 func (c *core) send(from *agent, w sip.Way, b []byte) {
-	if w.Transport == sip.UDP {
+	switch {
+	case w.Transport == sip.UDP:
 		if socket := (*c.sockets.Load())[w.Local]; socket != nil {
 			socket.Send(from.loop, relay.Datagram{From: w.Local, To: w.Remote, Payload: b})
 		}
+		return
+	case w.Flow == 0:
+		from.connect(w).write(b)
 		return
 	}
 	v, ok := c.flows.Load(w.Flow)
@@ -99,9 +112,9 @@ func (c *core) send(from *agent, w sip.Way, b []byte) {
 	}
 	f := v.(*flow) // nothing else is in the map
 	if f.agent == from {
-		f.conn.Write(b)
+		f.write(b)
 		return
 	}
 	message := bytes.Clone(b)
-	f.agent.loop.Post(func() { f.conn.Write(message) })
+	f.agent.loop.Post(func() { f.write(message) })
 }

@@ -4,6 +4,7 @@
 package phone
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/kyozon/kyozon/protocol/phone/sip"
@@ -11,15 +12,27 @@ import (
 	"github.com/kyozon/kyozon/relay"
 )
 
-// silence is how long a connection may say nothing. Who registers over one sends a ping every two minutes: RFC 5626 §4.4.1.
-const silence = 5 * time.Minute
+const (
+	// silence is how long a connection may say nothing. Who registers over one sends a ping every two minutes: RFC 5626 §4.4.1.
+	silence = 5 * time.Minute
 
-// flow is a connection over which messages come, and the handler of it.
+	// mostUnread bounds what waits for a peer that does not read: part of a message cannot be left out.
+	mostUnread = 1 << 20
+)
+
+// flow is a connection over which messages come, and the handler of it. Somebody has opened it, or we have.
 type flow struct {
 	agent  *agent // of its loop
 	conn   *relay.Conn
 	way    sip.Way
 	stream sip.Stream
+
+	// Of one that we have opened: the way that requests name, whose Flow is 0; what waits until it is open; and whether it
+	// stands in for one that has broken.
+	to      sip.Way
+	waiting [][]byte
+	again   bool
+	gone    bool
 }
 
 // accept begins with a connection that somebody has opened.
@@ -29,11 +42,34 @@ func (c *core) accept(conn *relay.Conn) {
 		conn.Abort()
 		return
 	}
-	f := &flow{agent: c.agents[conn.Loop().ID()], conn: conn}
+	f := &flow{agent: c.agents[conn.Loop().ID()]}
 	f.way = sip.Way{Transport: sip.TCP, Local: conn.Local(), Remote: conn.Remote(), Flow: c.lastFlow.Add(1)}
-	c.flows.Store(f.way.Flow, f)
+	f.begin(conn)
+}
+
+// begin begins to read.
+func (f *flow) begin(conn *relay.Conn) {
+	f.conn = conn
+	f.agent.core.flows.Store(f.way.Flow, f)
 	conn.SetHandler(f)
 	conn.SetTimeout(silence)
+}
+
+// write sends a message, or keeps a copy until the connection is open.
+func (f *flow) write(b []byte) {
+	if f.conn == nil {
+		if len(f.waiting) < mostWaiting {
+			f.waiting = append(f.waiting, bytes.Clone(b))
+		}
+		return
+	}
+	if f.conn.Buffered() > mostUnread {
+		f.conn.Abort()
+		f.agent.loop.Post(func() { f.over(errUnread) }) // who sends is not told before it has sent
+		return
+	}
+	f.conn.SetTimeout(silence)
+	f.conn.Write(b)
 }
 
 // Data implements relay.Handler.
@@ -48,7 +84,7 @@ func (f *flow) Data(c *relay.Conn, p []byte) (used int) {
 				f.agent.handle(err, f.way)
 			}
 			c.Close()
-			f.over()
+			f.over(err)
 			return len(p)
 		case what == sip.Part:
 			return used
@@ -68,11 +104,20 @@ func (f *flow) Event(c *relay.Conn, e relay.Event) {
 		return
 	}
 	c.Close()
-	f.over()
+	f.over(errEnded)
 }
 
 // Closed implements relay.Handler.
-func (f *flow) Closed(*relay.Conn, error) { f.over() }
+func (f *flow) Closed(_ *relay.Conn, err error) { f.over(err) }
 
 // over forgets the connection. Who is bound by it is not reached any more, and finds that out when it connects again.
-func (f *flow) over() { f.agent.core.flows.Delete(f.way.Flow) }
+func (f *flow) over(err error) {
+	if f.gone {
+		return
+	}
+	f.gone = true
+	f.agent.core.flows.Delete(f.way.Flow)
+	if f.to.Remote.IsValid() {
+		f.agent.broke(f, err)
+	}
+}

@@ -64,7 +64,7 @@ func (a *agent) pair(c *call, b *branch, m *sip.Message) (*leg, dialog.Verdict) 
 	if callee == nil || v.Err != nil || bad.Err != nil {
 		return nil, v
 	}
-	near := &leg{near: true, agent: a, session: caller, way: c.x.Way, call: c, update: came.Lists(sip.Allow, "update")}
+	near := &leg{near: true, agent: a, session: caller, way: a.home(c.x.Way), call: c, update: came.Lists(sip.Allow, "update")}
 	far := &leg{agent: a, session: callee, way: b.way, peer: near, update: m.Lists(sip.Allow, "update")}
 	near.peer = far
 	far.says(sent)
@@ -247,7 +247,7 @@ func (a *agent) find(m *sip.Message) *leg {
 // ask asks the end of l what the other has asked.
 func (l *leg) ask(m *sip.Message, q *asked) bool {
 	a := l.agent
-	x, err := a.table.Ask(l.write(m), l.way, user{asked: q}, a.loop.Now())
+	x, err := a.ask(l.write(m), l.way, user{asked: q})
 	if err != nil {
 		return false
 	}
@@ -310,13 +310,13 @@ func (l *leg) acknowledge(m *sip.Message) {
 	}
 	l.ack = l.session.Append(l.ack[:0], r)
 	l.sent(l.ack)
-	a.core.send(a, l.way, l.ack)
+	a.carry(l.way, l.ack)
 }
 
 // again sends the ACK of a 2xx that came once more, if there was one.
 func (l *leg) again() {
 	if l.ack != nil {
-		l.agent.core.send(l.agent, l.way, l.ack)
+		l.agent.carry(l.way, l.ack)
 	}
 }
 
@@ -327,7 +327,7 @@ func (l *leg) bye(m *sip.Message) {
 	}
 	if !l.session.Ended {
 		a := l.agent
-		_, _ = a.table.Ask(l.write(m), l.way, user{}, a.loop.Now()) // full: he finds out by himself
+		_, _ = a.ask(l.write(m), l.way, user{}) // full: he finds out by himself
 	}
 	l.over()
 }
@@ -339,7 +339,7 @@ func (l *leg) hangUp() {
 	}
 	a := l.agent
 	a.rendered = l.session.Append(a.rendered[:0], &dialog.Request{Method: "BYE", Via: a.via(l.way)})
-	_, _ = a.table.Ask(a.rendered, l.way, user{}, a.loop.Now()) // full: he finds out by himself
+	_, _ = a.ask(a.rendered, l.way, user{}) // full: he finds out by himself
 	l.over()
 	a.wind()
 }

@@ -5,7 +5,6 @@ package phone
 
 import (
 	"errors"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -40,15 +39,27 @@ type Options struct {
 
 // Trunk is a way to another telephone network.
 type Trunk struct {
-	// Its gateways, over UDP: a call goes to the first that takes it. Calls that come from one need no password, and what it
-	// says of who calls is believed.
-	Gateways []netip.AddrPort `yaml:"gateways,required"`
+	// Its gateways: a call goes to the first that takes it. Calls that come from one need no password, and what it says of
+	// who calls is believed.
+	Gateways []Gateway `yaml:"gateways,required"`
 
 	// The network that they are in, by the name of a listen.
 	Network string `yaml:"network,required"`
 
 	// How numbers are written on it: global, like +81312345678, which is the default, or national, like 0312345678.
 	Numbers string `yaml:"numbers"`
+
+	// The trunks that calls which come by this one may go on to. Where nothing is written, none: they reach subscribers alone.
+	Onward []string `yaml:"onward"`
+}
+
+// Gateway is one of a trunk.
+type Gateway struct {
+	// Where it is: an address with its port, which is reached over UDP, or a URI that says how.
+	At Place `yaml:"at,required"`
+
+	// Its part of the calls, as against the others. Where no gateway of a trunk has one, each call goes to the first.
+	Weight int `yaml:"weight" range:"1..1000"`
 }
 
 // national is a word for how numbers are written.

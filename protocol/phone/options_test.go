@@ -84,9 +84,13 @@ func TestCheckNumbers(t *testing.T) {
 // TestCheckTrunks: what Check finds in trunks, and where.
 func TestCheckTrunks(t *testing.T) {
 	t.Parallel()
-	at := func(s ...string) (all []netip.AddrPort) {
+	at := func(s ...string) (all []Gateway) {
 		for _, a := range s {
-			all = append(all, netip.MustParseAddrPort(a))
+			var g Gateway
+			if err := g.UnmarshalText([]byte(a)); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, g)
 		}
 		return all
 	}
@@ -94,13 +98,13 @@ func TestCheckTrunks(t *testing.T) {
 	o.Domain, o.Numbers.Plan = "voip.example.jp", "japan"
 	o.Routes = []plan.Route{{To: plan.Words{"emergency"}, Via: "a"}}
 	o.Trunks = map[string]Trunk{
-		"a":           {Network: "core", Gateways: at("10.0.5.11:5060", "[2001:db8::1]:5060", "10.0.5.11:5060")},
+		"a":           {Network: "core", Gateways: at("10.0.5.11:5060", "[2001:db8::1]:5060", "sip:10.0.5.11;transport=tcp"), Onward: []string{"b", "d"}},
 		"b":           {Network: "elsewhere", Gateways: at("10.0.5.11:5060")},
 		"c":           {Network: "core", Numbers: "local"},
 		"subscribers": {Network: "core", Gateways: at("10.0.5.12:5060")},
 	}
 	var got []string
-	for _, err := range o.Check(&service.Service{Listen: []service.Listen{{Name: "core", Addr: listen.Addr{AddrPort: at("10.0.5.2:5060")[0]}}}}) {
+	for _, err := range o.Check(&service.Service{Listen: []service.Listen{{Name: "core", Addr: listen.Addr{AddrPort: netip.MustParseAddrPort("10.0.5.2:5060")}}}}) {
 		if e, ok := errors.AsType[*service.Error](err); ok && !e.Warning {
 			got = append(got, strings.Join(e.Path, ".")+": "+err.Error())
 		}
@@ -108,6 +112,7 @@ func TestCheckTrunks(t *testing.T) {
 	want := []string{
 		"phone.trunks.a.gateways.1: the network has no listen of this family",
 		"phone.trunks.a.gateways.2: another trunk of this network, or this one, has this gateway too",
+		"phone.trunks.a.onward.1: no trunk has this name",
 		"phone.trunks.b.network: no listen has this name",
 		"phone.trunks.c.numbers: want global or national",
 		"phone.trunks.c.gateways: want at least one gateway",
@@ -118,7 +123,7 @@ func TestCheckTrunks(t *testing.T) {
 	}
 	o.Numbers.Plan, o.Routes = "", nil
 	o.Trunks = map[string]Trunk{"a": {Network: "core", Gateways: at("10.0.5.11:5060")}}
-	if errs := o.Check(&service.Service{Listen: []service.Listen{{Name: "core", Addr: listen.Addr{AddrPort: at("10.0.5.2:5060")[0]}}}}); len(errs) != 1 || !errors.Is(errs[0], errTrunks) {
+	if errs := o.Check(&service.Service{Listen: []service.Listen{{Name: "core", Addr: listen.Addr{AddrPort: netip.MustParseAddrPort("10.0.5.2:5060")}}}}); len(errs) != 1 || !errors.Is(errs[0], errTrunks) {
 		t.Errorf("got %v", errs)
 	}
 }

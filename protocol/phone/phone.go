@@ -8,6 +8,7 @@
 //	        ▲                 (one for each loop)            │          ├▶ INVITE ─▶ call ─▶ branch ─▶ Table.Ask
 //	        │                                                │          └▶ within a dialog ─▶ leg ─▶ leg ─▶ Table.Ask
 //	        └────────────── core.send ◀── answers ───────────┘
+//	connection of ours ◀── agent.connect, for gateways over TCP
 //
 // A call is made by a call and its branches, one for each device that rings. Each answer makes two legs, dialogs of their
 // own with nothing in common but that what is asked on the one is asked on the other.

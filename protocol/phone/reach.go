@@ -4,6 +4,7 @@
 package phone
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/kyozon/kyozon/protocol/phone/location"
@@ -47,12 +48,12 @@ func (e *exchange) reach(by *caller) (*destination, *sip.Answer) {
 		return nil, &sip.Answer{Status: 403, Phrase: route.Deny}
 	case route.Via == viaSubscribers:
 		return e.subscriber(d.Number.String())
-	case by.trunk != nil: // who comes from another network is not carried on at our expense
+	case by.trunk != nil && !slices.Contains(by.trunk.onward, route.Via): // not at our expense
 		return nil, &sip.Answer{Status: 404, Phrase: "Not A Number Of Ours"}
 	}
 	t := e.settings.trunks[route.Via] // checked
 	n := t.number(d.Number)
-	return &destination{address: t.address(n, t.domain), peer: t.name, devices: t.devices(e.agent.core, n), trunk: t}, nil
+	return &destination{address: t.address(n), peer: t.name, devices: t.devices(e.agent, n), trunk: t}, nil
 }
 
 // subscriber returns where the subscriber of a name is reached.
@@ -75,7 +76,7 @@ func (e *exchange) unbounded() bool {
 	if s.plan == nil || !e.message.Is("INVITE") {
 		return false
 	}
-	if s.trunkOf(e.network, e.transaction.Way) != nil {
+	if s.gatewayOf(e.transaction.Way) != nil {
 		return true
 	}
 	return s.emergency(e.message)

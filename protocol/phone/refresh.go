@@ -140,7 +140,7 @@ func (l *leg) refresh() {
 		r.Method, r.Type, r.Body = "INVITE", l.said.kind, l.said.text
 	}
 	a.rendered = s.Append(a.rendered[:0], r)
-	x, err := a.table.Ask(a.rendered, l.way, user{refresh: l}, a.loop.Now())
+	x, err := a.ask(a.rendered, l.way, user{refresh: l})
 	if err != nil {
 		s.Timer.Refresh = a.loop.Now() + int64(deferred)
 		return

@@ -29,7 +29,9 @@ type settings struct {
 	guard       *digest.Server
 	plan        *plan.Plan // nil if there are no numbers
 	trunks      map[string]*trunk
-	gateways    map[gateway]*trunk
+	gateways    map[point]*gateway  // by address and port
+	hosts       map[point]*gateway  // by address alone; nil if two trunks have it
+	peers       map[netip.Addr]bool // the addresses of all of them
 }
 
 // clients is how many of those who have proved who they are are remembered at once, so that what they said cannot be said

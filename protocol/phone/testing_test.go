@@ -50,6 +50,12 @@ type bench struct {
 // newBench starts one; subscribers 0501000000x have the password "secret".
 func newBench(t *testing.T, options string) *bench {
 	t.Helper()
+	return newBenchOf(t, 2, options)
+}
+
+// newBenchOf starts one with so many loops.
+func newBenchOf(t *testing.T, loops int, options string) *bench {
+	t.Helper()
 	b := &bench{t: t, dir: t.TempDir(), at: make(map[ip.Family]netip.AddrPort)}
 	var subscribers strings.Builder
 	for i := range 10 {
@@ -71,7 +77,7 @@ func newBench(t *testing.T, options string) *bench {
 		return server, err
 	}
 	if b.edge, err = edge.New(edge.Options{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Version: "test",
-		Protocols: []service.Protocol{p}, Loops: 2, Sockets: listen.NewSet(listen.Options{})}); err != nil {
+		Protocols: []service.Protocol{p}, Loops: loops, Sockets: listen.NewSet(listen.Options{})}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

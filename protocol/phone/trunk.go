@@ -5,7 +5,6 @@ package phone
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/plan"
@@ -16,50 +15,29 @@ import (
 type trunk struct {
 	name     string
 	network  *network
-	gateways []sip.Way
-	national bool // numbers are written so
+	gateways []*gateway
+	onward   []string // trunks that its calls may go on to
+	national bool     // numbers are written so
 	domain   string
 	country  *plan.Country
 }
 
-// resting is how many seconds a gateway that has not taken a call is asked after all others.
-const resting = 60
-
 // readTrunks makes the trunks of a service whose networks are known.
 func (s *settings) readTrunks(named map[string]*network) {
-	s.trunks, s.gateways = make(map[string]*trunk), make(map[gateway]*trunk)
+	s.trunks, s.gateways, s.hosts = make(map[string]*trunk), make(map[point]*gateway), make(map[point]*gateway)
+	s.peers = make(map[netip.Addr]bool)
 	for name, o := range s.options.Trunks {
-		t := &trunk{name: name, network: named[o.Network], national: o.Numbers == national, domain: s.options.Domain, country: s.plan.Country()}
+		t := &trunk{name: name, network: named[o.Network], national: o.Numbers == national, domain: s.options.Domain,
+			country: s.plan.Country(), onward: o.Onward}
 		s.trunks[name] = t
-		for _, at := range o.Gateways {
-			t.gateways = append(t.gateways, sip.Way{Transport: sip.UDP, Local: t.network.locals[familyIndex(at.Addr())], Remote: at})
-			s.gateways[gateway{t.network, at}] = t
+		for i := range o.Gateways {
+			t.gateways = append(t.gateways, t.locate(&o.Gateways[i])...)
+		}
+		for _, g := range t.gateways {
+			s.remember(g)
+			s.peers[g.way.Remote.Addr()] = true
 		}
 	}
-}
-
-// gateway is where the calls of a trunk come from.
-type gateway struct {
-	network *network
-	at      netip.AddrPort
-}
-
-// trunkOf returns the trunk that a request came by, or nil. A gateway is known by its address and port.
-func (s *settings) trunkOf(n *network, w sip.Way) *trunk {
-	if w.Transport != sip.UDP {
-		return nil
-	}
-	return s.gateways[gateway{n, w.Remote}]
-}
-
-// trusted says whether there is a gateway at an address, whose calls are bounded at its other end.
-func (s *settings) trusted(a netip.Addr) bool {
-	for g := range s.gateways {
-		if g.at.Addr() == a {
-			return true
-		}
-	}
-	return false
 }
 
 // number returns a number in national form as the trunk has it. What is no number in the world, like 110, stays as it is:
@@ -73,29 +51,36 @@ func (t *trunk) number(n plan.Number) string {
 	return n.String()
 }
 
-// address returns the URI of a number at a host. RFC 3261 §19.1.1: user=phone says that it is one.
-func (t *trunk) address(number, host string) string {
-	return "sip:" + number + "@" + host + ";user=phone"
+// address returns the URI of a number. RFC 3261 §19.1.1: user=phone says that it is one.
+func (t *trunk) address(number string) string {
+	return "sip:" + number + "@" + t.domain + ";user=phone"
 }
 
 // devices returns the gateways as one device, for a call to a number; those that have just failed come last.
-func (t *trunk) devices(c *core, number string) []location.Device {
-	var well, ill []location.Binding
-	for _, w := range t.gateways {
-		b := location.Binding{Contact: t.address(number, w.Remote.String()), Way: w}
-		if until, ok := c.failing.Load(w.Remote); ok && until.(int64) > now() { // nothing else is in the map
-			ill = append(ill, b)
-		} else {
-			well = append(well, b)
-		}
+func (t *trunk) devices(a *agent, number string) []location.Device {
+	var d location.Device
+	for _, g := range t.order(a.core, a.loop.Now()) {
+		d.Bindings = append(d.Bindings, location.Binding{Contact: "sip:" + number + "@" + g.host, Way: g.way})
 	}
-	return []location.Device{{Bindings: slices.Concat(well, ill)}}
+	return []location.Device{d}
 }
 
 // failed notes that a gateway has not taken a call.
 func (b *branch) failed() {
-	if b.call.trunk != nil {
-		b.call.agent.core.failing.Store(b.way.Remote, now()+resting)
+	c := b.call.agent.core
+	if g := c.settings.Load().gatewayOf(b.way); g != nil {
+		c.dead.Lock()
+		c.dead.Failed(g.target, b.call.agent.loop.Now(), 0)
+		c.dead.Unlock()
+	}
+}
+
+// unsent is called when the INVITE of a branch could not be sent.
+func (b *branch) unsent() {
+	b.x, b.status, b.said = nil, 503, false
+	b.failed()
+	if !b.cancel {
+		b.try()
 	}
 }
 

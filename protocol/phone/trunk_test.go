@@ -153,3 +153,60 @@ func TestEmergency(t *testing.T) {
 		caller.send(reply(r, caller.want("486"), "ACK"))
 	})
 }
+
+// A call from one trunk goes on to those that are named, and to no other.
+func TestOnward(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b.t = t
+		one, two := b.newDevice("udp", x.Client, "one"), b.newDevice("udp", x.Backend, "two")
+		site := func(onward string) string {
+			return fmt.Sprintf(", numbers: {plan: japan}, trunks: {east: {gateways: [%q], network: access%s}, west: {gateways: [%q], network: access}}, "+
+				"routes: [{to: [emergency, 0ab-j], via: west}, {to: \"03[1-9]xxxxxxx\", via: east}]", one.local(), onward, two.local())
+		}
+		one.from = "<sip:+81312345678@10.0.5.11;user=phone>"
+		b.reload(site(""))
+		r := one.bring("+81612345678")
+		one.send(reply(r, one.want("404"), "ACK"))
+
+		b.reload(site(", onward: [west]"))
+		r = one.bring("+81612345678", "P-Asserted-Identity: <tel:+81312345678>", "Privacy: id")
+		if x.Client != x.Backend {
+			one.send(reply(r, one.want("488"), "ACK"))
+			return
+		}
+		const who = "<sip:+81312345678@" + domain + ";user=phone>"
+		invite := keep(two.want("INVITE"))
+		shows(t, invite, "sip:+81612345678@"+two.local()+";user=phone", "<sip:+81612345678@"+domain+";user=phone>", anonymous, who, "id")
+		two.response(invite, 200, two.offer())
+		answer := keep(one.want("200"))
+		seq, _ := answer.Sequence()
+		one.send(one.within(answer, "ACK", seq.Number))
+		two.want("ACK")
+		two.send(two.within(invite, "BYE", 1))
+		two.want("200")
+		one.response(keep(one.want("BYE")), 200, "")
+		r = one.bring("+81312345678") // to where it comes from
+		one.send(reply(r, one.want("404"), "ACK"))
+	})
+}
+
+// Calls are spread over gateways by their weights.
+func TestWeights(t *testing.T) {
+	t.Parallel()
+	tr := &trunk{gateways: []*gateway{{weight: 3, host: "a"}, {host: "b"}}}
+	first := 0
+	for range 10_000 {
+		all := spreadOut(tr.gateways)
+		if len(all) != 2 || all[0] == all[1] {
+			t.Fatal("a gateway is lost")
+		}
+		if all[0].host == "a" {
+			first++
+		}
+	}
+	if first < 7_200 || first > 7_800 { // 7,500, give or take seven times the root of 1,875
+		t.Errorf("the one with three parts of four is first %d times of 10,000", first)
+	}
+}

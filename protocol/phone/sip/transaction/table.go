@@ -156,6 +156,16 @@ func (t *Table[U]) Failed(x *Transaction[U]) (over bool) {
 	return d&End > 0
 }
 
+// Unheard returns the requests of ours on a way that nobody has answered in any way.
+func (t *Table[U]) Unheard(w sip.Way) (all []*Transaction[U]) {
+	for _, x := range t.clients {
+		if x.Way == w && x.machine.state == Begun {
+			all = append(all, x)
+		}
+	}
+	return all
+}
+
 // Ask sends a request of ours. It has one Via, whose branch nobody else has; the Table keeps a copy.
 func (t *Table[U]) Ask(request []byte, w sip.Way, user U, now int64) (*Transaction[U], error) {
 	m := &t.scratch

@@ -561,3 +561,26 @@ func BenchmarkCall(b *testing.B) {
 		c.Advance(now)
 	}
 }
+
+// TestUnheard: what was asked on a way and not answered is found when the way is lost, and fails without a word.
+func TestUnheard(t *testing.T) {
+	t.Parallel()
+	s := newSide(1)
+	w := sip.Way{Transport: sip.TCP, Local: wayTo1, Remote: wayTo2}
+	other := w
+	other.Transport = sip.TLS
+	for branch, way := range map[string]sip.Way{"z9hG4bK1": w, "z9hG4bK2": w, "z9hG4bK3": other} {
+		if _, err := s.Ask(request("INVITE", branch), way, branch, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ringing := answer(parse(t, request("INVITE", "z9hG4bK2")), w, 180)
+	s.Response(parse(t, ringing), 1)
+	all := s.Unheard(w)
+	if len(all) != 1 || all[0].User != "z9hG4bK1" {
+		t.Fatalf("got %d, want the one without an answer", len(all))
+	}
+	if !s.Failed(all[0]) || len(s.told) > 0 || len(s.Unheard(w)) > 0 {
+		t.Error("it goes on")
+	}
+}

@@ -1,0 +1,176 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"cmp"
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/target"
+)
+
+// errPlace means that a text is not where a gateway can be.
+var errPlace = errors.New(`write an address with its port, like 10.0.5.11:5060, or a URI, like "sip:10.0.5.11;transport=tcp"`)
+
+// Place is where a gateway is.
+type Place struct {
+	text string
+	uri  sip.URI
+}
+
+// UnmarshalText reads an address with its port, which is reached over UDP, or a URI.
+func (p *Place) UnmarshalText(text []byte) error {
+	p.text = string(text)
+	if at, err := netip.ParseAddrPort(p.text); err == nil {
+		at = netip.AddrPortFrom(ip.Canonical(at.Addr()), at.Port())
+		if at.Port() == 0 || at.Addr().Zone() != "" || at.Addr().IsUnspecified() {
+			return errPlace
+		}
+		text = append(sip.AppendHost([]byte("sip:"), at.Addr(), at.Port()), ";transport=udp"...)
+	}
+	u, err := sip.ParseURI(slices.Clone(text))
+	if err != nil || u.Scheme == sip.TEL || len(u.User) > 0 || !u.Host.Addr.IsValid() {
+		return errPlace
+	}
+	p.uri = u
+	return nil
+}
+
+// MarshalText returns the text that was read.
+func (p Place) MarshalText() ([]byte, error) { return []byte(p.text), nil }
+
+// where returns what tells it from other places.
+func (p *Place) where() string {
+	return string(sip.AppendHost(nil, p.uri.Host.Addr, cmp.Or(p.uri.Host.Port, 5060)))
+}
+
+// isURI says whether it was written as a URI.
+func (p *Place) isURI() bool { return strings.HasPrefix(strings.ToLower(p.text), "sip") }
+
+// UnmarshalText reads where it is.
+func (g *Gateway) UnmarshalText(text []byte) error { return g.At.UnmarshalText(text) }
+
+// gateway is one of a trunk, at one address.
+type gateway struct {
+	trunk  *trunk
+	target target.Target
+	way    sip.Way // of requests to it
+	host   string  // of the URIs by which it is asked, with what follows
+	weight int
+}
+
+// point is where requests of a gateway come from, or go to.
+type point struct {
+	network *network
+	at      netip.AddrPort
+}
+
+// locate finds the addresses of a gateway of a trunk.
+func (t *trunk) locate(o *Gateway) (all []*gateway) {
+	found, _, err := target.Locate(&o.At.uri, t.network.reach(), &target.Answers{})
+	if err != nil {
+		return nil // checked
+	}
+	for _, at := range found {
+		g := &gateway{trunk: t, target: at, weight: o.Weight, host: string(sip.AppendHost(nil, at.Addr.Addr(), at.Addr.Port())) + ";user=phone"}
+		g.way = sip.Way{Transport: at.Transport, Local: t.network.local(at.Transport, at.Addr.Addr()), Remote: at.Addr}
+		if v, ok := o.At.uri.Param("transport"); ok && o.At.isURI() {
+			g.host += ";transport=" + string(v)
+		}
+		all = append(all, g)
+	}
+	return all
+}
+
+// reach says what a network can send to.
+func (n *network) reach() target.Reach {
+	r := target.Reach{Transports: []sip.Transport{sip.UDP, sip.TCP}}
+	for i, f := range [...]ip.Family{ip.V4, ip.V6} {
+		if n.locals[i].IsValid() {
+			r.Families = append(r.Families, f)
+		}
+	}
+	return r
+}
+
+// local returns our address for requests to another.
+func (n *network) local(_ sip.Transport, to netip.Addr) netip.AddrPort {
+	return n.locals[familyIndex(to)]
+}
+
+// gatewayOf returns the gateway that requests on a way go to or come from, or nil. Over UDP it is known by its address and
+// port, and so it is where we have opened the connection; one that it has opened comes from any port, and there the address
+// must be that of one trunk only.
+func (s *settings) gatewayOf(w sip.Way) *gateway {
+	n := s.networks[w.Local]
+	if n == nil {
+		return nil
+	}
+	if g := s.gateways[point{n, w.Remote}]; g != nil || w.Transport == sip.UDP {
+		return g
+	}
+	return s.hosts[point{n, netip.AddrPortFrom(w.Remote.Addr(), 0)}]
+}
+
+// remember makes a gateway known by where it is.
+func (s *settings) remember(g *gateway) {
+	n := g.trunk.network
+	s.gateways[point{n, g.way.Remote}] = g
+	host := point{n, netip.AddrPortFrom(g.way.Remote.Addr(), 0)}
+	switch other, ok := s.hosts[host]; {
+	case !ok:
+		s.hosts[host] = g
+	case other != nil && other.trunk != g.trunk:
+		s.hosts[host] = nil // nobody knows which of them calls
+	}
+}
+
+// trusted says whether there is a gateway at an address, whose calls are bounded at its other end.
+func (s *settings) trusted(a netip.Addr) bool { return s.peers[a] }
+
+// order returns the gateways of a trunk in the order in which a call tries them: those that have failed come last.
+func (t *trunk) order(c *core, now int64) []*gateway {
+	all := t.gateways
+	if slices.ContainsFunc(all, func(g *gateway) bool { return g.weight > 0 }) {
+		all = spreadOut(all)
+	}
+	c.dead.Lock()
+	defer c.dead.Unlock()
+	targets := make([]target.Target, len(all))
+	for i, g := range all {
+		targets[i] = g.target
+	}
+	c.dead.Order(targets, now)
+	sorted := make([]*gateway, 0, len(all))
+	for _, at := range targets {
+		sorted = append(sorted, all[slices.IndexFunc(all, func(g *gateway) bool { return g.target == at })])
+	}
+	return sorted
+}
+
+// spreadOut returns gateways in an order by dice that their weights have loaded; one without a weight has 1.
+func spreadOut(all []*gateway) []*gateway {
+	rest, sum := slices.Clone(all), 0
+	for _, g := range rest {
+		sum += max(g.weight, 1)
+	}
+	sorted := make([]*gateway, 0, len(rest))
+	for len(rest) > 0 {
+		n := rand.IntN(sum)
+		i := slices.IndexFunc(rest, func(g *gateway) bool {
+			n -= max(g.weight, 1)
+			return n < 0
+		})
+		sum -= max(rest[i].weight, 1)
+		sorted = append(sorted, rest[i])
+		rest = slices.Delete(rest, i, i+1)
+	}
+	return sorted
+}
