@@ -25,6 +25,7 @@ type checker struct {
 
 func (c *checker) check() {
 	c.globalIPv4()
+	c.media()
 	c.listens()
 	for i := range c.file.Services.entries {
 		c.service(&c.file.Services.entries[i].value)

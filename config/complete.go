@@ -39,9 +39,18 @@ func (d *decoder) complete(f *siteFile) *Config {
 	if l := f.Addresses.Ledger; l != nil {
 		c.Addresses.Ledger = &Ledger{Pool: l.Pool.value, Bits: l.Prefix.value, Keep: l.Keep.value, Embed: l.Embed.value}
 	}
+	for i := range f.Networks.entries {
+		e := &f.Networks.entries[i]
+		n := service.Network{Name: e.name, Low: e.value.Ports.low, High: e.value.Ports.high}
+		for _, m := range e.value.Media.list {
+			n.Media = append(n.Media, m.value.Masked())
+		}
+		c.Networks = append(c.Networks, n)
+	}
 	for i := range f.Services.entries {
 		e := &f.Services.entries[i]
 		c.Services = append(c.Services, d.service(e.name, &e.value))
+		c.Services[i].Networks = c.Networks
 	}
 	return c
 }

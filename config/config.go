@@ -34,6 +34,7 @@ const MaxSize = 1 << 20
 type Config struct {
 	Site      string
 	Addresses Addresses
+	Networks  []service.Network  // in the order of the file; those that are not written have no media
 	Services  []*service.Service // in the order of the file
 	State     State
 	Admin     Admin
@@ -48,6 +49,9 @@ type Config struct {
 	// Hash is the SHA-256 of the file. Two files with one hash say the same, but files that they name may differ.
 	Hash [32]byte
 }
+
+// MediaSocket is the path of the socket at which signalling asks the relay of media.
+func (c *Config) MediaSocket() string { return filepath.Join(c.State.Directory, "media.sock") }
 
 // Addresses are those of the whole site.
 type Addresses struct {

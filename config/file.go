@@ -24,6 +24,10 @@ type siteFile struct {
 
 	Addresses addressesFile `yaml:"addresses"`
 
+	// The parts of the world that cannot all reach each other, by name: listens of telephony bear these names. They are
+	// written here where media of calls are relayed from one to the other.
+	Networks dict[networkFile] `yaml:"networks"`
+
 	// What clients reach, by name. The name is the `service` label of metrics and log lines.
 	Services dict[serviceFile] `yaml:"services,required"`
 
@@ -112,6 +116,19 @@ type kernelFile struct {
 }
 
 func (f *kernelFile) setDefaults() { f.Flows.value, f.Pending.value = 262_144, 65_536 }
+
+// Where `kyozon media`, the relay of calls, is reached within a network.
+type networkFile struct {
+	// An IPv4 or IPv6 address of this machine, or an IPv6 prefix of /64 or shorter that is routed to it, of which each end of a
+	// call has an address of its own. A network with both families has one of each.
+	Media mediaFile `yaml:"media,required"`
+
+	// The ports at a single address, the first even and the last odd: two for each medium of a call. At a prefix all media
+	// are at 5004 and 5005.
+	Ports portRange `yaml:"ports"`
+}
+
+func (f *networkFile) setDefaults() { f.Ports.low, f.Ports.high = 20000, 39999 }
 
 // One thing clients reach, and the servers behind it. Beside the keys below it has a section that bears the name of
 // its protocol and holds what only that protocol understands.

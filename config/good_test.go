@@ -81,11 +81,15 @@ func view(t *testing.T, c *Config) []byte {
 	for i, s := range c.Services {
 		services[i] = viewService(s)
 	}
-	data, err := json.MarshalIndent(object{
+	o := object{
 		"Site": c.Site, "Addresses": c.Addresses, "Services": services, "State": c.State, "Admin": c.Admin, "Log": c.Log,
 		"Kernel": c.Kernel,
 		"Drain":  c.Drain.String(), "Demo": c.Demo,
-	}, "", "  ")
+	}
+	if len(c.Networks) > 0 {
+		o["Networks"] = c.Networks
+	}
+	data, err := json.MarshalIndent(o, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +172,7 @@ func TestLineEnds(t *testing.T) {
 		t.Error(err)
 	}
 	got := mistakes(t, append(dos, "lisen: x\r\n"...))
-	want := []string{fmt.Sprintf(`%d:1: unknown key "lisen"; known here: addresses, admin, drain, kernel, log, services, site and state`,
+	want := []string{fmt.Sprintf(`%d:1: unknown key "lisen"; known here: addresses, admin, drain, kernel, log, networks, services, site and state`,
 		bytes.Count(data, []byte("\n"))+1)}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -4,6 +4,7 @@
 package config
 
 import (
+	"fmt"
 	"reflect"
 	"time"
 
@@ -103,6 +104,17 @@ func (f *routeFile) schema(s *schemer) *jsonschema.Schema {
 func (f *networks) schema(*schemer) *jsonschema.Schema {
 	return several(text("a network, an address, `any`", ""))
 }
+
+func (f *mediaFile) schema(*schemer) *jsonschema.Schema {
+	return several(text("an address or a network", ""))
+}
+
+func (f *portRange) schema(*schemer) *jsonschema.Schema {
+	return text("a range of ports", `^[0-9]+-[0-9]+$`)
+}
+
+// String returns the range as it would be written.
+func (f portRange) String() string { return fmt.Sprintf("%d-%d", f.low, f.high) }
 
 func (f *adminListen) schema(*schemer) *jsonschema.Schema {
 	return text("an address with a port, or `off`", `:[0-9]+$|^off$`)

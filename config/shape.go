@@ -277,6 +277,42 @@ func (f *networks) add(d *decoder, n *node) {
 	}
 }
 
+// mediaFile is one address or prefix, or one of each family.
+type mediaFile struct {
+	node *node
+	list []network
+}
+
+func (f *mediaFile) shape(d *decoder, n *node) {
+	f.node = n
+	var all networks
+	for _, item := range oneOrMore(n) {
+		all.add(d, item)
+	}
+	f.list = all.list
+}
+
+// portRange is a range of ports.
+type portRange struct {
+	node      *node
+	low, high uint16
+}
+
+func (f *portRange) shape(d *decoder, n *node) {
+	f.node = n
+	if !d.is(n, scalar) {
+		return
+	}
+	from, to, ok := strings.Cut(n.text, "-")
+	low, bad := strconv.ParseUint(from, 10, 16)
+	high, worse := strconv.ParseUint(to, 10, 16)
+	if !ok || bad != nil || worse != nil || low < 1024 || low >= high || low%2 != 0 || high%2 != 1 {
+		d.fail(n, "%q is not a range of ports from 1024 on, the first even and the last odd; write, for example, 20000-39999", n.text)
+		return
+	}
+	f.low, f.high = uint16(low), uint16(high)
+}
+
 // adminListen is an address with a port, or off.
 type adminListen struct{ located[netip.AddrPort] }
 

@@ -48,8 +48,20 @@ type Service struct {
 	Health   backend.Health
 	Timeouts backend.Timeouts
 	Plane    Plane
+	Networks []Network // of the whole site
 	Options  Options
 }
+
+// Network is a part of the world with its own reachability, by the name that listens of telephony bear, and where media
+// are relayed from and to it.
+type Network struct {
+	Name      string
+	Media     []netip.Prefix // at most one of each family: an address, or a prefix of which each end of a call has one
+	Low, High uint16         // the ports at a single address
+}
+
+// MediaName is what the relay of media calls the part of a network that is of one family.
+func MediaName(network string, f ip.Family) string { return network + "/" + f.String() }
 
 // Listen is one address of a service, named where the service has several kinds ("smtp", "imaps").
 type Listen struct {
