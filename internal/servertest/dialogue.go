@@ -148,14 +148,22 @@ func (s *side) request(m *message, line string) {
 	}
 	s.send(m.what != "ACK", m, []string{m.what + " " + target + " SIP/2.0",
 		fmt.Sprintf("Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK[pid]x[call_number]x%d%s", seq, part),
-		"Max-Forwards: 70", "From: " + own, "To: " + other, "Call-ID: [call_id]", fmt.Sprintf("CSeq: %d %s", seq, m.what), line})
+		"Max-Forwards: 70", "From: " + own, "To: " + other, "Call-ID: [call_id]", fmt.Sprintf("CSeq: %d %s", seq, m.what), line, s.routes(m)})
 }
 
 // answer sends an answer. It has the fields of the request, which need not be the last that came.
 func (s *side) answer(m *message) {
 	own, other := s.parties()
-	s.send(m.answers == "INVITE" && m.what >= "200", m, []string{"SIP/2.0 " + m.what + " So", "Via: [$via" + m.answers + "]",
+	s.send(m.answers == "INVITE" && m.what >= "200", m, []string{"SIP/2.0 " + m.what + " So", "[$path" + m.answers + "]",
 		"From: " + other, "To: " + own, "Call-ID: [call_id]", "CSeq: [$seq" + m.answers + "]"})
+}
+
+// routes is the route of a request within the dialog. RFC 3261 §12.2.1.1.
+func (s *side) routes(m *message) string {
+	if !s.dialog || m.what == "CANCEL" || m.what == "ACK" && s.final != "200" {
+		return ""
+	}
+	return "[routes]"
 }
 
 // send writes a message that is sent, and sent again where it must be until it is answered.
@@ -184,7 +192,8 @@ func (s *side) hear(m *message) {
 		find(field("Contact"), "sip:[^&gt;]*", "contact", m.what < "300")
 		s.dialog = s.dialog || m.what < "300"
 	case m.answers == "" && m.what != "ACK":
-		find(field("Via"), ".*", "via"+m.what, true)
+		const line, eol = "[^[:cntrl:]]+", "[[:cntrl:]]+" // an answer has all of these fields. RFC 3261 §8.2.6.2, §12.1.1
+		find(`"msg"`, "(Record-Route: "+line+eol+")*Via: "+line+"("+eol+"Via: "+line+")*", "path"+m.what, true)
 		find(field("CSeq"), ".*", "seq"+m.what, true)
 	}
 	if m.what == "INVITE" && !s.caller && !s.dialog {
@@ -209,6 +218,9 @@ func (s *side) hear(m *message) {
 		if m.what >= "200" {
 			s.final = m.what
 		}
+	}
+	if s.dialog && (m.answers == "INVITE" && s.caller && s.final == "200" || m.what == "INVITE" && !s.caller) {
+		what += ` rrs="true"`
 	}
 	if m.what == "401" {
 		what += ` auth="true"`
