@@ -100,7 +100,7 @@ type logFile struct {
 	Access accessLog `yaml:"access"`
 }
 
-// The kernel plane, which carries services of tcp and udp, and TLS of web that is passed through whole, unless they say
+// The kernel plane, which carries services of tcp and udp, and TLS of web and mail that is passed through whole, unless they say
 // `plane: user`. It needs Linux 5.15, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, a BPF file system at /sys/fs/bpf, and forwarding of both families switched on at
 // its interfaces.
 type kernelFile struct {

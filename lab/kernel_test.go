@@ -53,6 +53,10 @@ services:
     pools: {all: {servers: ["10.0.1.11:7"], source: client}}, plane: PLANE, web: {tls: {pass-through: true}}}
   web-six: {protocol: web, listen: ["198.51.100.1:8446", "[2001:db8:200:6::1]:8446"], clients: {ipv4: all, ipv6: all},
     pools: {all: {servers: ["[fd00:1::21]:7"], source: client}}, plane: PLANE, web: {tls: {pass-through: true}}}
+  mail-four: {protocol: mail, listen: {imaps: ["198.51.100.1:8554", "[2001:db8:200:6::1]:8554"]}, clients: {ipv4: all, ipv6: all},
+    pools: {all: {servers: ["10.0.1.11:7"], source: client}}, plane: PLANE, mail: {tls: {pass-through: true}}}
+  mail-six: {protocol: mail, listen: {imaps: ["198.51.100.1:8556", "[2001:db8:200:6::1]:8556"]}, clients: {ipv4: all, ipv6: all},
+    pools: {all: {servers: ["[fd00:1::21]:7"], source: client}}, plane: PLANE, mail: {tls: {pass-through: true}}}
   edge-four: {protocol: tcp, listen: ["198.51.100.1:9004", "[2001:db8:200:6::1]:9004"], clients: {ipv4: all, ipv6: all},
     pools: {all: ["10.0.1.11:7"]}, plane: PLANE}
   edge-six: {protocol: tcp, listen: ["198.51.100.1:9006", "[2001:db8:200:6::1]:9006"], clients: {ipv4: all, ipv6: all},
@@ -214,7 +218,7 @@ func (p *planes) has(c *told) (f flow, ok bool) {
 	mine := addrOf(c.LocalAddr())
 	for _, plane := range []string{"kernel", "user"} {
 		for _, f := range p.flows(plane) {
-			if f.Client == mine && strings.HasPrefix(f.Service, c.LocalAddr().Network()) || f.Client == mine && (strings.HasPrefix(f.Service, "edge") || strings.HasPrefix(f.Service, "web")) {
+			if f.Client == mine && strings.HasPrefix(f.Service, c.LocalAddr().Network()) || f.Client == mine && (strings.HasPrefix(f.Service, "edge") || strings.HasPrefix(f.Service, "web") || strings.HasPrefix(f.Service, "mail")) {
 				return f, true
 			}
 		}
@@ -300,8 +304,10 @@ func conform(t *testing.T, p *planes, plane string) {
 				t.Errorf("%s: the server sees %v for %v", network, saw, mine)
 			}
 		}
-		if saw, err := p.inPlane(plane, "tcp", c, 8440).says("hello"); err != nil || c.Client != c.Backend && !wantAddr(c, saw.Addr()) {
-			t.Errorf("passed through: the server sees %v, %v", saw, err)
+		for _, port := range []int{8440, 8550} { // web, mail
+			if saw, err := p.inPlane(plane, "tcp", c, port).says("hello"); err != nil || c.Client != c.Backend && !wantAddr(c, saw.Addr()) {
+				t.Errorf("passed through at port %d: the server sees %v, %v", port, saw, err)
+			}
 		}
 		conn := p.inPlane(plane, "tcp", c, 9000)
 		want := map[ip.Family]netip.Addr{ip.V4: netip.MustParseAddr("10.0.1.5"), ip.V6: netip.MustParseAddr("fd00:1::5")}

@@ -36,6 +36,8 @@ type inquiry struct {
 	told   backend.Told
 	helo   string
 	relays bool // whether it relays is asked
+	passed bool // clients are passed through to it
+	secure bool // TLS comes first
 	done   func(answer)
 
 	flow   *backend.Flow
@@ -52,8 +54,12 @@ type answer struct {
 	err     error  // it could not be asked at all
 	refuses string // why it cannot be told who the client is; "" if it can
 	relayed string // whom it would relay for; "" if it would not
-	banner  string
-	has     smtp.Keywords
+
+	// believes is who could say for whom he speaks, where clients are passed through; "" if none could.
+	believes string
+
+	banner string
+	has    smtp.Keywords
 }
 
 // dialled is called when the backend has been reached, or cannot be.
@@ -65,8 +71,32 @@ func (i *inquiry) dialled(f *backend.Flow, err error) {
 	i.flow, i.step = f, i.greeted
 	f.Cut = func(metrics.Reason) { i.end(answer{err: errMute}) }
 	i.out.Sent(smtp.Other)
-	f.Conn.SetHandler(i)
-	f.Conn.SetTimeout(askTime)
+	if i.secure {
+		encrypt(f.Conn, i.encrypted)
+		return
+	}
+	i.listen()
+}
+
+func (i *inquiry) listen() {
+	i.flow.Conn.SetHandler(i)
+	i.flow.Conn.SetTimeout(askTime)
+}
+
+// encrypted goes on in TLS, and begins anew if something has been said already.
+func (i *inquiry) encrypted(err error) {
+	switch {
+	case i.done == nil: // it was cut
+		i.flow.Conn.Close()
+	case err != nil:
+		i.end(answer{err: err})
+	case i.banner == nil:
+		i.listen()
+	default:
+		i.has = smtp.Keywords{}
+		i.say(smtp.Ehlo, "EHLO "+i.helo, i.met)
+		i.listen()
+	}
 }
 
 // Data implements relay.Handler.
@@ -157,6 +187,8 @@ func (i *inquiry) met(r smtp.Reply) {
 		return
 	}
 	switch {
+	case i.passed && len(i.has.Xclient) > 0:
+		i.end(answer{believes: seenBy(i.flow)})
 	case i.told.Handover != backend.HandoverXclient || i.named:
 		i.ask()
 	case len(i.has.Xclient) == 0:
@@ -174,8 +206,22 @@ func (i *inquiry) met(r smtp.Reply) {
 	}
 }
 
-// upgrades says whether TLS comes first, as for a flow: see link.upgrade.
+// upgrades says whether TLS comes first, as for a flow: see link.upgrade. Who is passed through will ask for it if it is
+// offered.
 func (i *inquiry) upgrades() bool {
+	if i.passed {
+		if i.flow.Conn.TLS() != nil || !i.has.StartTLS {
+			return false
+		}
+		i.say(smtp.StartTLS, "STARTTLS", func(r smtp.Reply) {
+			if r.Code != 220 {
+				i.end(answer{err: said("it refuses STARTTLS", r)})
+				return
+			}
+			encrypt(i.flow.Conn, i.encrypted)
+		})
+		return true
+	}
 	t := i.flow.Pool.Spec.TLS
 	if !t.Asks() || i.flow.Conn.TLS() != nil || t.Start == probe.Offered && (i.clear || !i.has.StartTLS) {
 		return false
@@ -193,20 +239,7 @@ func (i *inquiry) upgrades() bool {
 			i.end(answer{err: said("it refuses STARTTLS", r)})
 			return
 		}
-		i.flow.StartTLS(askTime, func(err error) {
-			switch {
-			case i.done == nil: // it was cut
-				i.flow.Conn.Close()
-				return
-			case err != nil:
-				i.end(answer{err: err})
-				return
-			}
-			i.flow.Conn.SetHandler(i)
-			i.has = smtp.Keywords{}
-			i.say(smtp.Ehlo, "EHLO "+i.helo, i.met)
-			i.flow.Conn.SetTimeout(askTime)
-		})
+		i.flow.StartTLS(askTime, i.encrypted)
 	})
 	return true
 }
@@ -225,20 +258,20 @@ func (i *inquiry) ask() {
 		i.say(smtp.Rcpt, "RCPT TO:<"+stranger+">", func(r smtp.Reply) {
 			a := answer{}
 			if r.Code/100 == 2 {
-				a.relayed = i.seen()
+				a.relayed = seenBy(i.flow)
 			}
 			i.end(a)
 		})
 	})
 }
 
-// seen is the address that the backend takes for the client's.
-func (i *inquiry) seen() string {
+// seenBy is the address that the backend of a flow takes for the client's.
+func seenBy(f *backend.Flow) string {
 	switch {
-	case i.told.Handover != backend.HandoverNone:
-		return i.flow.Carried().Addr().String()
-	case i.flow.Source.IsValid():
-		return i.flow.Source.String()
+	case f.Backend.Told().Handover != backend.HandoverNone:
+		return f.Carried().Addr().String()
+	case f.Source.IsValid():
+		return f.Source.String()
 	}
-	return i.flow.Conn.Local().Addr().String()
+	return f.Conn.Local().Addr().String()
 }

@@ -18,6 +18,10 @@
 //
 //	client ─▶ front ─▶ mailbox ─ login.Server: a login ─▶ visit ─ login.Client ─▶ backend of the user ─▶ relay.Splice
 //
+// Where TLS is passed through, nobody reads anything:
+//
+//	client ─▶ front ─▶ pass ─▶ route.Dial ─▶ relay.Splice
+//
 // A front outlives the generations; a session looks at what it serves with each transaction.
 //
 // The machines that read and write SMTP, IMAP and POP3 are in packages of their own, which know no socket.
@@ -42,7 +46,7 @@ var source string
 // Protocol is the line of the protocol table.
 func Protocol() service.Protocol {
 	return service.Protocol{
-		Name: "mail", Doc: "SMTP, submission, IMAP and POP3, with TLS ended here", Transports: []listen.Transport{listen.TCP},
+		Name: "mail", Doc: "SMTP, submission, IMAP and POP3, with TLS ended here or passed through", Transports: []listen.Transport{listen.TCP},
 		Listens:   listens(),
 		Handovers: []backend.Handover{backend.HandoverProxyV1, backend.HandoverProxyV2, backend.HandoverXclient, backend.HandoverID, backend.HandoverAuto},
 		StartTLS:  true,
@@ -50,5 +54,6 @@ func Protocol() service.Protocol {
 		Options:   func() service.Options { return defaults() },
 		Sources:   []string{source},
 		Build:     build,
+		Kernel:    unread,
 	}
 }

@@ -80,7 +80,7 @@ func (l *link) agreed(r smtp.Reply) {
 	}
 	l.flow.StartTLS(replyTime, func(err error) {
 		if err != nil {
-			l.log("server not used", err.Error())
+			l.unused(err.Error())
 			l.lost(metrics.ConnectFailed)
 			return
 		}
@@ -92,13 +92,13 @@ func (l *link) agreed(r smtp.Reply) {
 
 // unsafe leaves a backend with which TLS must be spoken, and is not.
 func (l *link) unsafe(reason string) {
-	l.log("server not used", reason)
+	l.unused(reason)
 	l.lost(metrics.ServerFault)
 }
 
-func (l *link) log(what, reason string) {
+func (l *link) unused(reason string) {
 	s := l.session
-	s.front.all.log.Error(what, "service", s.table.service, "backend", l.flow.Backend.Addr.String(), "err", reason)
+	s.front.all.log.Error("server not used", "service", s.table.service, "backend", l.flow.Backend.Addr.String(), "err", reason)
 }
 
 // introduce says who the client is, if that is to be, and is ready.
@@ -136,8 +136,8 @@ func (l *link) accepted(r smtp.Reply) {
 // untold gives the client up for now: a backend that is not told who he is would take him for the edge, which it may
 // well trust.
 func (l *link) untold(reason string) {
-	l.log("handover refused", reason)
 	s := l.session
+	s.front.all.log.Error("handover refused", "service", s.table.service, "backend", l.flow.Backend.Addr.String(), "err", reason)
 	l.drop(metrics.ServerFault)
 	s.refused(untold)
 	s.giveUp("451 4.3.0 The server cannot be told who you are\r\n")

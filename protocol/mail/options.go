@@ -17,8 +17,9 @@ import (
 
 // Options is the section `mail` of a service.
 type Options struct {
-	// The name that the edge has in greetings: that of the clients' MX record, or of their mail settings.
-	Name string `yaml:"name,required"`
+	// The name that the edge has in greetings: that of the clients' MX record, or of their mail settings. Needed unless all is
+	// passed through.
+	Name string `yaml:"name"`
 
 	// TLS at this service's listens: from the first byte at those that are named so, by STARTTLS at the others.
 	TLS *TLS `yaml:"tls"`
@@ -146,16 +147,20 @@ func (d *Down) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// TLS says which certificates are shown.
+// TLS says which certificates are shown, or that the servers have them.
 type TLS struct {
 	// The certificate chain, a PEM file. A changed file is taken without a reload.
-	Certificate service.Path `yaml:"certificate,required"`
+	Certificate service.Path `yaml:"certificate"`
 
 	// Its private key, a PEM file.
-	Key service.Path `yaml:"key,required"`
+	Key service.Path `yaml:"key"`
 
 	// More certificates, for other names or another kind of key.
 	Also []Pair `yaml:"also"`
+
+	// The servers end TLS, also behind STARTTLS: all connections of this service are passed through unread, in the kernel
+	// plane where that can be.
+	PassThrough bool `yaml:"pass-through"`
 }
 
 // Pair is a certificate chain and its key.
@@ -228,7 +233,9 @@ var (
 	errLineEnds = errors.New("not a rule for line ends; write refuse or repair")
 	errProof    = errors.New("not a way to prove; write require or off")
 	errName     = errors.New("not a host name; write, for example, mx6.example.jp")
+	errNoName   = errors.New("name is missing: the name of the edge in greetings; write, for example, mx6.example.jp")
 	errNoTLS    = errors.New("TLS comes first at this listen: write mail.tls with a certificate")
+	errNoCert   = errors.New("tls needs certificate and key, or pass-through: true")
 	errNoLogin  = errors.New("without tls nobody can log in at submission; add tls, or auth-in-clear: true")
 	errNoOpen   = errors.New("without tls nobody can log in here; add tls, or auth-in-clear: true")
 	errID       = errors.New("IMAP tells servers by id who the client is; write id, proxy-v1, proxy-v2, auto or none")
@@ -252,8 +259,17 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 	at := func(err error, warning bool, path ...string) {
 		errs = append(errs, &service.Error{Path: path, Err: err, Warning: warning})
 	}
-	if !isHostName(o.Name) {
+	if o.passes() {
+		o.checkPassed(s, at)
+		return errs
+	}
+	if o.Name == "" {
+		at(errNoName, false, "mail")
+	} else if !isHostName(o.Name) {
 		at(errName, false, "mail", "name")
+	}
+	if t := o.TLS; t != nil && (t.Certificate == "" || t.Key == "") {
+		at(errNoCert, false, "mail", "tls")
 	}
 	for i, l := range s.Listen {
 		d := dialects[l.Name]

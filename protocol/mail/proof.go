@@ -44,6 +44,7 @@ type question struct {
 	backend known
 	family  ip.Family // of the clients
 	relays  bool      // whether it relays is asked
+	passed  string    // the listen whose clients are passed through to it, if they are
 }
 
 // finding is what has been found. The zero value is nothing yet.
@@ -64,7 +65,15 @@ type subject struct {
 	dialled netip.AddrPort
 }
 
-const unasked = "has not been asked yet whether it relays for strangers"
+const unasked = "has not been asked yet "
+
+// matter is what a backend is asked.
+func (s *subject) matter() string {
+	if s.table.dialect.mailbox {
+		return "whether it would believe clients who they are"
+	}
+	return "whether it relays for strangers"
+}
 
 func newProofs(a *acquaintances, log *slog.Logger) *proofs {
 	return &proofs{offers: a, log: log, known: make(map[question]finding), again: make(chan struct{}, 1)}
@@ -74,12 +83,15 @@ func newProofs(a *acquaintances, log *slog.Logger) *proofs {
 func (t *table) need(dialled netip.AddrPort) (all []*subject) {
 	for _, p := range t.route.Pools() {
 		auto := p.Spec.Handover == backend.HandoverAuto
-		if t.dialect.mailbox || !auto && !bool(t.options.RelayProof) {
+		if t.dialect.id || !t.passes() && (t.dialect.mailbox || !auto && !bool(t.options.RelayProof)) {
 			continue
 		}
 		for _, b := range p.Backends() {
-			all = append(all, &subject{question: question{knownAs(b), t.route.Family, bool(t.options.RelayProof)}, table: t, backend: b,
-				dialled: dialled})
+			q := question{backend: knownAs(b), family: t.route.Family, relays: bool(t.options.RelayProof)}
+			if t.passes() {
+				q.passed = t.listen
+			}
+			all = append(all, &subject{question: q, table: t, backend: b, dialled: dialled})
 		}
 	}
 	return all
@@ -106,7 +118,7 @@ func (p *proofs) weighLocked(b *backend.Backend, all []*subject) {
 		case f.reason != "":
 			reason = f.reason
 		case !f.proved && reason == "":
-			reason = unasked
+			reason = unasked + s.matter()
 		case f.proved && b.Pool().Spec.Handover == backend.HandoverAuto:
 			b.Pin(f.told)
 		}
@@ -136,7 +148,7 @@ func (p *proofs) shut(service string, all []*subject) string {
 		case f.reason != "":
 			silent = fmt.Sprintf("%v %s", s.backend.Addr, f.reason)
 		case silent == "":
-			silent = fmt.Sprintf("%v %s", s.backend.Addr, unasked)
+			silent = fmt.Sprintf("%v %s%s", s.backend.Addr, unasked, s.matter())
 		}
 	}
 	if answered {
@@ -266,10 +278,14 @@ func (p *proofs) prove(ctx context.Context, l *relay.Loop, s *subject) finding {
 		greets = greets || a.banner != "" && t.Handover != backend.HandoverProxyV2
 		switch {
 		case a.err != nil:
-			return finding{told: t, reason: fmt.Sprintf("cannot be asked whether it relays for strangers: %v", a.err)}
+			return finding{told: t, reason: fmt.Sprintf("cannot be asked %s: %v", s.matter(), a.err)}
 		case a.relayed != "":
 			return finding{told: t, relays: true, banner: a.banner, reason: fmt.Sprintf(
 				"relays for strangers: it has accepted mail for %s from %s; take that address out of what it trusts (mynetworks)", stranger, a.relayed)}
+		case a.believes != "":
+			return finding{told: t, relays: true, banner: a.banner, reason: fmt.Sprintf(
+				"would believe clients who they are: it takes XCLIENT from %s; take that address out of what it trusts "+
+					"(smtpd_authorized_xclient_hosts, login_trusted_networks)", a.believes)}
 		case a.refuses == "":
 			return finding{proved: true, told: t, banner: a.banner}
 		case reason == "":
@@ -282,9 +298,14 @@ func (p *proofs) prove(ctx context.Context, l *relay.Loop, s *subject) finding {
 // ask makes one inquiry.
 func (s *subject) ask(ctx context.Context, l *relay.Loop, t backend.Told) answer {
 	got := make(chan answer, 1)
-	i := &inquiry{told: t, helo: s.table.options.Name, relays: s.relays, done: func(a answer) { got <- a }}
+	done, d := func(a answer) { got <- a }, s.table.dialect
+	first := d.secure && s.passed != ""
+	dialled := (&inquiry{told: t, helo: s.table.name(), relays: s.relays, passed: s.passed != "", secure: first, done: done}).dialled
+	if d.mailbox {
+		dialled = (&glance{secure: first, done: done}).dialled
+	}
 	l.Post(func() {
-		s.table.route.Reach(l, s.backend, backend.Client{Addr: s.nobody(), Dialled: s.dialled}, i.dialled)
+		s.table.route.Reach(l, s.backend, backend.Client{Addr: s.nobody(), Dialled: s.dialled}, dialled)
 	})
 	select {
 	case a := <-got:

@@ -83,8 +83,10 @@ type front struct {
 // table is what a front serves in one generation. It is immutable.
 type table struct {
 	dialect  dialect
+	listen   string
 	options  *Options
 	service  string
+	idle     time.Duration // of what is passed through
 	route    *backend.Route
 	backends []*acquaintance // of the route
 	terms    *certs.Terms    // nil if there is no TLS
@@ -94,6 +96,8 @@ type table struct {
 	visitors *visitors
 	ending   atomic.Bool // nobody follows: sessions end after their transaction
 }
+
+func (t *table) passes() bool { return t.options.passes() }
 
 // build makes the tables of all services.
 func build(services []*service.Service, env service.Env) (service.Server, error) {
@@ -168,10 +172,13 @@ func (b *builder) add(s *service.Service) error {
 	m := b.kept.memory(s.Name)
 	guard, engines := b.guard(o), b.engines(o, m)
 	for _, l := range s.Listen {
-		t := &table{dialect: dialects[l.Name], options: o, service: s.Name, terms: terms, memory: m, visitors: m.tally.at(entrance{l.Name, l.Family()}),
+		t := &table{dialect: dialects[l.Name], listen: l.Name, idle: s.Timeouts.Idle, options: o, service: s.Name, terms: terms, memory: m, visitors: m.tally.at(entrance{l.Name, l.Family()}),
 			route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()})}
 		if l.Name == "smtp" {
 			t.guard, t.engines = guard, engines
+		}
+		if t.dialect.mailbox {
+			t.idle = o.Timeouts.Mailbox
 		}
 		for _, p := range t.route.Pools() {
 			for _, one := range p.Backends() {

@@ -18,12 +18,14 @@ const certificatesEvery = 5 * time.Second
 
 // accept begins to serve a client.
 func (f *front) accept(c *relay.Conn) {
-	t := f.current.Load()
-	if t.dialect.secure {
+	switch t := f.current.Load(); {
+	case t.passes():
+		t.pass(c)
+	case t.dialect.secure:
 		t.shake(c, func() { t.dialect.speak(f, t, c) })
-		return
+	default:
+		t.dialect.speak(f, t, c)
 	}
-	t.dialect.speak(f, t, c)
 }
 
 // shake speaks TLS to a client from its next byte on, and calls ready when that is done, with a handler that is to be
@@ -36,7 +38,7 @@ func (t *table) shake(c *relay.Conn, ready func()) {
 
 // openTLS loads the certificates of a service; nil if there are none.
 func (b *builder) openTLS(name string, o *TLS) (*certs.Terms, error) {
-	if o == nil {
+	if o == nil || o.PassThrough {
 		return nil, nil
 	}
 	pairs := []certs.Pair{{Certificate: string(o.Certificate), Key: string(o.Key)}}
