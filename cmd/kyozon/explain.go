@@ -62,8 +62,8 @@ func explain(cfg *config.Config, number, from string) (all []explanation, err er
 		if !ok {
 			continue
 		}
-		if p := o.Compile(); p != nil {
-			all = append(all, explanation{s.Name, p.Explain(number, from)})
+		if steps := o.Explain(number, from); steps != nil {
+			all = append(all, explanation{s.Name, steps})
 		}
 	}
 	if all == nil {

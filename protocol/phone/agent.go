@@ -44,7 +44,8 @@ type user struct {
 	call    *call   // whose INVITE it is
 	branch  *branch // which the INVITE of ours is for
 	asked   *asked  // what goes on from leg to leg: it came by the one transaction and went by the other
-	refresh *leg    // whose end is asked whether it is there
+	ping    *ping
+	refresh *leg // whose end is asked whether it is there
 }
 
 func newAgent(c *core, l *relay.Loop) *agent {
@@ -91,6 +92,8 @@ func (a *agent) response() {
 		u.asked.response(&a.message)
 	case u.refresh != nil:
 		u.refresh.refreshed(&a.message)
+	case u.ping != nil:
+		u.ping.answered(&a.message)
 	}
 }
 

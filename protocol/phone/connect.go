@@ -101,6 +101,8 @@ func (a *agent) broke(f *flow, err error) {
 func (a *agent) unsent(x *transaction.Transaction[user], err error) {
 	again := a.fallback(x, err)
 	switch u := x.User; {
+	case u.ping != nil && again == nil:
+		u.ping.ended(err)
 	case u.branch != nil && u.branch.x == x:
 		if u.branch.x = again; again == nil {
 			u.branch.unsent()

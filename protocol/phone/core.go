@@ -37,20 +37,23 @@ type core struct {
 
 	records  recorder
 	dead     memory
+	seats    seats
 	refusing sync.Map // who has no TCP: until when, by address
 
 	lastFlow atomic.Uint64
 	flows    sync.Map // of connections, by number: *flow
 }
 
-// memory is which gateways have not taken a call. All loops have it in common.
+// memory is which gateways have not taken a call, or do not answer when they are asked. All loops have it in common.
 type memory struct {
 	sync.Mutex
 	target.Memory
+	down map[target.Target]bool
 }
 
 func newCore(log *slog.Logger, loops *relay.Loops) *core {
 	c := &core{log: log, loops: loops, able: abilities(), limits: limits(), seed: maphash.MakeSeed(), places: location.New()}
+	c.dead.down, c.seats = make(map[target.Target]bool), newSeats()
 	c.records.wake = make(chan struct{}, 1)
 	c.sockets.Store(&map[netip.AddrPort]*relay.Datagrams{})
 	for i := range loops.Len() {

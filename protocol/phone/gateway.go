@@ -148,11 +148,22 @@ func (t *trunk) order(c *core, now int64) []*gateway {
 		targets[i] = g.target
 	}
 	c.dead.Order(targets, now)
+	slices.SortStableFunc(targets, func(a, b target.Target) int { return falseFirst(c.dead.down[a], c.dead.down[b]) })
 	sorted := make([]*gateway, 0, len(all))
 	for _, at := range targets {
 		sorted = append(sorted, all[slices.IndexFunc(all, func(g *gateway) bool { return g.target == at })])
 	}
 	return sorted
+}
+
+func falseFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }
 
 // spreadOut returns gateways in an order by dice that their weights have loaded; one without a weight has 1.

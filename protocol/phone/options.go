@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/service"
 )
@@ -17,8 +18,8 @@ type Options struct {
 	// The domain of the subscribers: what stands behind the @ in their addresses.
 	Domain string `yaml:"domain,required"`
 
-	// Who may register.
-	Subscribers Subscribers `yaml:"subscribers,required"`
+	// Who may register. Where nothing is written, nobody: calls go from trunk to trunk.
+	Subscribers Subscribers `yaml:"subscribers"`
 
 	// How long a registration lasts.
 	Registration Registration `yaml:"registration"`
@@ -49,6 +50,16 @@ type Trunk struct {
 	// How numbers are written on it: global, like +81312345678, which is the default, or national, like 0312345678.
 	Numbers string `yaml:"numbers"`
 
+	// How often each gateway is asked by OPTIONS whether it is there; one that is not comes after the others. Where nothing is
+	// written, calls alone tell.
+	Health time.Duration `yaml:"health" range:"1s..10m"`
+
+	// How many calls there may be at once, either way. Emergency calls are never refused.
+	Channels int `yaml:"channels" range:"1..1000000"`
+
+	// How many calls may go out by it in a time, for example 20/s.
+	Rate limit.Rate `yaml:"rate"`
+
 	// The trunks that calls which come by this one may go on to. Where nothing is written, none: they reach subscribers alone.
 	Onward []string `yaml:"onward"`
 }
@@ -73,6 +84,9 @@ type Subscribers struct {
 
 	// The networks that they are in, by the names of listens. Where nothing is written, all.
 	Networks []string `yaml:"networks"`
+
+	// How many calls one may have at once, either way. Where nothing is written, any number. Emergency calls are never refused.
+	Calls int `yaml:"calls" range:"1..1000"`
 }
 
 // Registration is how long a registration lasts, in whole seconds.

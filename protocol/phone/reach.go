@@ -22,6 +22,15 @@ type destination struct {
 
 // reach returns where a caller's call goes, or why it goes nowhere.
 func (e *exchange) reach(by *caller) (*destination, *sip.Answer) {
+	to, refusal := e.find(by)
+	if refusal == nil {
+		refusal = e.admit(by, to)
+	}
+	return to, refusal
+}
+
+// find returns where a caller's call goes by its number, or why it goes nowhere.
+func (e *exchange) find(by *caller) (*destination, *sip.Answer) {
 	target, err := sip.ParseURI(e.message.Target())
 	switch {
 	case err != nil:

@@ -112,6 +112,7 @@ func (l *leg) who() string {
 
 // close ends a record and has it written.
 func (c *core) close(r *cdr.Record, by string) {
+	c.seats.free(r.ID)
 	r.End, r.EndedBy = time.Now(), by
 	if c.settings.Load().options.CDR != "" {
 		c.records.add(r)

@@ -55,6 +55,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	server := service.Server{Doors: make(map[listen.Addr]service.Handler)}
 	var starts []func()
 	var cores []*core
+	sets := make(map[*core]*settings)
 	for _, s := range services {
 		c := service.Keep(env, s.Name, func() *core { return newCore(env.Log.With("service", s.Name), env.Loops) })
 		cores = append(cores, c)
@@ -62,6 +63,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 		if err != nil {
 			return service.Server{}, fmt.Errorf("service %s: %w", s.Name, err)
 		}
+		sets[c] = set
 		c.settings.CompareAndSwap(nil, set) // a door may open a moment before start
 		for _, l := range s.Listen {
 			server.Doors[l.Addr] = service.Handler{Conn: c.accept}
@@ -83,6 +85,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 		var all sync.WaitGroup
 		for _, c := range cores {
 			all.Go(func() { c.record(ctx) })
+			all.Go(func() { c.watch(ctx, sets[c]) })
 		}
 		sweep(ctx, cores)
 		all.Wait()
@@ -99,7 +102,8 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 		n := named[l.Name]
 		if n == nil {
 			n = &network{name: l.Name}
-			n.subscribers = len(o.Subscribers.Networks) == 0 || slices.Contains(o.Subscribers.Networks, l.Name)
+			n.subscribers = o.Subscribers.From != "" &&
+				(len(o.Subscribers.Networks) == 0 || slices.Contains(o.Subscribers.Networks, l.Name))
 			named[l.Name] = n
 		}
 		at := familyIndex(l.AddrPort.Addr())
@@ -118,7 +122,9 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 		}
 	}
 	var err error
-	set.subscribers, err = readSubscribers(string(o.Subscribers.From), o.Domain)
+	if o.Subscribers.From != "" {
+		set.subscribers, err = readSubscribers(string(o.Subscribers.From), o.Domain)
+	}
 	return set, err
 }
 

@@ -38,13 +38,14 @@ func TestMain(m *testing.M) { servertest.Main(m) }
 
 // bench is an edge with one phone service, at one address of each family.
 type bench struct {
-	t    *testing.T
-	edge *edge.Edge
-	dir  string
-	at   map[ip.Family]netip.AddrPort
-	more string // keys of the service
-	core *core
-	end  func()
+	t           *testing.T
+	edge        *edge.Edge
+	dir         string
+	at          map[ip.Family]netip.AddrPort
+	more        string // keys of the service
+	subscribers string // keys of the subscribers
+	core        *core
+	end         func()
 }
 
 // newBench starts one; subscribers 0501000000x have the password "secret".
@@ -110,8 +111,8 @@ func (b *bench) write(name, text string) {
 func (b *bench) parse(options string) *config.Config {
 	b.t.Helper()
 	text := fmt.Sprintf("site: test\nservices:\n  phone:\n    protocol: phone\n    listen: {access: [%q, %q]}\n%s"+
-		"    phone: {domain: %s, subscribers: {from: subscribers}%s}\nstate: {directory: state}\nadmin: {listen: off}\ndrain: 1s\n",
-		b.at[ip.V4], b.at[ip.V6], b.more, domain, options)
+		"    phone: {domain: %s, subscribers: {from: subscribers%s}%s}\nstate: {directory: state}\nadmin: {listen: off}\ndrain: 1s\n",
+		b.at[ip.V4], b.at[ip.V6], b.more, domain, b.subscribers, options)
 	cfg, err := config.Parse(filepath.Join(b.dir, "site.yaml"), []byte(text), []service.Protocol{Protocol()}, config.Options{})
 	if err != nil {
 		b.t.Fatalf("%v\nin\n%s", err, text)

@@ -5,6 +5,7 @@ package phone
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/plan"
@@ -17,7 +18,8 @@ type trunk struct {
 	network  *network
 	gateways []*gateway
 	onward   []string // trunks that its calls may go on to
-	national bool     // numbers are written so
+	health   time.Duration
+	national bool // numbers are written so
 	domain   string
 	country  *plan.Country
 }
@@ -28,7 +30,7 @@ func (s *settings) readTrunks(named map[string]*network) {
 	s.peers = make(map[netip.Addr]bool)
 	for name, o := range s.options.Trunks {
 		t := &trunk{name: name, network: named[o.Network], national: o.Numbers == national, domain: s.options.Domain,
-			country: s.plan.Country(), onward: o.Onward}
+			country: s.plan.Country(), onward: o.Onward, health: o.Health}
 		s.trunks[name] = t
 		for i := range o.Gateways {
 			t.gateways = append(t.gateways, t.locate(&o.Gateways[i])...)
