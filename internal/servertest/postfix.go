@@ -32,17 +32,29 @@ type Postfix struct {
 // nobody with relaying.
 func NewPostfix(t testing.TB, f ip.Family, settings ...string) *Postfix {
 	t.Helper()
-	return newPostfix(t, f, "", settings)
+	return newPostfix(t, f, "", smtpd, settings)
+}
+
+// NewPostscreen starts a Postfix whose postscreen looks at clients first, and lets in who waits for a second.
+func NewPostscreen(t testing.TB, f ip.Family, settings ...string) *Postfix {
+	t.Helper()
+	return newPostfix(t, f, "", postscreen, append(settings, "postscreen_greet_wait = 1s"))
 }
 
 // NewSender starts a Postfix that relays for this machine and knows the addresses of other hosts from a text of its own in
 // the place of /etc/hosts.
 func NewSender(t testing.TB, f ip.Family, hosts string, settings ...string) *Postfix {
 	t.Helper()
-	return newPostfix(t, f, hosts, append(settings, "mynetworks = 127.0.0.0/8, [::1]/128", "inet_protocols = all", "smtp_host_lookup = native"))
+	return newPostfix(t, f, hosts, smtpd, append(settings, "mynetworks = 127.0.0.0/8, [::1]/128", "inet_protocols = all", "smtp_host_lookup = native"))
 }
 
-func newPostfix(t testing.TB, f ip.Family, hosts string, settings []string) *Postfix {
+// The services at the address where a Postfix takes mail.
+const (
+	smtpd      = "%s inet n - n - - smtpd\n"
+	postscreen = "%s inet n - n - 1 postscreen\nsmtpd pass - - n - - smtpd\n"
+)
+
+func newPostfix(t testing.TB, f ip.Family, hosts, front string, settings []string) *Postfix {
 	t.Helper()
 	program := Find(t, "postfix")
 	if os.Getuid() != 0 {
@@ -95,7 +107,7 @@ virtual_minimum_uid = 1
 maillog_file = /dev/stdout
 %[5]s
 `, dir, PostfixDomain, uid, owner.Gid, strings.Join(settings, "\n"))
-	for name, text := range map[string]string{"main.cf": main, "master.cf": master(at)} {
+	for name, text := range map[string]string{"main.cf": main, "master.cf": fmt.Sprintf(front, at) + master} {
 		if err := os.WriteFile(filepath.Join(dir, "conf", name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -123,14 +135,8 @@ func amongHosts(t testing.TB, c *exec.Cmd, file, hosts string) *exec.Cmd {
 	return shell
 }
 
-// master is the services of a Postfix that takes mail at one address and delivers it.
-func master(at netip.AddrPort) string {
-	host := at.Addr().String()
-	if at.Addr().Is6() {
-		host = "[" + host + "]"
-	}
-	return fmt.Sprintf(`%s:%d inet n - n - - smtpd
-pickup unix n - n 60 1 pickup
+// master is the other services of a Postfix that delivers mail.
+const master = `pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 rewrite unix - - n - - trivial-rewrite
@@ -147,22 +153,10 @@ virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
-`, host, at.Port())
-}
+`
 
 // Messages returns what has been delivered, in no order.
-func (p *Postfix) Messages(t testing.TB) (all []string) {
+func (p *Postfix) Messages(t testing.TB) []string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(p.mail, "all", "new", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, string(text))
-	}
-	return all
+	return maildir(t, filepath.Join(p.mail, "all"))
 }

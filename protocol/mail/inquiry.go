@@ -40,12 +40,15 @@ type inquiry struct {
 	secure bool // TLS comes first
 	done   func(answer)
 
+	patience time.Duration // for one answer
+
 	flow   *backend.Flow
 	out    smtp.Client
 	has    smtp.Keywords
 	banner []byte
 	named  bool // XCLIENT has been accepted
 	clear  bool // it does not agree to TLS, and need not
+	before bool // something must come before EHLO
 	step   func(smtp.Reply)
 }
 
@@ -59,6 +62,7 @@ type answer struct {
 	believes string
 
 	banner string
+	before bool // something must come before EHLO
 	has    smtp.Keywords
 }
 
@@ -80,7 +84,7 @@ func (i *inquiry) dialled(f *backend.Flow, err error) {
 
 func (i *inquiry) listen() {
 	i.flow.Conn.SetHandler(i)
-	i.flow.Conn.SetTimeout(askTime)
+	i.flow.Conn.SetTimeout(i.patience)
 }
 
 // encrypted goes on in TLS, and begins anew if something has been said already.
@@ -111,7 +115,7 @@ func (i *inquiry) Data(c *relay.Conn, p []byte) (used int) {
 			return used
 		}
 		used += n
-		c.SetTimeout(askTime)
+		c.SetTimeout(i.patience)
 		i.step(r)
 	}
 	return len(p)
@@ -148,7 +152,7 @@ func (i *inquiry) end(a answer) {
 	i.flow.Conn.SetHandler(leaving{})
 	i.flow.Conn.SetTimeout(lingerTime)
 	i.flow.End(metrics.Counts{}, metrics.Fine)
-	a.banner, a.has = string(i.banner), i.has
+	a.banner, a.before, a.has = string(i.banner), i.before, i.has
 	done(a)
 }
 
@@ -180,6 +184,7 @@ func likeness(greeting []byte) []byte {
 func said(what string, r smtp.Reply) error { return fmt.Errorf("%s: %q", what, bytes.TrimSpace(r.Raw)) }
 
 func (i *inquiry) met(r smtp.Reply) {
+	i.before = r.Code == 503 // of EHLO, before which nothing comes: Exim says so after it has waited for a PROXY header
 	if r.Code == 250 {
 		i.has = smtp.ParseKeywords(smtp.Reply{Code: r.Code, Raw: bytes.Clone(r.Raw)})
 	}

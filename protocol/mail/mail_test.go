@@ -46,6 +46,7 @@ type bench struct {
 	health   backend.Health
 	state    string
 	hold     time.Duration
+	mute     time.Duration
 	building sync.Mutex // of generations, one after the other
 }
 
@@ -56,7 +57,7 @@ func newBench(t testing.TB) *bench {
 		t.Fatal(err)
 	}
 	b := &bench{t: t, loops: ls, book: backend.NewBook(2), sockets: listen.NewSet(listen.Options{}), kept: make(map[string]any),
-		state: t.TempDir(), hold: holdTime}
+		state: t.TempDir(), hold: holdTime, mute: askTime}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { ls.Run(ctx) })
@@ -149,8 +150,9 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f := b.kept["fronts"].(*fronts); f.hold != b.hold { // before there is a session
+	if f := b.kept["fronts"].(*fronts); f.hold != b.hold || f.proofs.patience != b.mute { // before there is a session
 		f.hold = b.hold
+		f.proofs.patience = b.mute
 	}
 	e.server.Start()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/internal/servertest"
@@ -108,6 +109,32 @@ func TestPostfixProxy(t *testing.T) {
 	})
 }
 
+// TestPostscreen: so is a Postfix whose postscreen waits for one, and judges the client by it.
+func TestPostscreen(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.mute = 2 * time.Second
+	postfixes, edges := make(map[ip.Crossing]*servertest.Postfix), make(map[ip.Crossing]*edge)
+	for _, x := range ip.Crossings() { // all are asked at once
+		p := servertest.NewPostscreen(t, x.Backend, "postscreen_upstream_proxy_protocol = haproxy", "smtpd_authorized_xclient_hosts =")
+		spec := to(p.Addr)
+		spec.Handover = backend.HandoverAuto
+		postfixes[x], edges[x] = p, b.serve(t, "smtp", x.Client, spec, require)
+	}
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		want := "[127.0.0.1]"
+		if x.Client == ip.V6 {
+			want = "[IPv6:::1]"
+		}
+		if got := b.deliver(t, postfixes[x], edges[x]); !strings.Contains(got, want) {
+			t.Errorf("got %s\nwant %s", got, want)
+		}
+		if told := edges[x].pool.Backends()[0].Told(); told.Handover != backend.HandoverProxyV2 {
+			t.Errorf("told by %v", told)
+		}
+	})
+}
+
 // A Postfix that trusts the edge, or the addresses that stand for clients, with relaying keeps the service shut.
 func TestPostfixRelays(t *testing.T) {
 	t.Parallel()
@@ -162,6 +189,51 @@ func TestSwaks(t *testing.T) {
 		}
 		if got := p.Messages(t)[0]; !strings.Contains(got, want) || !strings.Contains(got, "by swaks") {
 			t.Errorf("got %s\nwant %s", got, want)
+		}
+	})
+}
+
+// TestSMTPSource: what Postfix's own load generator brings, over every crossing and by several connections at once, is there
+// once, each message of it.
+func TestSMTPSource(t *testing.T) {
+	t.Parallel()
+	source := servertest.Find(t, "smtp-source")
+	b := newBench(t)
+	const messages = 200
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		m := servertest.NewMail(t, x.Backend, nil)
+		e := b.serve(t, "smtp", x.Client, to(m.Addr), nil)
+		for _, how := range [][]string{{}, {"-d"}} { // a connection for each message, or for many
+			before := len(m.Messages())
+			c := exec.CommandContext(t.Context(), source, append(how, "-N", "-m", strconv.Itoa(messages), "-s", "5", "-l", "4096", "-f", "a@example.com",
+				"-t", "b@example.test", e.at.String())...)
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			seen := make(map[string]int)
+			for _, one := range m.Messages()[before:] {
+				seen[strings.Join(one.Rcpt, " ")]++
+			}
+			if len(seen) != messages || len(m.Messages()) != before+messages {
+				t.Errorf("%d messages, %d of them different, want %d", len(m.Messages())-before, len(seen), messages)
+			}
+		}
+	})
+}
+
+// TestPosttlsFinger: Postfix's own test of STARTTLS is content with the edge's certificate.
+func TestPosttlsFinger(t *testing.T) {
+	t.Parallel()
+	finger := servertest.Find(t, "posttls-finger")
+	b := newBench(t)
+	o, _ := certificate(t)
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		m := servertest.NewMail(t, x.Backend, nil)
+		e := b.serve(t, "smtp", x.Client, to(m.Addr), func(all *Options) { all.TLS = o })
+		c := exec.CommandContext(t.Context(), finger, "-c", "-l", "secure", "-F", string(o.Certificate), "-o", "inet_protocols=all", "["+e.at.Addr().String()+"]:"+strconv.Itoa(int(e.at.Port())), "mx.example")
+		out, err := c.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "Verified TLS connection established") {
+			t.Errorf("%v\n%s", err, out)
 		}
 	})
 }

@@ -31,9 +31,10 @@ const (
 //
 // A service stays shut while one of its backends relays, or none has answered.
 type proofs struct {
-	offers *acquaintances
-	log    *slog.Logger
-	again  chan struct{} // somebody has reason to ask now
+	offers   *acquaintances
+	log      *slog.Logger
+	again    chan struct{} // somebody has reason to ask now
+	patience time.Duration // see askTime
 
 	mu    sync.Mutex
 	known map[question]finding
@@ -76,7 +77,7 @@ func (s *subject) matter() string {
 }
 
 func newProofs(a *acquaintances, log *slog.Logger) *proofs {
-	return &proofs{offers: a, log: log, known: make(map[question]finding), again: make(chan struct{}, 1)}
+	return &proofs{offers: a, log: log, known: make(map[question]finding), again: make(chan struct{}, 1), patience: askTime}
 }
 
 // need returns what must be proved of the backends of a table.
@@ -263,19 +264,22 @@ func (s *subject) candidates() []backend.Told {
 func (p *proofs) prove(ctx context.Context, l *relay.Loop, s *subject) finding {
 	auto := s.backend.Pool().Spec.Handover == backend.HandoverAuto
 	var reason string
-	greets := false
+	greets, waits := false, false // without a header
 	for _, t := range s.candidates() {
-		if greets && t.Handover == backend.HandoverProxyV2 { // who waits for a header says nothing before
-			break
+		if header := t.Handover == backend.HandoverProxyV2; greets && header || waits && !header {
+			continue
 		}
 		if auto {
 			s.backend.Pin(t)
 		}
-		a := s.ask(ctx, l, t)
+		a := s.ask(ctx, l, t, p.patience)
 		if a.err == nil {
 			p.offers.of(s.backend).note(&a.has)
 		}
-		greets = greets || a.banner != "" && t.Handover != backend.HandoverProxyV2
+		if t.Handover != backend.HandoverProxyV2 { // who waits for a header says nothing before
+			waits = a.banner == "" || a.before
+			greets = !waits
+		}
 		switch {
 		case a.err != nil:
 			return finding{told: t, reason: fmt.Sprintf("cannot be asked %s: %v", s.matter(), a.err)}
@@ -296,11 +300,11 @@ func (p *proofs) prove(ctx context.Context, l *relay.Loop, s *subject) finding {
 }
 
 // ask makes one inquiry.
-func (s *subject) ask(ctx context.Context, l *relay.Loop, t backend.Told) answer {
+func (s *subject) ask(ctx context.Context, l *relay.Loop, t backend.Told, patience time.Duration) answer {
 	got := make(chan answer, 1)
 	done, d := func(a answer) { got <- a }, s.table.dialect
 	first := d.secure && s.passed != ""
-	dialled := (&inquiry{told: t, helo: s.table.name(), relays: s.relays, passed: s.passed != "", secure: first, done: done}).dialled
+	dialled := (&inquiry{told: t, helo: s.table.name(), patience: patience, relays: s.relays, passed: s.passed != "", secure: first, done: done}).dialled
 	if d.mailbox {
 		dialled = (&glance{secure: first, done: done}).dialled
 	}
