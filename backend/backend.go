@@ -82,10 +82,10 @@ func (b *Backend) heldFor() *string {
 }
 
 // Available says whether b would get a flow now: it is up, not ejected, not draining and not full.
-func (b *Backend) Available(now int64) bool { return b.up() && b.tally.ejected(now) == 0 && !b.full() }
+func (b *Backend) Available(now int64) bool { return b.Up() && b.tally.ejected(now) == 0 && !b.full() }
 
-// up says whether b may get flows at all.
-func (b *Backend) up() bool {
+// Up says whether b may get flows at all: it is well, not draining, and nobody holds it.
+func (b *Backend) Up() bool {
 	return !b.Drain && b.heldFor() == nil && (b.verdict == nil || b.verdict.up.Load() != 0)
 }
 

@@ -55,7 +55,8 @@ type attempt struct {
 	last    error // of the backend tried last
 	use     Use   // the port taken at the backend
 	ports   int   // tried there
-	only    bool  // no other backend will do: see Reach
+	only    bool  // no other backend will do: see DialTo
+	asks    bool  // it is no client's: see Reach
 	done    func(*Flow, error)
 }
 
@@ -90,6 +91,22 @@ func (r *Route) Dial(l *relay.Loop, client Client, reuse bool, done func(*Flow, 
 	}
 	a := &attempt{route: r, loop: l, client: client, key: key, tried: tried, began: l.Now(), pool: pool, backend: b, done: done}
 	a.begin()
+}
+
+// DialTo is Dial to a backend that the caller has picked, for a client whom the route need not allow: what he has brought
+// was taken before. If b may get no flow, done is told ErrNoneUp or ErrFull.
+func (r *Route) DialTo(l *relay.Loop, b *Backend, client Client, done func(*Flow, error)) {
+	err := ErrNoneUp
+	if b.Up() {
+		if b.take() {
+			a := &attempt{route: r, loop: l, client: client, began: l.Now(), pool: b.pool, backend: b, only: true, done: done}
+			a.begin()
+			return
+		}
+		err = ErrFull
+	}
+	r.fault(err)
+	done(nil, err)
 }
 
 // reuse returns a flow on a connection that another has kept, or nil. A client whose stand-in must be named to the
@@ -207,13 +224,13 @@ func (a *attempt) succeed(f *Flow) {
 		a.backend.Connected() // else it is that when TLS is spoken
 	}
 	f.wait = a.loop.Now() - a.began
-	f.asks = a.only
+	f.asks = a.asks
 	f.begin()
 	a.done(f, nil)
 }
 
 func (a *attempt) fail(err error) {
-	if !a.only {
+	if !a.asks {
 		a.route.fault(err)
 	}
 	a.done(nil, err)

@@ -85,7 +85,7 @@ type picking struct {
 
 // suits says whether b may be picked.
 func (q *picking) suits(b *Backend) bool {
-	return b.up() && !b.full() && (q.ejected || b.tally.ejected(q.now) == 0) && (q.tried.n == 0 || !q.tried.has(b))
+	return b.Up() && !b.full() && (q.ejected || b.tally.ejected(q.now) == 0) && (q.tried.n == 0 || !q.tried.has(b))
 }
 
 // pick returns nil if no backend suits.
@@ -210,7 +210,7 @@ func draw(key, seed uint64, weight, highest float64) float64 {
 // full says whether p has a backend that would be picked if it were not at its cap.
 func (p *Pool) full(tried *Tried) bool {
 	for i := range p.backends {
-		if b := &p.backends[i]; b.up() && b.full() && !tried.has(b) {
+		if b := &p.backends[i]; b.Up() && b.full() && !tried.has(b) {
 			return true
 		}
 	}

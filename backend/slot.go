@@ -68,7 +68,7 @@ const shareUnit = 16
 // Share returns b's part of the flows relative to others, in steps of a sixteenth of its weight; 0 if it gets none.
 // ejected says that it gets some only where there is no other.
 func (b *Backend) Share(now int64) (share int, ejected bool) {
-	if !b.up() || b.full() {
+	if !b.Up() || b.full() {
 		return 0, false
 	}
 	return max(1, int(b.weight(now)*shareUnit/whole)), b.tally.ejected(now) > 0

@@ -26,6 +26,6 @@ func (b *Backend) Pin(t Told) { b.told.Store(&t) }
 // of a client that there is not. It is no flow in any count. done is called on the loop.
 func (r *Route) Reach(l *relay.Loop, b *Backend, client Client, done func(*Flow, error)) {
 	b.tally.flows.Add(1)
-	a := &attempt{route: r, loop: l, client: client, began: l.Now(), pool: b.pool, backend: b, only: true, done: done}
+	a := &attempt{route: r, loop: l, client: client, began: l.Now(), pool: b.pool, backend: b, only: true, asks: true, done: done}
 	a.begin()
 }

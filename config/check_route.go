@@ -34,6 +34,11 @@ func (c *checker) routes(f *serviceFile) {
 			}
 		}
 	}
+	if s, ok := f.service.Options.(service.Sender); ok {
+		for _, name := range s.SendsTo() {
+			used[name] = true
+		}
+	}
 	for _, p := range f.Pools.entries {
 		if !used[p.name] {
 			c.warn(p.key, "no client is sent to the pool %q; name it in clients, or remove it", p.name)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/kyozon/kyozon/backend"
@@ -26,6 +27,7 @@ type generation struct {
 	config  *config.Config
 	pools   map[string]map[string]*backend.Pool        // by service and name
 	routes  map[string]map[service.Door]*backend.Route // by service and door
+	direct  map[string]map[ip.Family]*backend.Route    // by service and client family, of those that need it
 	limits  map[string]*limit.Limits                   // by service, of those that have some
 	servers []service.Server                           // by protocol, in the order of the table
 	leave   map[string]func() []byte                   // what a protocol leaves to the next process, by its name
@@ -39,7 +41,7 @@ type generation struct {
 // it gives back on error.
 func (e *Edge) build(cfg *config.Config, old *generation) (_ *generation, err error) {
 	g := &generation{number: 1, config: cfg, pools: make(map[string]map[string]*backend.Pool),
-		routes: make(map[string]map[service.Door]*backend.Route), limits: limitsOf(cfg, old), guards: make(map[listen.Addr]*guard),
+		routes: make(map[string]map[service.Door]*backend.Route), direct: make(map[string]map[ip.Family]*backend.Route), limits: limitsOf(cfg, old), guards: make(map[listen.Addr]*guard),
 		leave: make(map[string]func() []byte), fresh: make(map[listen.Addr]*door), routing: &e.routing}
 	if old != nil {
 		g.number = old.number + 1
@@ -82,16 +84,44 @@ func (e *Edge) buildRoutes(g *generation, s *service.Service) error {
 		if err != nil {
 			return err
 		}
-		a := backend.Access{Service: s.Name, Family: door.Family, Allow: s.Allow, Deny: s.Deny, Limits: g.limits[s.Name], Timeouts: s.Timeouts,
-			Book: e.book, Registry: &e.registry, Log: e.accessLog}
-		if e.ledger != nil {
-			a.StandIns, a.Embed = e.ledger, e.settings.Embed
-		}
-		e.share(&a, s, g.config.Services)
+		a := e.access(g, s, door.Family)
+		a.Allow, a.Deny, a.Limits = s.Allow, s.Deny, g.limits[s.Name]
 		r.Open(a)
 		g.routes[s.Name][door] = r
 	}
 	return nil
+}
+
+// access is how the flows of a service's clients of a family reach their backends, whoever they are.
+func (e *Edge) access(g *generation, s *service.Service, f ip.Family) backend.Access {
+	a := backend.Access{Service: s.Name, Family: f, Timeouts: s.Timeouts, Book: e.book, Registry: &e.registry, Log: e.accessLog}
+	if e.ledger != nil {
+		a.StandIns, a.Embed = e.ledger, e.settings.Embed
+	}
+	e.share(&a, s, g.config.Services)
+	return a
+}
+
+// directRoute returns the route of a service on which its protocol picks the backends.
+func (e *Edge) directRoute(g *generation, s *service.Service, f ip.Family) *backend.Route {
+	if g.direct[s.Name] == nil {
+		g.direct[s.Name] = make(map[ip.Family]*backend.Route)
+	}
+	r := g.direct[s.Name][f]
+	if r == nil {
+		r, _ = backend.NewRoute(s.Name, backend.RouteSpec{}, nil) // which has no pool that could be missing
+		r.Open(e.access(g, s, f))
+		g.direct[s.Name][f] = r
+	}
+	return r
+}
+
+// directs is service.Env.Direct for some services.
+func (e *Edge) directs(g *generation, services []*service.Service) func(string, ip.Family) *backend.Route {
+	return func(name string, f ip.Family) *backend.Route {
+		i := slices.IndexFunc(services, func(s *service.Service) bool { return s.Name == name })
+		return e.directRoute(g, services[i], f)
+	}
 }
 
 // buildServers has each protocol build its services.
@@ -111,7 +141,9 @@ func (e *Edge) buildServers(g *generation) error {
 		}
 		env := service.NewEnv(service.Env{Log: e.options.Log.With("protocol", p.Name), Loops: e.loops,
 			State: g.config.State.Directory, Legacy: e.options.Legacies[p.Name], AccessLog: e.accessLog, Reopen: e.reopen,
-			Route: func(name string, d service.Door) *backend.Route { return g.routes[name][d] }}, e.kept[p.Name])
+			Route:  func(name string, d service.Door) *backend.Route { return g.routes[name][d] },
+			Pools:  func(name string) map[string]*backend.Pool { return g.pools[name] },
+			Direct: e.directs(g, services), Stopped: e.ctx.Done()}, e.kept[p.Name])
 		server, err := p.Build(services, env)
 		if err != nil {
 			return fmt.Errorf("protocol %s: %w", p.Name, err)
@@ -192,6 +224,11 @@ func (g *generation) stale() bool {
 func (g *generation) active() (n int64) {
 	for _, doors := range g.routes {
 		for _, r := range doors {
+			n += r.Active()
+		}
+	}
+	for _, families := range g.direct {
+		for _, r := range families {
 			n += r.Active()
 		}
 	}

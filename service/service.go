@@ -110,6 +110,11 @@ type Options interface {
 	Check(s *Service) []error
 }
 
+// Sender is implemented by options that name pools to which no client is sent, but things later.
+type Sender interface {
+	SendsTo() []string
+}
+
 // Error is a mistake at a place below the service in the site file.
 type Error struct {
 	Path    []string // keys and list indices, for example "web", "tls", "certificate"
@@ -158,6 +163,9 @@ type Server struct {
 	// Counts, if set, returns what the protocol counts by itself. Each series is there from the beginning, also while it is
 	// zero. It may be called from anywhere.
 	Counts func() []Count
+
+	// Queue, if set, is what the protocol has answered for and has still to bring to servers.
+	Queue *Queue
 
 	// Drain, if set, is called when the generation is replaced, or the edge stops (last): end what waits for
 	// nothing. Flows under way end by themselves or are cut when the drain deadline passes.
@@ -215,6 +223,14 @@ type Env struct {
 	// Route returns the route of a service's door. It lives as long as the generation. Where the protocol is Standalone
 	// it leads nowhere, and says only who may come in.
 	Route func(service string, door Door) *backend.Route
+
+	// Direct returns a route for clients of a family that leads to no pool by itself: to servers that the protocol picks.
+	// Pools returns those of a service, by name. Both are for Build, and live as long as the generation.
+	Direct func(service string, client ip.Family) *backend.Route
+	Pools  func(service string) map[string]*backend.Pool
+
+	// Stopped is closed when the edge has drained and everything must end.
+	Stopped <-chan struct{}
 
 	kept map[string]any
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/ip/iptest"
 )
 
 // Message is what a Mail was given.
@@ -28,8 +29,8 @@ type Message struct {
 	Text    string
 }
 
-// Mail is a small SMTP server that keeps what it is given. It understands BDAT and XCLIENT whether or not they are
-// offered.
+// Mail is a small server of SMTP, and of LMTP to those who say LHLO, that keeps what it is given. It understands BDAT and
+// XCLIENT whether or not they are offered.
 type Mail struct {
 	Addr netip.AddrPort
 
@@ -40,7 +41,7 @@ type Mail struct {
 	TLS *tls.Config
 
 	// Reply, if set, returns what is said to a command, or to a message (".") that has come whole: "" for what is usual,
-	// "close" for nothing, ever.
+	// "close" for nothing, ever. In LMTP it is asked for each accepted recipient (". RCPT TO:<a@example>").
 	Reply func(line string) string
 
 	mu       sync.Mutex
@@ -52,11 +53,17 @@ type Mail struct {
 // NewMail serves until the test ends. change, if it is not nil, is called before.
 func NewMail(t testing.TB, f ip.Family, change func(*Mail)) *Mail {
 	t.Helper()
+	return NewMailAt(t, netip.AddrPortFrom(iptest.Loopback(f), 0), change)
+}
+
+// NewMailAt is NewMail at an address that may be known before.
+func NewMailAt(t testing.TB, at netip.AddrPort, change func(*Mail)) *Mail {
+	t.Helper()
 	m := &Mail{Offers: []string{"PIPELINING", "SIZE 10000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN"}}
 	if change != nil {
 		change(m)
 	}
-	m.Addr = TCP(t, f, m.serve)
+	m.Addr = TCPAt(t, at, m.serve)
 	return m
 }
 
@@ -90,6 +97,9 @@ type dialogue struct {
 	tls  bool
 	now  Message
 	text bytes.Buffer
+
+	lmtp     bool
+	accepted []string
 }
 
 func (m *Mail) serve(c *net.TCPConn) {
@@ -119,21 +129,31 @@ func (m *Mail) serve(c *net.TCPConn) {
 
 // answer returns false if the connection is to be closed.
 func (d *dialogue) answer(line, usual string) (ok bool) {
+	return d.say(d.reply(line, usual))
+}
+
+// reply returns what is to be said.
+func (d *dialogue) reply(line, usual string) string {
 	if d.Reply != nil {
 		if r := d.Reply(line); r != "" {
-			usual = r
+			return r
 		}
 	}
-	if usual == "close" {
+	return usual
+}
+
+func (d *dialogue) say(reply string) bool {
+	if reply == "close" {
 		return false
 	}
-	_, err := io.WriteString(d.out, usual+"\r\n")
+	_, err := io.WriteString(d.out, reply+"\r\n")
 	return err == nil
 }
 
 func (d *dialogue) command(verb, line, rest string) bool {
 	switch verb {
-	case "EHLO":
+	case "EHLO", "LHLO":
+		d.lmtp = verb == "LHLO"
 		d.now = Message{Helo: rest, Xclient: d.now.Xclient}
 		offers := d.Offers
 		if d.TLS != nil && !d.tls {
@@ -150,11 +170,15 @@ func (d *dialogue) command(verb, line, rest string) bool {
 		d.now.Xclient = rest
 		return d.answer(line, "220 server.example ESMTP")
 	case "MAIL":
-		d.now = Message{Helo: d.now.Helo, Xclient: d.now.Xclient, Mail: line}
+		d.now, d.accepted = Message{Helo: d.now.Helo, Xclient: d.now.Xclient, Mail: line}, nil
 		return d.answer(line, "250 2.1.0 Ok")
 	case "RCPT":
 		d.now.Rcpt = append(d.now.Rcpt, line)
-		return d.answer(line, "250 2.1.5 Ok")
+		reply := d.reply(line, "250 2.1.5 Ok")
+		if strings.HasPrefix(reply, "2") {
+			d.accepted = append(d.accepted, line)
+		}
+		return d.say(reply)
 	case "DATA":
 		if !d.answer(line, "354 Go on") {
 			return false
@@ -205,6 +229,9 @@ func (d *dialogue) data() bool {
 func (d *dialogue) keep() bool {
 	d.now.Text = d.text.String()
 	d.text.Reset()
+	if d.lmtp {
+		return d.keepEach()
+	}
 	r := ""
 	if d.Reply != nil {
 		r = d.Reply(".")
@@ -222,4 +249,22 @@ func (d *dialogue) keep() bool {
 	}
 	_, err := io.WriteString(d.out, r+"\r\n")
 	return err == nil
+}
+
+// keepEach takes the message for each accepted recipient: a message is kept for those whose answer is good.
+func (d *dialogue) keepEach() bool {
+	for _, to := range d.accepted {
+		r := d.reply(". "+to, "250 2.0.0 Ok: saved")
+		if strings.HasPrefix(r, "250") || r == "keep and close" {
+			got := d.now
+			got.Rcpt = []string{to}
+			d.mu.Lock()
+			d.messages = append(d.messages, got)
+			d.mu.Unlock()
+		}
+		if r == "keep and close" || !d.say(r) {
+			return false
+		}
+	}
+	return true
 }

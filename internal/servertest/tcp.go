@@ -29,8 +29,14 @@ import (
 // TCP serves each connection with serve, then closes it, until the test ends.
 func TCP(t testing.TB, f ip.Family, serve func(*net.TCPConn)) netip.AddrPort {
 	t.Helper()
-	network := map[ip.Family]string{ip.V4: "tcp4", ip.V6: "tcp6"}[f]
-	l, err := net.ListenTCP(network, net.TCPAddrFromAddrPort(netip.AddrPortFrom(iptest.Loopback(f), 0)))
+	return TCPAt(t, netip.AddrPortFrom(iptest.Loopback(f), 0), serve)
+}
+
+// TCPAt is TCP at an address that may be known before.
+func TCPAt(t testing.TB, at netip.AddrPort, serve func(*net.TCPConn)) netip.AddrPort {
+	t.Helper()
+	network := map[ip.Family]string{ip.V4: "tcp4", ip.V6: "tcp6"}[ip.FamilyOf(at.Addr())]
+	l, err := net.ListenTCP(network, net.TCPAddrFromAddrPort(at))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,6 +53,22 @@ func (a *acquaintances) of(b *backend.Backend) *acquaintance {
 	return a.all[k]
 }
 
+// offered is an acquaintance as a table has it.
+type offered struct {
+	*acquaintance
+	kept *way // nil if its messages are not kept
+}
+
+// offers returns what clients can be offered of it; nil before the first time.
+func (o offered) offers() *smtp.Keywords {
+	k := o.keywords.Load()
+	if k == nil || o.kept == nil {
+		return k
+	}
+	ours := o.kept.offers(*k)
+	return &ours
+}
+
 // note keeps what a backend has offered, if it is new.
 func (a *acquaintance) note(k *smtp.Keywords) {
 	if now := a.keywords.Load(); now != nil && now.Same(k) {
@@ -66,7 +82,7 @@ func (a *acquaintance) note(k *smtp.Keywords) {
 // common returns what all backends of t that are known offer; ok is false if none is.
 func (t *table) common() (k smtp.Keywords, ok bool) {
 	for _, a := range t.backends {
-		one := a.keywords.Load()
+		one := a.offers()
 		switch {
 		case one == nil:
 		case !ok:

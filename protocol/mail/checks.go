@@ -14,9 +14,9 @@ import (
 	"github.com/kyozon/kyozon/service"
 )
 
-// checkPools says which pools cannot serve the listens whose clients they get.
-func checkPools(s *service.Service, at func(err error, warning bool, path ...string)) {
-	serves := make(map[string][]string) // by pool: the names of listens
+// checkPools says which pools cannot serve the listens whose clients they get, and returns the names of those by pool.
+func checkPools(s *service.Service, at func(err error, warning bool, path ...string)) (serves map[string][]string) {
+	serves = make(map[string][]string)
 	for door, spec := range s.Routes {
 		names := slices.Clone(spec.Fallback)
 		for _, share := range spec.Shares {
@@ -38,6 +38,7 @@ func checkPools(s *service.Service, at func(err error, warning bool, path ...str
 			}
 		}
 	}
+	return serves
 }
 
 // takes says what is wrong with a handover for the servers of a dialect.

@@ -165,6 +165,7 @@ func (s *session) forward(w want) {
 	case w == delivery && s.body.writing: // its resume comes here
 	case w == delivery && s.remembered():
 	case w == delivery && s.shown(): // and this when it has been seen
+	case w == delivery && s.stores():
 	case l == nil:
 		s.dial()
 	case l.phase != ready: // the link comes here when it is
@@ -205,6 +206,9 @@ func (s *session) refuseBody() bool {
 // dial gets a link. It is called again for another backend, as often as maxAttempts says.
 func (s *session) dial() {
 	s.attempts++
+	if s.attempts > maxAttempts && s.unasked() {
+		return
+	}
 	if s.attempts > maxAttempts {
 		s.refused(noServer)
 		s.giveUp("451 4.4.1 No server can be reached now\r\n")
@@ -218,6 +222,9 @@ func (s *session) dial() {
 // undialled answers for want of a backend.
 func (s *session) undialled(err error) {
 	s.table.route.Refused(s.conn.Loop(), s.client(), err)
+	if s.unasked() {
+		return
+	}
 	why, reply := noServer, "451 4.4.1 No server can be reached now\r\n"
 	if errors.Is(err, backend.ErrNoStandIn) {
 		why, reply = noStandIn, "451 4.3.0 No address stands in for yours now\r\n"

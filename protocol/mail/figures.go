@@ -4,8 +4,14 @@
 package mail
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/protocol/mail/outcome"
+	"github.com/kyozon/kyozon/protocol/mail/queue"
 	"github.com/kyozon/kyozon/protocol/mail/scan"
 	"github.com/kyozon/kyozon/service"
 )
@@ -21,6 +27,14 @@ const (
 	repeatsTotal
 	doubtfulTotal
 	outcomesKept
+	queueMessages
+	queueBytes
+	queueOldest
+	queueAdded
+	queueRecipients
+	queueDeferred
+	queueReports
+	queueDropped
 )
 
 // figures is read only.
@@ -44,6 +58,23 @@ var figures = [...]service.Metric{
 		Help:   "Messages that may be delivered twice, because an edge has died, or a server was lost, before it was known what had become of them.",
 		Labels: []string{"lost"}},
 	outcomesKept: {Name: "kyozon_mail_outcomes_kept", Noun: "outcomes kept", Help: "Outcomes that clients may not have heard of, and may ask for again."},
+	queueMessages: {Name: "kyozon_mail_queue_messages", Noun: "messages in the queue", Help: "Messages that are kept until a server has them.",
+		Labels: []string{"service", "pool"}},
+	queueBytes: {Name: "kyozon_mail_queue_bytes", Noun: "bytes in the queue", Help: "Bytes of messages that are kept.",
+		Labels: []string{"service", "pool"}},
+	queueOldest: {Name: "kyozon_mail_queue_oldest_seconds", Noun: "seconds that the oldest waits", Help: "How long the oldest message has been kept.",
+		Labels: []string{"service", "pool"}},
+	queueAdded: {Name: "kyozon_mail_queue_added_total", Noun: "messages kept", Help: "Messages that were kept, reports among them.",
+		Labels: []string{"service", "pool"}},
+	queueRecipients: {Name: "kyozon_mail_queue_recipients_total", Noun: "recipients of kept messages",
+		Help:   "Recipients of kept messages, by their end: delivered, failed, or unreported, which has failed too and nobody could be told.",
+		Labels: []string{"service", "pool", "outcome"}},
+	queueDeferred: {Name: "kyozon_mail_queue_deferred_total", Noun: "attempts that were too early", Help: "Attempts after which a message had to wait.",
+		Labels: []string{"service", "pool"}},
+	queueReports: {Name: "kyozon_mail_queue_reports_total", Noun: "reports to senders", Help: "Reports to senders about messages for the pool.",
+		Labels: []string{"service", "pool"}},
+	queueDropped: {Name: "kyozon_mail_queue_dropped_total", Noun: "messages dropped by hand", Help: "Messages that were dropped by hand.",
+		Labels: []string{"service", "pool"}},
 }
 
 // reading collects the series.
@@ -66,7 +97,36 @@ func (f *fronts) counts(services []*service.Service) []service.Count {
 	r.add(doubtfulTotal, c.Doubtful, "edge")
 	r.add(doubtfulTotal, c.Lost, "server")
 	r.add(outcomesKept, c.Kept)
+	f.queues.read(&r, time.Now())
 	return r
+}
+
+// read reads what is counted of kept messages, also of pools that there are no more.
+func (q *queues) read(r *reading, now time.Time) {
+	oldest := make(map[queue.Destination]time.Time)
+	for _, h := range q.each() {
+		h.queue.Oldest(oldest)
+	}
+	all := q.sums.Counts()
+	for _, d := range slices.SortedFunc(maps.Keys(all), func(a, b queue.Destination) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Pool, b.Pool))
+	}) {
+		c := all[d]
+		r.add(queueMessages, c.Messages, d.Service, d.Pool)
+		r.add(queueBytes, c.Bytes, d.Service, d.Pool)
+		age := time.Duration(0)
+		if at, ok := oldest[d]; ok {
+			age = max(0, now.Sub(at))
+		}
+		r.add(queueOldest, int64(age/time.Second), d.Service, d.Pool)
+		r.add(queueAdded, c.Added, d.Service, d.Pool)
+		r.add(queueRecipients, c.Delivered, d.Service, d.Pool, "delivered")
+		r.add(queueRecipients, c.Failed-c.Unreported, d.Service, d.Pool, "failed")
+		r.add(queueRecipients, c.Unreported, d.Service, d.Pool, "unreported")
+		r.add(queueDeferred, c.Deferred, d.Service, d.Pool)
+		r.add(queueReports, c.Reports, d.Service, d.Pool)
+		r.add(queueDropped, c.Dropped, d.Service, d.Pool)
+	}
 }
 
 // read reads what is counted of one service. What it no longer has is still there: a counter never goes back.

@@ -47,6 +47,7 @@ type link struct {
 	opening bool // it has never been ready
 	helo    bool // the backend knows only HELO
 	told    bool // who the client is
+	kept    *way // the backend is only asked, and messages for it are kept; nil if it gets them
 	authed  bool // the client has logged in: only this connection will do
 	stale   bool // the backend still has a transaction that was given up
 	said    int  // lines of the envelope that the backend has accepted
@@ -86,7 +87,7 @@ func (l *link) dialled(f *backend.Flow, err error) {
 		s.undialled(err)
 		return
 	}
-	l.flow = f
+	l.flow, l.kept = f, s.table.keeps[f.Pool.Spec.Name]
 	f.Counts, f.Cut = func() metrics.Counts { return l.counts }, s.cut
 	l.out.Sent(smtp.Other)
 	f.Conn.SetHandler(l)
@@ -206,7 +207,7 @@ func (l *link) repeat() {
 		v = smtp.Mail
 	}
 	l.out.Sent(v)
-	l.send(l.session.said(l.said))
+	l.send(l.spoken(l.session.said(l.said)))
 	l.become(repeating, replyTime)
 }
 
@@ -222,13 +223,14 @@ func (l *link) repeated(r smtp.Reply) {
 		return
 	}
 	l.said++
+	l.session.kept = l.kept
 	l.idle()
 }
 
 // ask asks what the client asks.
 func (l *link) ask(v smtp.Verb, line []byte) {
 	l.out.Sent(v)
-	l.send(line)
+	l.send(l.spoken(line))
 	l.become(asking, replyTime)
 }
 

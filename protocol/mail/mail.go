@@ -8,10 +8,15 @@
 //	                                                ▼
 //	                          route.Dial, handover, EHLO ─▶ link ─ smtp.Client: replies ─▶ backend
 //
-// Nothing is stored and forwarded: a client gets 250 for a message when the backend has said it, and not before, so that
+// Nothing is stored and forwarded, unless the site keeps messages (queues): a client gets 250 for a message when the backend has said it, and not before, so that
 // whatever dies on the way, the client still has the message. Recipients are answered by the backend too. What the
 // edge keeps for a moment is the envelope, so that it can be said again to a backend, and the message: it goes to the
 // backend when it is whole. A large or slow one does not hold a backend meanwhile.
+//
+// Where messages are kept, backends are asked for recipients only. The message goes to a journal, and from there to backends,
+// by LMTP or SMTP, when they take it:
+//
+//	session ─▶ storing ─▶ queue.Queue, 250 ─▶ queues: when, where ─▶ errand ─ lmtp.Client ─▶ backend
 //
 // Mailboxes are another matter: what is said before the login is read, the user's backend is asked, and then nobody reads
 // any more:
@@ -26,7 +31,7 @@
 //
 // The machines that read and write SMTP, IMAP and POP3 are in packages of their own, which know no socket.
 //
-// RFC 5321 (SMTP), RFC 9051 (IMAP), RFC 1939 (POP3), RFC 6409 (submission), RFC 8314 (TLS first), RFC 3207 (STARTTLS).
+// RFC 5321 (SMTP), RFC 2033 (LMTP), RFC 9051 (IMAP), RFC 1939 (POP3), RFC 6409 (submission), RFC 8314 (TLS first), RFC 3207 (STARTTLS).
 package mail
 
 import (
@@ -52,7 +57,7 @@ func Protocol() service.Protocol {
 		StartTLS:  true,
 		Counts:    []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.FailedLogins, limit.Open},
 		Options:   func() service.Options { return defaults() },
-		Sources:   []string{source},
+		Sources:   []string{source, queueSource},
 		Build:     build,
 		Kernel:    unread,
 	}

@@ -47,7 +47,8 @@ type bench struct {
 	state    string
 	hold     time.Duration
 	mute     time.Duration
-	building sync.Mutex // of generations, one after the other
+	more     map[string]backend.Spec // pools beside the one that clients are sent to
+	building sync.Mutex              // of generations, one after the other
 }
 
 func newBench(t testing.TB) *bench {
@@ -143,10 +144,11 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 	}
 	route.Open(backend.Access{Service: s.Name, Family: l.Family(), Timeouts: s.Timeouts, Book: b.book, Registry: &b.registry,
 		StandIns: b.standIns, Limits: b.limits})
+	pools, direct := b.pools(e.pool, s)
 	b.building.Lock() // as the edge does
 	defer b.building.Unlock()
 	e.server, err = p.Build([]*service.Service{s}, service.NewEnv(service.Env{Log: slog.New(slog.DiscardHandler), Loops: b.loops,
-		State: b.state, Route: func(string, service.Door) *backend.Route { return route }}, b.kept))
+		State: b.state, Route: func(string, service.Door) *backend.Route { return route }, Pools: pools, Direct: direct}, b.kept))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +165,20 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 		wg.Wait()
 	})
 	return e
+}
+
+// pools are those of a service, and how its messages get there when they have been kept.
+func (b *bench) pools(existing *backend.Pool, s *service.Service) (func(string) map[string]*backend.Pool, func(string, ip.Family) *backend.Route) {
+	all := map[string]*backend.Pool{"existing": existing}
+	for name, spec := range b.more {
+		spec.Name = name
+		all[name] = backend.NewPool(backend.PoolOptions{Service: s.Name, Spec: spec, Book: b.book})
+	}
+	return func(string) map[string]*backend.Pool { return all }, func(_ string, f ip.Family) *backend.Route {
+		r, _ := backend.NewRoute(s.Name, backend.RouteSpec{}, nil) // which has no pool that could be missing
+		r.Open(backend.Access{Service: s.Name, Family: f, Timeouts: s.Timeouts, Book: b.book, Registry: &b.registry, StandIns: b.standIns})
+		return r
+	}
 }
 
 func tcpAddr(a netip.AddrPort) listen.Addr { return listen.Addr{Transport: listen.TCP, AddrPort: a} }

@@ -22,7 +22,15 @@ func (l *link) welcome(r smtp.Reply) {
 		return
 	}
 	l.session.front.all.proofs.greets(l.flow.Backend, r.Raw)
-	l.greet("EHLO ")
+	l.greet(l.verb())
+}
+
+// verb is how the backend is greeted. RFC 2033 §4.1.
+func (l *link) verb() string {
+	if l.kept != nil && !l.kept.smtp {
+		return "LHLO "
+	}
+	return "EHLO "
 }
 
 // greet gives the client's name, as he would himself. RFC 5321 §4.1.1.1.
@@ -34,7 +42,7 @@ func (l *link) greet(verb string) {
 
 // met learns what the backend can do.
 func (l *link) met(r smtp.Reply) {
-	if r.Code/100 == 5 && !l.helo { // it does not know EHLO: RFC 5321 §3.2
+	if r.Code/100 == 5 && !l.helo && l.verb() == "EHLO " { // it does not know EHLO: RFC 5321 §3.2
 		l.helo = true
 		l.greet("HELO ")
 		return
@@ -86,7 +94,7 @@ func (l *link) agreed(r smtp.Reply) {
 		}
 		l.flow.Conn.SetHandler(l)
 		l.helo = false
-		l.greet("EHLO ")
+		l.greet(l.verb())
 	})
 }
 
@@ -108,6 +116,9 @@ func (l *link) introduce() {
 		return
 	}
 	l.session.front.all.known.of(l.flow.Backend).note(&l.has)
+	if l.kept != nil {
+		l.has = l.kept.offers(l.has)
+	}
 	l.idle()
 }
 
@@ -130,7 +141,7 @@ func (l *link) accepted(r smtp.Reply) {
 		return
 	}
 	l.told = true
-	l.greet("EHLO ")
+	l.greet(l.verb())
 }
 
 // untold gives the client up for now: a backend that is not told who he is would take him for the edge, which it may

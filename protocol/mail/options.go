@@ -46,6 +46,9 @@ type Options struct {
 
 	// Engines that look at each message that comes to the listen `smtp`, before a server gets it.
 	Scan *Scan `yaml:"scan"`
+
+	// Pools whose messages are kept on disk first: for servers of LMTP, and for senders that cannot come again.
+	Queue *Queue `yaml:"queue"`
 }
 
 // Policy has a rule on each line: `off`, which is the default, `observe`, which counts and logs whom it would refuse, or
@@ -279,7 +282,7 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 			at(errNoOpen, false, "listen", strconv.Itoa(i))
 		}
 	}
-	checkPools(s, at)
+	o.checkQueue(s, checkPools(s, at), at)
 	o.checkDoor(s, at)
 	if o.TLS == nil && s.Limits.Limits(limit.Handshakes) {
 		at(errNoShake, false, "limits", limit.Handshakes.String())

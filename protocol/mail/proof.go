@@ -84,6 +84,9 @@ func newProofs(a *acquaintances, log *slog.Logger) *proofs {
 func (t *table) need(dialled netip.AddrPort) (all []*subject) {
 	for _, p := range t.route.Pools() {
 		auto := p.Spec.Handover == backend.HandoverAuto
+		if w := t.keeps[p.Spec.Name]; w != nil && !w.smtp { // servers of LMTP relay nothing
+			continue
+		}
 		if t.dialect.id || !t.passes() && (t.dialect.mailbox || !auto && !bool(t.options.RelayProof)) {
 			continue
 		}

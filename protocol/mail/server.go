@@ -17,6 +17,7 @@ import (
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
 	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/protocol/mail/queue"
 	"github.com/kyozon/kyozon/protocol/mail/scan"
 	"github.com/kyozon/kyozon/relay"
 	"github.com/kyozon/kyozon/service"
@@ -58,6 +59,7 @@ type fronts struct {
 	notes   notes
 
 	outcomes outcomes
+	queues   *queues
 
 	resolvers resolvers
 	mu        sync.Mutex
@@ -88,7 +90,8 @@ type table struct {
 	service  string
 	idle     time.Duration // of what is passed through
 	route    *backend.Route
-	backends []*acquaintance // of the route
+	backends []offered       // of the route
+	keeps    map[string]*way // the pools whose messages are kept, by name
 	terms    *certs.Terms    // nil if there is no TLS
 	guard    *guard          // nil if there is no policy
 	engines  *scan.Engines   // nil if there are none
@@ -106,9 +109,11 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			tickets: openTickets(env), log: env.Log, hold: holdTime,
 			outcomes: outcomes{shelf: filepath.Join(env.State, "mail", "outcomes"), log: env.Log}}
 		f.proofs = newProofs(&f.known, env.Log)
+		f.queues = &queues{all: f, loops: env.Loops, shelf: filepath.Join(env.State, "mail", "queue"), log: env.Log, wake: make(chan struct{}, 1)}
 		return f
 	})
-	b := &builder{env: env, kept: kept, tables: make(map[listen.Addr]*table)}
+	b := &builder{env: env, kept: kept, tables: make(map[listen.Addr]*table), ways: make(map[queue.Destination]*way),
+		queued: make(map[string]queue.Terms)}
 	for _, s := range services {
 		if err := b.add(s); err != nil {
 			return service.Server{}, fmt.Errorf("service %s: %w", s.Name, err)
@@ -127,6 +132,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	}
 	server.Start = func() {
 		kept.outcomes.hold()
+		kept.queues.hold(b.ways, b.queued)
 		kept.start(b.tables, fresh)
 	}
 	server.Legacy = kept.tickets.Legacy
@@ -134,6 +140,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	server.Shut = func(service string) string { return kept.proofs.shut(service, b.subjects) }
 	server.Busy = kept.busy.Load
 	server.Run = b.run
+	server.Queue = kept.queues.queue()
 	server.Counts = func() []service.Count { return kept.counts(services) }
 	server.Refusals = func() (all []service.Refusal) {
 		for _, s := range services {
@@ -159,6 +166,8 @@ type builder struct {
 
 	subjects []*subject
 	used     []string // keys of resolvers
+	ways     map[queue.Destination]*way
+	queued   map[string]queue.Terms // by service, of those that keep messages
 	scanners []*scan.Engines
 }
 
@@ -170,9 +179,9 @@ func (b *builder) add(s *service.Service) error {
 		return err
 	}
 	m := b.kept.memory(s.Name)
-	guard, engines := b.guard(o), b.engines(o, m)
+	guard, engines, keeps := b.guard(o), b.engines(o, m), b.keeps(s.Name, o)
 	for _, l := range s.Listen {
-		t := &table{dialect: dialects[l.Name], listen: l.Name, idle: s.Timeouts.Idle, options: o, service: s.Name, terms: terms, memory: m, visitors: m.tally.at(entrance{l.Name, l.Family()}),
+		t := &table{dialect: dialects[l.Name], listen: l.Name, idle: s.Timeouts.Idle, options: o, service: s.Name, terms: terms, memory: m, keeps: keeps, visitors: m.tally.at(entrance{l.Name, l.Family()}),
 			route: b.env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()})}
 		if l.Name == "smtp" {
 			t.guard, t.engines = guard, engines
@@ -182,7 +191,7 @@ func (b *builder) add(s *service.Service) error {
 		}
 		for _, p := range t.route.Pools() {
 			for _, one := range p.Backends() {
-				t.backends = append(t.backends, b.kept.known.of(one))
+				t.backends = append(t.backends, offered{b.kept.known.of(one), t.keeps[p.Spec.Name]})
 			}
 		}
 		b.tables[l.Addr] = t
@@ -200,6 +209,7 @@ func (b *builder) run(ctx context.Context) {
 	wg.Go(func() { b.kept.outcomes.run(ctx) })
 	wg.Wait()
 	<-ctx.Done()
+	b.kept.queues.release(b.env.Stopped)
 	b.kept.spool.wait()
 	b.kept.outcomes.release()
 	for _, e := range b.scanners {

@@ -43,6 +43,7 @@ type session struct {
 	attempts int          // to bring what is wanted to a backend
 	envelope []byte       // the commands of the transaction that a backend has accepted
 	lines    int          // of the envelope
+	kept     *way         // where the message goes if it is kept; nil if a backend gets it at once
 	body     *body        // nil while no message comes
 	memory   []byte       // of the last body
 
@@ -240,7 +241,7 @@ func (s *session) forget() {
 	if s.lines > 0 {
 		s.front.all.busy.Add(-1)
 	}
-	s.envelope, s.lines = s.envelope[:0], 0
+	s.envelope, s.lines, s.kept = s.envelope[:0], 0, nil
 	if cap(s.envelope) > bodyReuse {
 		s.envelope = nil
 	}
@@ -286,11 +287,17 @@ func (s *session) renew() {
 
 // remember keeps a line that a backend has accepted.
 func (s *session) remember() {
+	s.accept(s.link.kept)
+	s.link.said = s.lines
+}
+
+// accept keeps a line of a transaction whose message goes that way.
+func (s *session) accept(w *way) {
+	s.kept = w
 	s.envelope = append(s.envelope, s.line...)
 	if s.lines++; s.lines == 1 {
 		s.front.all.busy.Add(1)
 	}
-	s.link.said = s.lines
 }
 
 // said returns a line of the envelope, with its CRLF.

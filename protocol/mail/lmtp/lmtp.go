@@ -5,12 +5,13 @@
 // for all. Like package smtp, on which it stands, it does no I/O and keeps none of the bytes that it is shown.
 //
 //	bytes of the server ─▶ Client.Next ─▶ Write: lines to send
+//	                                      Shake: speak TLS, and then send what Secured returns
 //	                                      Content: send the message, and then what End returns
 //	                                      Done: Results
 //
 // Whatever the server does, each recipient has a result in the end: the code that was said, or 0 if nothing was.
 //
-// RFC 2033 (LMTP), RFC 5321 (SMTP), RFC 2920 (PIPELINING).
+// RFC 2033 (LMTP), RFC 5321 (SMTP), RFC 2920 (PIPELINING), RFC 3207 (STARTTLS).
 package lmtp
 
 import (
@@ -40,13 +41,26 @@ const (
 	More    Step = iota // wait for more bytes
 	Write               // send the lines
 	Content             // send the message, by smtp.AppendContent, and then what End returns
+	Shake               // speak TLS from the next byte on, and then send what Secured returns
 	Done                // the results are there. The connection may be used for another message if OK says so
+)
+
+// TLS says whether TLS is asked for.
+type TLS uint8
+
+// The choices.
+const (
+	Clear   TLS = iota // it is not: the connection is in clear, or in TLS already
+	Offered            // if the server offers it
+	Needed             // and if it does not it gets no message
 )
 
 // Client is our side of a connection, from the greeting on, for one message after the other.
 type Client struct {
-	Host string // who we are
-	SMTP bool   // the server speaks SMTP
+	Host  string // who we are
+	SMTP  bool   // the server speaks SMTP
+	TLS   TLS
+	Whose *smtp.Identity // whose the messages are, if the server is to be told by XCLIENT
 
 	in       smtp.Client
 	has      smtp.Keywords
@@ -57,6 +71,9 @@ type Client struct {
 	answered int   // replies to them; behind the message, to those of accepted
 	accepted []int // the recipients that the message goes to
 	lines    []byte
+	name     string // of the server
+	named    bool   // whose they are has been said
+	begun    bool   // the server has answered to MAIL
 	broken   bool
 }
 
@@ -65,6 +82,8 @@ type phase uint8
 const (
 	greeting phase = iota
 	hello
+	telling
+	upgrading
 	ready
 	sender
 	recipients
@@ -87,8 +106,14 @@ func (c *Client) Again(m Message) []byte {
 
 func (c *Client) begin(m Message) {
 	c.message, c.results, c.accepted = m, make([]Result, len(m.Recipients)), c.accepted[:0]
-	c.asked, c.answered = 0, 0
+	c.asked, c.answered, c.begun = 0, 0, false
 }
+
+// Name returns what the server calls itself, or "".
+func (c *Client) Name() string { return c.name }
+
+// Begun says whether the server has answered to the message at all. If not it is not about the message.
+func (c *Client) Begun() bool { return c.begun }
 
 // Results are those of the recipients, in their order.
 func (c *Client) Results() []Result { return c.results }
@@ -148,13 +173,18 @@ func result(r smtp.Reply) Result { return Result{r.Code, string(r.Raw)} }
 // heard goes on with a reply.
 func (c *Client) heard(r smtp.Reply) (Step, []byte) {
 	good := r.Code/100 == 2
+	if c.phase == sender && r.Code != 421 {
+		c.begun = true
+	}
 	if r.Code == 421 { // the server closes: RFC 5321 §3.8
 		c.broken = true
 		return c.all(r), nil
 	}
 	switch c.phase {
-	case greeting, hello:
+	case greeting, hello, telling:
 		return c.met(r)
+	case upgrading:
+		return c.agreed(r)
 	case sender:
 		if !good {
 			c.phase = ready
@@ -181,16 +211,26 @@ func (c *Client) heard(r smtp.Reply) (Step, []byte) {
 	}
 }
 
-// met greets, and begins when it is greeted back. RFC 2033 §4.1: LHLO is EHLO. A server that has no service for us says
+// met greets, and begins when it is greeted back. A server that has no service for us says
 // nothing about recipients: they are tried again.
 func (c *Client) met(r smtp.Reply) (Step, []byte) {
 	if r.Code/100 != 2 {
 		return c.fail(string(r.Raw)), nil
 	}
-	if c.phase == hello {
+	switch {
+	case c.phase == hello:
 		c.has = smtp.ParseKeywords(smtp.Reply{Code: r.Code, Raw: bytes.Clone(r.Raw)})
-		return Write, c.mail()
+		return c.secure()
+	case c.phase == telling && r.Code != 220:
+		return c.fail("the server refuses XCLIENT: " + string(r.Raw)), nil
+	case c.phase == greeting:
+		c.name = nameIn(r)
 	}
+	return Write, c.hello()
+}
+
+// hello introduces us. RFC 2033 §4.1: LHLO is EHLO.
+func (c *Client) hello() []byte {
 	c.phase = hello
 	c.in.Sent(smtp.Ehlo)
 	verb := "LHLO "
@@ -198,7 +238,70 @@ func (c *Client) met(r smtp.Reply) (Step, []byte) {
 		verb = "EHLO "
 	}
 	c.lines = append(append(append(c.lines[:0], verb...), c.Host...), "\r\n"...)
+	return c.lines
+}
+
+// secure asks for TLS, if that is to be and is not done. RFC 3207 §4.
+func (c *Client) secure() (Step, []byte) {
+	switch {
+	case c.TLS != Clear && c.has.StartTLS:
+		c.phase = upgrading
+		c.in.Sent(smtp.StartTLS)
+		c.lines = append(c.lines[:0], "STARTTLS\r\n"...)
+		return Write, c.lines
+	case c.TLS == Needed:
+		return c.fail("the server does not offer STARTTLS"), nil
+	}
+	return c.introduce()
+}
+
+// agreed goes on with the answer to STARTTLS.
+func (c *Client) agreed(r smtp.Reply) (Step, []byte) {
+	switch {
+	case r.Code == 220:
+		return Shake, nil
+	case c.TLS == Needed:
+		return c.fail("the server refuses STARTTLS: " + string(r.Raw)), nil
+	}
+	return c.introduce()
+}
+
+// Secured says that TLS is spoken, and returns what to send. What the server has said in clear is forgotten. RFC 3207 §4.2.
+func (c *Client) Secured() []byte {
+	c.TLS, c.has = Clear, smtp.Keywords{}
+	return c.hello()
+}
+
+// introduce says whose the message is, if that is to be, and begins with it.
+func (c *Client) introduce() (Step, []byte) {
+	if c.Whose == nil || c.named {
+		return Write, c.mail()
+	}
+	return c.tellWhose()
+}
+
+// tellWhose says whose the message is. A server that does not take it would take it for our own, which it may well trust.
+// http://www.postfix.org/XCLIENT_README.html: behind it the dialogue begins anew, but for the greeting of a connection.
+func (c *Client) tellWhose() (Step, []byte) {
+	if len(c.has.Xclient) == 0 {
+		return c.fail("the server does not offer XCLIENT to this machine"), nil
+	}
+	c.phase, c.named = telling, true
+	c.in.Sent(smtp.Xclient)
+	c.lines = smtp.AppendXclient(c.lines[:0], c.has.Xclient, *c.Whose)
 	return Write, c.lines
+}
+
+// nameIn returns the name in a greeting. RFC 5321 §4.2.
+func nameIn(r smtp.Reply) string {
+	for text := range r.Lines {
+		name, _, _ := bytes.Cut(text, []byte(" "))
+		if len(name) > 255 || bytes.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return ""
+		}
+		return string(name)
+	}
+	return ""
 }
 
 func (c *Client) mail() []byte {

@@ -5,10 +5,13 @@ package lmtp
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/kyozon/kyozon/protocol/mail/smtp"
 )
 
 // talk shows a client what a server says, and returns the dialogue: "S:" what the server said, "C:" what we did. Lines of
@@ -38,6 +41,10 @@ func follow(c *Client, b *strings.Builder, server string) string {
 			case Content:
 				say(b, []byte("(content)\r\n"))
 				say(b, c.End(true))
+				continue
+			case Shake:
+				say(b, []byte("(TLS)\r\n"))
+				say(b, c.Secured())
 				continue
 			case Done:
 				fmt.Fprintf(b, "done %v\r\n", c.OK())
@@ -160,13 +167,78 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// TestWhose: a server is told whose a message is before it hears anything of it, or gets nothing.
+func TestWhose(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, server, said string
+		code               int
+		begun              bool
+	}{
+		{"told", "220 it.example LMTP\n250-it\n250 XCLIENT ADDR HELO\n220 Again\n250 it\n250 Ok\n250 Ok\n354 Go on\n250 One\n",
+			"LHLO mx.example|XCLIENT ADDR=IPV6:2001:db8::1 HELO=client.example|LHLO mx.example|MAIL FROM:<a@x>|RCPT TO:<b@x>|DATA|(content)|.", 250, true},
+		{"not offered", "220 it.example LMTP\n250 it\n", "LHLO mx.example", 0, false},
+		{"refused", "220 it.example LMTP\n250 XCLIENT ADDR\n250 XCLIENT ADDR\n", "LHLO mx.example", 0, false},
+		{"refused in words", "220 it.example LMTP\n250-it\n250 XCLIENT ADDR\n550 No\n", "LHLO mx.example|XCLIENT ADDR=IPV6:2001:db8::1", 0, false},
+		{"no MAIL", "220 it.example LMTP\n250-it\n250 XCLIENT ADDR\n220 Again\n250 it\n421 Busy\n",
+			"LHLO mx.example|XCLIENT ADDR=IPV6:2001:db8::1|LHLO mx.example|MAIL FROM:<a@x>", 421, false},
+	} {
+		c := &Client{Host: "mx.example", Whose: &smtp.Identity{Client: netip.MustParseAddrPort("[2001:db8::1]:1"), Helo: []byte("client.example")}}
+		var said []string
+		for line := range strings.Lines(talk(c, message("b@x"), test.server)) {
+			if line, ok := strings.CutPrefix(line, "C: "); ok {
+				said = append(said, strings.TrimSpace(line))
+			}
+		}
+		c.Lost("gone")
+		if got := strings.Join(said, "|"); got != test.said || c.Results()[0].Code != test.code || c.Begun() != test.begun || c.Name() != "it.example" {
+			t.Errorf("%s: %s said %q, %+v, begun: %v", test.name, c.Name(), got, c.Results(), c.Begun())
+		}
+	}
+}
+
+// TestTLS: TLS is asked for where it is to be, everything begins anew behind it, and a server that must speak it and does
+// not gets nothing.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	const hello, offers, rest = "220 it\n", "250-it\n250 STARTTLS\n", "250 Ok\n250 Ok\n354 Go on\n250 One\n"
+	const ours = "MAIL FROM:<a@x>|RCPT TO:<b@x>|DATA|(content)|."
+	for _, test := range []struct {
+		name, server, said string
+		tls                TLS
+		code               int
+	}{
+		{"in clear", hello + offers + rest, "LHLO mx.example|" + ours, Clear, 250},
+		{"asked", hello + offers + "220 Go on\n250-it\n250 STARTTLS\n" + rest, "LHLO mx.example|STARTTLS|(TLS)|LHLO mx.example|" + ours, Needed, 250},
+		{"not offered", hello + "250 it\n" + rest, "LHLO mx.example|" + ours, Offered, 250},
+		{"refused", hello + offers + "454 No\n" + rest, "LHLO mx.example|STARTTLS|" + ours, Offered, 250},
+		{"not offered, and needed", hello + "250 it\n", "LHLO mx.example", Needed, 0},
+		{"refused, and needed", hello + offers + "454 No\n", "LHLO mx.example|STARTTLS", Needed, 0},
+	} {
+		c := &Client{Host: "mx.example", TLS: test.tls}
+		var said []string
+		for line := range strings.Lines(talk(c, message("b@x"), test.server)) {
+			if line, ok := strings.CutPrefix(line, "C: "); ok {
+				said = append(said, strings.TrimSpace(line))
+			}
+		}
+		c.Lost("gone")
+		if got := strings.Join(said, "|"); got != test.said || c.Results()[0].Code != test.code {
+			t.Errorf("%s: said %q, %+v", test.name, got, c.Results())
+		}
+	}
+}
+
 // FuzzNext shows a client anything: in the end each recipient has a code or a reason, and none has a good code that the
 // server has not said behind the message.
 func FuzzNext(f *testing.F) {
 	f.Add("220 s\r\n250 s\r\n250 Ok\r\n250 Ok\r\n250 Ok\r\n354 Go\r\n250 One\r\n250 Two\r\n", 3, false)
 	f.Add("220 s\r\n250-s\r\n250 PIPELINING\r\n250 Ok\r\n550 No\r\n250 Ok\r\n354 Go\r\n451 Later\r\n", 100, true)
-	f.Fuzz(func(t *testing.T, server string, piece int, smtp bool) {
-		c := &Client{Host: "mx", SMTP: smtp}
+	f.Fuzz(func(t *testing.T, server string, piece int, whole bool) {
+		c := &Client{Host: "mx", SMTP: whole}
+		if piece%2 == 0 {
+			c.Whose, c.TLS = new(smtp.Identity), TLS(piece%3)
+		}
 		c.Open(message("b@x", "c@x"))
 		var shown []byte
 		sent := false
@@ -177,6 +249,8 @@ func FuzzNext(f *testing.F) {
 			case Content:
 				c.End(true)
 				sent = true
+			case Shake:
+				c.Secured()
 			case Done:
 				over = true
 			case More:

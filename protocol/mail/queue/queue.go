@@ -311,6 +311,17 @@ func (q *Queue) Len() int {
 	return len(q.byID)
 }
 
+// Oldest writes down when the oldest message of each destination has come, if it has come before what is there.
+func (q *Queue) Oldest(all map[Destination]time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, m := range q.byID {
+		if at, ok := all[m.destination()]; !ok || m.Arrived.Before(at) {
+			all[m.destination()] = m.Arrived
+		}
+	}
+}
+
 // Listed describes a message.
 type Listed struct {
 	ID            journal.ID
