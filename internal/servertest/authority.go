@@ -63,6 +63,17 @@ func (a *Authority) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate.Raw})
 }
 
+// IssueFor returns a certificate for a host that is a client too.
+func (a *Authority) IssueFor(host string) tls.Certificate {
+	a.t.Helper()
+	key := newKey(a.t)
+	a.next++
+	leaf := a.signFor(&x509.Certificate{SerialNumber: big.NewInt(a.next), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}, key)
+	return tls.Certificate{Certificate: append([][]byte{leaf.Raw}, a.chain...), PrivateKey: key, Leaf: leaf}
+}
+
 // CRL returns a list that revokes certificates, PEM, which another should follow at a time.
 func (a *Authority) CRL(due time.Time, revoked ...*x509.Certificate) []byte {
 	a.t.Helper()

@@ -215,9 +215,9 @@ func (a *agent) via(w sip.Way) []byte {
 	return transport.Known{}.AppendVia(nil, w, append([]byte("z9hG4bK"), a.token()...))
 }
 
-// contact returns the value of our Contact for a peer on w.
-func (a *agent) contact(w sip.Way, user string) []byte {
-	return transport.Known{}.AppendContact(nil, w, sip.SIP, []byte(user))
+// contact returns the value of our Contact for a peer on w, in a dialog whose requests have the scheme.
+func (a *agent) contact(w sip.Way, s sip.Scheme) []byte {
+	return transport.Known{}.AppendContact(nil, w, s, nil)
 }
 
 // token returns what nobody can guess: a tag or a part of a branch. RFC 3261 §19.3.

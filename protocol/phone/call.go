@@ -164,7 +164,7 @@ func (b *branch) send(to *location.Binding) bool {
 	e.Replace(sip.To, []byte("<"+c.called+">"))
 	id := a.callID()
 	e.Replace(sip.CallID, []byte(id))
-	e.Replace(sip.Contact, a.contact(b.way, ""))
+	e.Replace(sip.Contact, a.contact(b.way, schemeOf(to.Contact)))
 	b.askTimer(&e, m)
 	text, ok := e.Append(nil)
 	if !ok {

@@ -6,13 +6,13 @@ package phone
 import (
 	"errors"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/kyozon/kyozon/protocol/phone/plan"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -28,7 +28,9 @@ var (
 	errNone     = errors.New("want at least one gateway")
 	errTwice    = errors.New("another trunk of this network, or this one, has this gateway too")
 	errOnward   = errors.New("no trunk has this name")
-	errFamily   = errors.New("the network has no listen of this family")
+	errReach    = errors.New("the network has no listen of this family and, for TLS, of the port of TLS")
+	errClear    = errors.New(`reached in clear, and the trunk has tls; write, for example, "sips:10.0.5.11"`)
+	errPort     = errors.New("no listen has this port")
 )
 
 // viaSubscribers is the word for them in a route.
@@ -88,7 +90,7 @@ func (o *Options) checkRoute(errs []error, i int) []error {
 
 // checkTrunks says what is wrong with the trunks.
 func (o *Options) checkTrunks(s *service.Service) (errs []error) {
-	seen := make(map[string]bool)
+	seen, networks := make(map[string]bool), o.networks(s)
 	for _, name := range slices.Sorted(maps.Keys(o.Trunks)) {
 		t := o.Trunks[name]
 		at := func(err error, path ...string) {
@@ -108,13 +110,15 @@ func (o *Options) checkTrunks(s *service.Service) (errs []error) {
 			continue
 		}
 		for i := range t.Gateways {
-			a := t.Gateways[i].At.uri.Host.Addr
 			key := t.Network + " " + t.Gateways[i].At.where()
+			found := (&trunk{network: networks[t.Network]}).locate(&t.Gateways[i])
 			switch {
 			case seen[key]:
 				at(errTwice, "gateways", index(i))
-			case !hasFamily(s, t.Network, a):
-				at(errFamily, "gateways", index(i))
+			case len(found) == 0:
+				at(errReach, "gateways", index(i))
+			case t.TLS != nil && found[0].way.Transport != sip.TLS:
+				at(errClear, "gateways", index(i))
 			}
 			seen[key] = true
 		}
@@ -125,11 +129,6 @@ func (o *Options) checkTrunks(s *service.Service) (errs []error) {
 		}
 	}
 	return errs
-}
-
-// hasFamily says whether a network has a listen of the family of a.
-func hasFamily(s *service.Service, network string, a netip.Addr) bool {
-	return slices.ContainsFunc(s.Listen, func(l service.Listen) bool { return l.Name == network && l.AddrPort.Addr().Is4() == a.Is4() })
 }
 
 // isPhrase says whether a text can be what an answer says of itself. RFC 3261 §25.1: Reason-Phrase.

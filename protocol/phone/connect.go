@@ -4,6 +4,7 @@
 package phone
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/netip"
 	"syscall"
@@ -65,6 +66,34 @@ func (f *flow) connected(conn *relay.Conn, err error) {
 		f.over(err)
 		return
 	}
+	if f.to.Transport == sip.TLS {
+		f.shake(conn)
+		return
+	}
+	f.open(conn)
+}
+
+// shake speaks TLS to a gateway.
+func (f *flow) shake(conn *relay.Conn) {
+	config := f.agent.core.settings.Load().client(f.to)
+	if config == nil { // a reload has taken it away meanwhile
+		conn.Abort()
+		f.over(errEnded)
+		return
+	}
+	conn.SetTimeout(connectTime)
+	conn.StartClientTLS(config, func(_ tls.ConnectionState, err error) {
+		if err != nil {
+			f.agent.core.log.Warn("gateway is not spoken to in TLS", "backend", f.to.Remote, "err", err)
+			f.over(err)
+			return
+		}
+		f.open(conn)
+	})
+}
+
+// open sends what waits.
+func (f *flow) open(conn *relay.Conn) {
 	f.begin(conn)
 	waiting := f.waiting
 	f.waiting = nil

@@ -73,6 +73,12 @@ func (c *core) open(socket *relay.Datagrams) func(relay.Datagram) {
 	return func(d relay.Datagram) { here.take(d.Payload, sip.Way{Local: d.To, Remote: d.From}) }
 }
 
+// openDeaf takes a socket at which nothing is heard: TLS is spoken over TCP at its port, and nothing over UDP.
+func (c *core) openDeaf(socket *relay.Datagrams) func(relay.Datagram) {
+	c.open(socket)
+	return func(relay.Datagram) {}
+}
+
 // keep forgets the sockets at other addresses.
 func (c *core) keep(here map[netip.AddrPort]*network) {
 	c.mu.Lock()

@@ -37,13 +37,20 @@ type flow struct {
 
 // accept begins with a connection that somebody has opened.
 func (c *core) accept(conn *relay.Conn) {
-	n := c.settings.Load().networks[conn.Local()]
+	s := c.settings.Load()
+	n := s.networks[conn.Local()]
 	if n == nil || !n.routeOf(conn.Remote().Addr()).Allows(conn.Remote().Addr()) {
 		conn.Abort()
 		return
 	}
 	f := &flow{agent: c.agents[conn.Loop().ID()]}
 	f.way = sip.Way{Transport: sip.TCP, Local: conn.Local(), Remote: conn.Remote(), Flow: c.lastFlow.Add(1)}
+	if s.options.isSecure(f.way.Local) {
+		f.way.Transport = sip.TLS
+		conn.SetHandler(&unshaken{flow: f, terms: s.terms, route: n.routeOf(conn.Remote().Addr())})
+		conn.SetTimeout(shakeTime)
+		return
+	}
 	f.begin(conn)
 }
 

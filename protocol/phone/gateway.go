@@ -48,7 +48,11 @@ func (p Place) MarshalText() ([]byte, error) { return []byte(p.text), nil }
 
 // where returns what tells it from other places.
 func (p *Place) where() string {
-	return string(sip.AppendHost(nil, p.uri.Host.Addr, cmp.Or(p.uri.Host.Port, 5060)))
+	t := sip.UDP
+	if v, _ := p.uri.Param("transport"); p.uri.Scheme == sip.SIPS || strings.EqualFold(string(v), "tls") {
+		t = sip.TLS
+	}
+	return string(sip.AppendHost(nil, p.uri.Host.Addr, cmp.Or(p.uri.Host.Port, t.Port())))
 }
 
 // isURI says whether it was written as a URI.
@@ -62,7 +66,8 @@ type gateway struct {
 	trunk  *trunk
 	target target.Target
 	way    sip.Way // of requests to it
-	host   string  // of the URIs by which it is asked, with what follows
+	scheme string  // of the URIs by which it is asked
+	host   string  // and their host, with what follows
 	weight int
 }
 
@@ -79,8 +84,14 @@ func (t *trunk) locate(o *Gateway) (all []*gateway) {
 		return nil // checked
 	}
 	for _, at := range found {
-		g := &gateway{trunk: t, target: at, weight: o.Weight, host: string(sip.AppendHost(nil, at.Addr.Addr(), at.Addr.Port())) + ";user=phone"}
+		g := &gateway{trunk: t, target: at, weight: o.Weight, scheme: "sip", host: string(sip.AppendHost(nil, at.Addr.Addr(), at.Addr.Port())) + ";user=phone"}
 		g.way = sip.Way{Transport: at.Transport, Local: t.network.local(at.Transport, at.Addr.Addr()), Remote: at.Addr}
+		if !g.way.Local.IsValid() {
+			continue // TLS has other listens, perhaps not of both families
+		}
+		if o.At.uri.Scheme == sip.SIPS {
+			g.scheme = "sips"
+		}
 		if v, ok := o.At.uri.Param("transport"); ok && o.At.isURI() {
 			g.host += ";transport=" + string(v)
 		}
@@ -91,17 +102,26 @@ func (t *trunk) locate(o *Gateway) (all []*gateway) {
 
 // reach says what a network can send to.
 func (n *network) reach() target.Reach {
-	r := target.Reach{Transports: []sip.Transport{sip.UDP, sip.TCP}}
+	var r target.Reach
 	for i, f := range [...]ip.Family{ip.V4, ip.V6} {
-		if n.locals[i].IsValid() {
+		if n.locals[i].IsValid() || n.secures[i].IsValid() {
 			r.Families = append(r.Families, f)
 		}
+	}
+	if n.locals[0].IsValid() || n.locals[1].IsValid() {
+		r.Transports = append(r.Transports, sip.UDP, sip.TCP)
+	}
+	if n.secures[0].IsValid() || n.secures[1].IsValid() {
+		r.Transports = append(r.Transports, sip.TLS)
 	}
 	return r
 }
 
-// local returns our address for requests to another.
-func (n *network) local(_ sip.Transport, to netip.Addr) netip.AddrPort {
+// local returns our address for requests to another; it is not valid if there is none.
+func (n *network) local(t sip.Transport, to netip.Addr) netip.AddrPort {
+	if t == sip.TLS {
+		return n.secures[familyIndex(to)]
+	}
 	return n.locals[familyIndex(to)]
 }
 
@@ -113,10 +133,14 @@ func (s *settings) gatewayOf(w sip.Way) *gateway {
 	if n == nil {
 		return nil
 	}
-	if g := s.gateways[point{n, w.Remote}]; g != nil || w.Transport == sip.UDP {
-		return g
+	g := s.gateways[point{n, w.Remote}]
+	if g == nil && w.Transport != sip.UDP {
+		g = s.hosts[point{n, netip.AddrPortFrom(w.Remote.Addr(), 0)}]
 	}
-	return s.hosts[point{n, netip.AddrPortFrom(w.Remote.Addr(), 0)}]
+	if g != nil && g.trunk.proves && w.Transport != sip.TLS {
+		return nil // anybody can say so in clear
+	}
+	return g
 }
 
 // remember makes a gateway known by where it is.

@@ -23,6 +23,7 @@ type leg struct {
 	agent   *agent
 	session *dialog.Session
 	way     sip.Way
+	scheme  sip.Scheme // of the request that has begun it
 	peer    *leg
 	alarm   relay.Timer
 
@@ -64,8 +65,8 @@ func (a *agent) pair(c *call, b *branch, m *sip.Message) (*leg, dialog.Verdict) 
 	if callee == nil || v.Err != nil || bad.Err != nil {
 		return nil, v
 	}
-	near := &leg{near: true, agent: a, session: caller, way: a.home(c.x.Way), call: c, update: came.Lists(sip.Allow, "update")}
-	far := &leg{agent: a, session: callee, way: b.way, peer: near, update: m.Lists(sip.Allow, "update")}
+	near := &leg{near: true, agent: a, session: caller, way: a.home(c.x.Way), scheme: schemeOf(came.Target()), call: c, update: came.Lists(sip.Allow, "update")}
+	far := &leg{agent: a, session: callee, way: b.way, scheme: schemeOf(sent.Target()), peer: near, update: m.Lists(sip.Allow, "update")}
 	near.peer = far
 	far.says(sent)
 	far.heard(m)
@@ -165,7 +166,7 @@ func (l *leg) pass(m *sip.Message, x *transaction.Transaction[user], request []b
 	}
 	lines := appendCarried(a.out[:0], m)
 	if m.Has(sip.Contact) && m.Status() < 300 {
-		lines = sip.AppendField(lines, sip.Contact, a.contact(l.way, ""))
+		lines = sip.AppendField(lines, sip.Contact, a.contact(l.way, l.scheme))
 	}
 	lines = l.appendTimer(lines, came, m)
 	a.out = lines
@@ -262,7 +263,7 @@ func (l *leg) write(m *sip.Message) []byte {
 	seq, _ := m.Sequence() // checked
 	lines := appendCarried(a.out[:0], m)
 	if m.Has(sip.Contact) {
-		lines = sip.AppendField(lines, sip.Contact, a.contact(l.way, ""))
+		lines = sip.AppendField(lines, sip.Contact, a.contact(l.way, l.scheme))
 	}
 	switch {
 	case m.Is("PRACK"): // RFC 3262 §7.2: it names an INVITE of this leg

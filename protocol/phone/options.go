@@ -5,6 +5,7 @@ package phone
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,9 @@ import (
 type Options struct {
 	// The domain of the subscribers: what stands behind the @ in their addresses.
 	Domain string `yaml:"domain,required"`
+
+	// TLS, at the listens of one port.
+	TLS *TLS `yaml:"tls"`
 
 	// Who may register. Where nothing is written, nobody: calls go from trunk to trunk.
 	Subscribers Subscribers `yaml:"subscribers"`
@@ -60,8 +64,47 @@ type Trunk struct {
 	// How many calls may go out by it in a time, for example 20/s.
 	Rate limit.Rate `yaml:"rate"`
 
+	// How gateways are spoken to in TLS.
+	TLS *TrunkTLS `yaml:"tls"`
+
 	// The trunks that calls which come by this one may go on to. Where nothing is written, none: they reach subscribers alone.
 	Onward []string `yaml:"onward"`
+}
+
+// TLS says with which certificates TLS is spoken, and where.
+type TLS struct {
+	// The certificate chain, a PEM file. A changed file is taken without a reload. It is shown to gateways too.
+	Certificate service.Path `yaml:"certificate,required"`
+
+	// Its private key, a PEM file.
+	Key service.Path `yaml:"key,required"`
+
+	// More certificates, for other names or another kind of key.
+	Also []Pair `yaml:"also"`
+
+	// The port of the listens at which TLS is spoken, 5061 where nothing is written. Nothing is heard there over UDP.
+	Port uint16 `yaml:"port" range:"1..65535"`
+}
+
+// Pair names the files of a certificate.
+type Pair struct {
+	// The certificate chain, a PEM file. A changed file is taken without a reload.
+	Certificate service.Path `yaml:"certificate,required"`
+
+	// Its private key, a PEM file.
+	Key service.Path `yaml:"key,required"`
+}
+
+// TrunkTLS says who gateways prove to be.
+type TrunkTLS struct {
+	// Who may sign their certificates, a PEM file. Where nothing is written, those whom the system trusts.
+	CA service.Path `yaml:"ca"`
+
+	// The name that their certificates must be for. Where nothing is written, the host that the gateway is written with.
+	Name string `yaml:"name"`
+
+	// They must show such a certificate also when they open a connection, and nobody is taken for them in clear.
+	Require bool `yaml:"require"`
 }
 
 // Gateway is one of a trunk.
@@ -123,6 +166,9 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 		if !hasListen(s, name) {
 			at(errNetwork, "subscribers", "networks", index(i))
 		}
+	}
+	if o.TLS != nil && !slices.ContainsFunc(s.Listen, func(l service.Listen) bool { return o.isSecure(l.AddrPort) }) {
+		at(errPort, "tls")
 	}
 	if o.Registration.Min > o.Registration.Max {
 		at(errMinMax, "registration", "min")

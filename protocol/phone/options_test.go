@@ -95,12 +95,13 @@ func TestCheckTrunks(t *testing.T) {
 		return all
 	}
 	o := defaults()
-	o.Domain, o.Numbers.Plan = "voip.example.jp", "japan"
+	o.Domain, o.Numbers.Plan, o.TLS = "voip.example.jp", "japan", &TLS{}
 	o.Routes = []plan.Route{{To: plan.Words{"emergency"}, Via: "a"}}
 	o.Trunks = map[string]Trunk{
-		"a":           {Network: "core", Gateways: at("10.0.5.11:5060", "[2001:db8::1]:5060", "sip:10.0.5.11;transport=tcp"), Onward: []string{"b", "d"}},
+		"a":           {Network: "core", Gateways: at("10.0.5.11:5060", "[2001:db8::1]:5060", "sip:10.0.5.11;transport=tcp"), Onward: []string{"b", "e"}},
 		"b":           {Network: "elsewhere", Gateways: at("10.0.5.11:5060")},
 		"c":           {Network: "core", Numbers: "local"},
+		"d":           {Network: "core", Gateways: at("10.0.5.13:5060", "sips:10.0.5.13"), TLS: &TrunkTLS{}},
 		"subscribers": {Network: "core", Gateways: at("10.0.5.12:5060")},
 	}
 	var got []string
@@ -110,18 +111,21 @@ func TestCheckTrunks(t *testing.T) {
 		}
 	}
 	want := []string{
-		"phone.trunks.a.gateways.1: the network has no listen of this family",
+		"phone.tls: no listen has this port",
+		"phone.trunks.a.gateways.1: the network has no listen of this family and, for TLS, of the port of TLS",
 		"phone.trunks.a.gateways.2: another trunk of this network, or this one, has this gateway too",
 		"phone.trunks.a.onward.1: no trunk has this name",
 		"phone.trunks.b.network: no listen has this name",
 		"phone.trunks.c.numbers: want global or national",
 		"phone.trunks.c.gateways: want at least one gateway",
+		"phone.trunks.d.gateways.0: reached in clear, and the trunk has tls; write, for example, \"sips:10.0.5.11\"",
+		"phone.trunks.d.gateways.1: the network has no listen of this family and, for TLS, of the port of TLS",
 		"phone.trunks.subscribers: this word means those who register here; give the trunk another name",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
-	o.Numbers.Plan, o.Routes = "", nil
+	o.Numbers.Plan, o.Routes, o.TLS = "", nil, nil
 	o.Trunks = map[string]Trunk{"a": {Network: "core", Gateways: at("10.0.5.11:5060")}}
 	if errs := o.Check(&service.Service{Listen: []service.Listen{{Name: "core", Addr: listen.Addr{AddrPort: netip.MustParseAddrPort("10.0.5.2:5060")}}}}); len(errs) != 1 || !errors.Is(errs[0], errTrunks) {
 		t.Errorf("got %v", errs)

@@ -44,11 +44,11 @@ var source string
 // Protocol is the line of the protocol table.
 func Protocol() service.Protocol {
 	return service.Protocol{
-		Name: "phone", Doc: "IP telephony: SIP over UDP and TCP, a registrar for a domain, calls between its subscribers",
+		Name: "phone", Doc: "IP telephony: SIP over UDP, TCP and TLS, a registrar for a domain, calls between its subscribers",
 		Transports: []listen.Transport{listen.UDP, listen.TCP},
 		AnyListen:  true,
 		Standalone: true,
-		Counts:     []limit.Kind{limit.Requests, limit.Connections, limit.Open},
+		Counts:     []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open},
 		Options:    func() service.Options { return defaults() },
 		Sources:    []string{source, plan.Source()},
 		Build:      build,

@@ -23,6 +23,9 @@ type destination struct {
 // reach returns where a caller's call goes, or why it goes nowhere.
 func (e *exchange) reach(by *caller) (*destination, *sip.Answer) {
 	to, refusal := e.find(by)
+	if refusal == nil && schemeOf(e.message.Target()) == sip.SIPS && !to.secure() {
+		return nil, &sip.Answer{Status: 480, Phrase: "Not Reached In TLS"}
+	}
 	if refusal == nil {
 		refusal = e.admit(by, to)
 	}
@@ -63,6 +66,34 @@ func (e *exchange) find(by *caller) (*destination, *sip.Answer) {
 	t := e.settings.trunks[route.Via] // checked
 	n := t.number(d.Number)
 	return &destination{address: t.address(n), peer: t.name, devices: t.devices(e.agent, n), trunk: t}, nil
+}
+
+// schemeOf returns the scheme of a URI that has one.
+func schemeOf[T string | []byte](uri T) sip.Scheme {
+	if len(uri) > 5 && strings.EqualFold(string(uri[:5]), "sips:") {
+		return sip.SIPS
+	}
+	return sip.SIP
+}
+
+// secure leaves only what is reached by a SIPS URI, over TLS, as a call to one must be. RFC 3261 §26.2.2. It says whether
+// there is any.
+func (d *destination) secure() bool {
+	var all []location.Device
+	for _, one := range d.devices {
+		var left []location.Binding
+		for _, b := range one.Bindings {
+			if b.Way.Transport == sip.TLS && schemeOf(b.Contact) == sip.SIPS {
+				left = append(left, b)
+			}
+		}
+		if len(left) > 0 {
+			one.Bindings = left
+			all = append(all, one)
+		}
+	}
+	d.devices = all
+	return len(all) > 0
 }
 
 // subscriber returns where the subscriber of a name is reached.

@@ -133,7 +133,7 @@ func (l *leg) refresh() {
 		s.Timer.Refresh = a.loop.Now() + int64(deferred)
 		return
 	}
-	lines := sip.AppendField(nil, sip.Contact, a.contact(l.way, ""))
+	lines := sip.AppendField(nil, sip.Contact, a.contact(l.way, l.scheme))
 	lines = append(l.appendInterval(lines, "uac"), "Supported: timer\r\n"...)
 	r := &dialog.Request{Method: "UPDATE", Via: a.via(l.way), Lines: lines}
 	if !l.update { // RFC 4028 §7.4: with the description that holds, so that nothing changes

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/certs"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/protocol/phone/digest"
 	"github.com/kyozon/kyozon/protocol/phone/location"
@@ -32,6 +33,8 @@ type settings struct {
 	gateways    map[point]*gateway  // by address and port
 	hosts       map[point]*gateway  // by address alone; nil if two trunks have it
 	peers       map[netip.Addr]bool // the addresses of all of them
+	terms       *certs.Terms        // nil if there is no TLS
+	store       *certs.Store
 }
 
 // clients is how many of those who have proved who they are are remembered at once, so that what they said cannot be said
@@ -44,6 +47,7 @@ type network struct {
 	subscribers bool              // they register here
 	routes      [2]*backend.Route // who may come in, over IPv4 and IPv6
 	locals      [2]netip.AddrPort // where calls go out to gateways
+	secures     [2]netip.AddrPort // in TLS
 }
 
 func (n *network) routeOf(a netip.Addr) *backend.Route {
@@ -69,6 +73,9 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			server.Doors[l.Addr] = service.Handler{Conn: c.accept}
 			if l.Transport == listen.UDP {
 				server.Doors[l.Addr] = service.Handler{Datagrams: c.open}
+				if set.options.isSecure(l.AddrPort) {
+					server.Doors[l.Addr] = service.Handler{Datagrams: c.openDeaf}
+				}
 			}
 		}
 		starts = append(starts, func() {
@@ -81,11 +88,20 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			start()
 		}
 	}
+	server.Certificates = func() (all []certs.Info) {
+		for _, c := range cores {
+			if store := sets[c].store; store != nil {
+				all = append(all, store.Infos()...)
+			}
+		}
+		return all
+	}
 	server.Run = func(ctx context.Context) {
 		var all sync.WaitGroup
 		for _, c := range cores {
 			all.Go(func() { c.record(ctx) })
 			all.Go(func() { c.watch(ctx, sets[c]) })
+			all.Go(func() { c.follow(ctx, sets[c]) })
 		}
 		sweep(ctx, cores)
 		all.Wait()
@@ -97,6 +113,35 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 	o := s.Options.(*Options) // made by our own Protocol
 	set := &settings{options: o, networks: make(map[netip.AddrPort]*network), guard: c.guardOf(o.Domain)}
+	named := o.networks(s)
+	for _, l := range s.Listen {
+		n := named[l.Name]
+		n.routes[familyIndex(l.AddrPort.Addr())] = env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()})
+		set.networks[l.AddrPort] = n
+	}
+	var err error
+	tickets := service.Keep(env, "tickets", certs.NewTickets)
+	if set.terms, set.store, err = tlsOf(o.TLS, s.Name, tickets); err != nil {
+		return nil, err
+	}
+	if set.plan = o.Compile(); set.plan != nil {
+		if err := set.readTrunks(named); err != nil {
+			return nil, err
+		}
+	}
+	if o.CDR != "" {
+		if err := appendFile(string(o.CDR), nil); err != nil {
+			return nil, err
+		}
+	}
+	if o.Subscribers.From != "" {
+		set.subscribers, err = readSubscribers(string(o.Subscribers.From), o.Domain)
+	}
+	return set, err
+}
+
+// networks returns the networks of a service, by the names of its listens.
+func (o *Options) networks(s *service.Service) map[string]*network {
 	named := make(map[string]*network)
 	for _, l := range s.Listen {
 		n := named[l.Name]
@@ -106,26 +151,15 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 				(len(o.Subscribers.Networks) == 0 || slices.Contains(o.Subscribers.Networks, l.Name))
 			named[l.Name] = n
 		}
-		at := familyIndex(l.AddrPort.Addr())
-		if l.Transport == listen.UDP && !n.locals[at].IsValid() {
-			n.locals[at] = l.AddrPort
+		locals := &n.locals[familyIndex(l.AddrPort.Addr())]
+		if o.isSecure(l.AddrPort) {
+			locals = &n.secures[familyIndex(l.AddrPort.Addr())]
 		}
-		n.routes[at] = env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()})
-		set.networks[l.AddrPort] = n
-	}
-	if set.plan = o.Compile(); set.plan != nil {
-		set.readTrunks(named)
-	}
-	if o.CDR != "" {
-		if err := appendFile(string(o.CDR), nil); err != nil {
-			return nil, err
+		if !locals.IsValid() {
+			*locals = l.AddrPort
 		}
 	}
-	var err error
-	if o.Subscribers.From != "" {
-		set.subscribers, err = readSubscribers(string(o.Subscribers.From), o.Domain)
-	}
-	return set, err
+	return named
 }
 
 // guardOf returns who proves the subscribers of a domain. A reload keeps what he remembers.

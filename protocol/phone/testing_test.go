@@ -4,8 +4,10 @@
 package phone
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -42,8 +44,11 @@ type bench struct {
 	edge        *edge.Edge
 	dir         string
 	at          map[ip.Family]netip.AddrPort
-	more        string // keys of the service
-	subscribers string // keys of the subscribers
+	more        string      // keys of the service
+	subscribers string      // keys of the subscribers
+	port        uint16      // of TLS
+	listens     string      // more of them, each after a comma
+	trusts      *tls.Config // how its certificate is verified
 	core        *core
 	end         func()
 }
@@ -110,9 +115,9 @@ func (b *bench) write(name, text string) {
 
 func (b *bench) parse(options string) *config.Config {
 	b.t.Helper()
-	text := fmt.Sprintf("site: test\nservices:\n  phone:\n    protocol: phone\n    listen: {access: [%q, %q]}\n%s"+
+	text := fmt.Sprintf("site: test\nservices:\n  phone:\n    protocol: phone\n    listen: {access: [%q, %q%s]}\n%s"+
 		"    phone: {domain: %s, subscribers: {from: subscribers%s}%s}\nstate: {directory: state}\nadmin: {listen: off}\ndrain: 1s\n",
-		b.at[ip.V4], b.at[ip.V6], b.more, domain, b.subscribers, options)
+		b.at[ip.V4], b.at[ip.V6], b.listens, b.more, domain, b.subscribers, options)
 	cfg, err := config.Parse(filepath.Join(b.dir, "site.yaml"), []byte(text), []service.Protocol{Protocol()}, config.Options{})
 	if err != nil {
 		b.t.Fatalf("%v\nin\n%s", err, text)
@@ -134,6 +139,7 @@ type device struct {
 	conn    net.Conn
 	name    string
 	from    string // its address in From; empty is that of its name
+	scheme  string // of its Contact and of whom it calls; empty is sip:
 	callID  string
 	seq     int
 	digest  digest.Client
@@ -157,11 +163,21 @@ func (b *bench) newDevice(transport string, f ip.Family, name string) *device {
 		digest: digest.Client{Username: name, Password: "secret"}, buffer: make([]byte, 64<<10)}
 }
 
+// transport is the name that Via has for what it speaks over.
+func (d *device) transport() string {
+	if _, ok := d.conn.(*tls.Conn); ok {
+		return "TLS"
+	}
+	return strings.ToUpper(d.conn.LocalAddr().Network())
+}
+
 // local is the address that the telephone writes into its messages.
 func (d *device) local() string { return d.conn.LocalAddr().String() }
 
 // contact is its Contact.
-func (d *device) contact() string { return "<sip:" + d.name + "@" + d.local() + ">" }
+func (d *device) contact() string {
+	return "<" + cmp.Or(d.scheme, "sip:") + d.name + "@" + d.local() + ">"
+}
 
 // request returns a request with the lines, which end without CRLF.
 func (d *device) request(method, target string, lines ...string) string {
@@ -171,7 +187,7 @@ func (d *device) request(method, target string, lines ...string) string {
 		from = "<sip:" + d.name + "@" + domain + ">"
 	}
 	head := []string{method + " " + target + " SIP/2.0",
-		fmt.Sprintf("Via: SIP/2.0/%s %s;rport;branch=z9hG4bK%x", strings.ToUpper(d.conn.LocalAddr().Network()), d.local(), rand.Uint64()),
+		fmt.Sprintf("Via: SIP/2.0/%s %s;rport;branch=z9hG4bK%x", d.transport(), d.local(), rand.Uint64()),
 		"Max-Forwards: 70", "From: " + from + ";tag=t" + d.name, "To: <sip:" + d.name + "@" + domain + ">",
 		"Call-ID: " + d.callID, fmt.Sprintf("CSeq: %d %s", d.seq, method)}
 	return strings.Join(append(append(head, lines...), "Content-Length: 0", "", ""), "\r\n")
@@ -283,7 +299,7 @@ func withBody(message, body string) string {
 // invite calls somebody, with the password, and returns the INVITE that was sent last. More lines may be given.
 func (d *device) invite(called string, lines ...string) string {
 	d.t.Helper()
-	target := "sip:" + called + "@" + domain
+	target := cmp.Or(d.scheme, "sip:") + called + "@" + domain
 	lines = append([]string{"Contact: " + d.contact()}, lines...)
 	to := func(s string) string { return strings.Replace(s, "To: <sip:"+d.name+"@", "To: <sip:"+called+"@", 1) }
 	offering := func(s string) string {
@@ -342,7 +358,7 @@ func (d *device) within(m *sip.Message, method string, seq uint32) string {
 		return false
 	})
 	return fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/%s %s;rport;branch=z9hG4bK%x\r\nMax-Forwards: 70\r\nFrom: %s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\n"+
-		"Contact: %s\r\nContent-Length: 0\r\n\r\n", method, target, strings.ToUpper(d.conn.LocalAddr().Network()), d.local(), rand.Uint64(), from, to,
+		"Contact: %s\r\nContent-Length: 0\r\n\r\n", method, target, d.transport(), d.local(), rand.Uint64(), from, to,
 		m.Get(sip.CallID), seq, method, d.contact())
 }
 

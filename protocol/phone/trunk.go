@@ -4,6 +4,8 @@
 package phone
 
 import (
+	"crypto/x509"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -19,19 +21,30 @@ type trunk struct {
 	gateways []*gateway
 	onward   []string // trunks that its calls may go on to
 	health   time.Duration
-	national bool // numbers are written so
-	domain   string
-	country  *plan.Country
+
+	// Of TLS: who may sign, whom the certificates must be for, and whether gateways that open a connection must show one.
+	authorities *x509.CertPool
+	certified   string
+	proves      bool
+	national    bool // numbers are written so
+	domain      string
+	country     *plan.Country
 }
 
 // readTrunks makes the trunks of a service whose networks are known.
-func (s *settings) readTrunks(named map[string]*network) {
+func (s *settings) readTrunks(named map[string]*network) (err error) {
 	s.trunks, s.gateways, s.hosts = make(map[string]*trunk), make(map[point]*gateway), make(map[point]*gateway)
 	s.peers = make(map[netip.Addr]bool)
 	for name, o := range s.options.Trunks {
 		t := &trunk{name: name, network: named[o.Network], national: o.Numbers == national, domain: s.options.Domain,
 			country: s.plan.Country(), onward: o.Onward, health: o.Health}
 		s.trunks[name] = t
+		if o.TLS != nil {
+			t.certified, t.proves = o.TLS.Name, o.TLS.Require
+			if t.authorities, err = readAuthorities(string(o.TLS.CA)); err != nil {
+				return fmt.Errorf("trunk %s: %w", name, err)
+			}
+		}
 		for i := range o.Gateways {
 			t.gateways = append(t.gateways, t.locate(&o.Gateways[i])...)
 		}
@@ -40,6 +53,7 @@ func (s *settings) readTrunks(named map[string]*network) {
 			s.peers[g.way.Remote.Addr()] = true
 		}
 	}
+	return nil
 }
 
 // number returns a number in national form as the trunk has it. What is no number in the world, like 110, stays as it is:
@@ -62,7 +76,7 @@ func (t *trunk) address(number string) string {
 func (t *trunk) devices(a *agent, number string) []location.Device {
 	var d location.Device
 	for _, g := range t.order(a.core, a.loop.Now()) {
-		d.Bindings = append(d.Bindings, location.Binding{Contact: "sip:" + number + "@" + g.host, Way: g.way})
+		d.Bindings = append(d.Bindings, location.Binding{Contact: g.scheme + ":" + number + "@" + g.host, Way: g.way})
 	}
 	return []location.Device{d}
 }
