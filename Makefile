@@ -84,6 +84,11 @@ bench-kernel: setup build ## the kernel plane beside plain routing, HAProxy, ngi
 bench-mail: setup build ## messages beside HAProxy, open mailboxes beside nginx; as root; BENCH="-quick"
 	go run ./bench/mail $(BENCH)
 
+.PHONY: bench-sip
+bench-sip: setup build ## calls and registrations beside Kamailio and a proxy made with sipgo; as root; BENCH="-quick"
+	-go build -C tools -o ../bin/peers/sipgo ./sipgo
+	go run ./bench/sip $(BENCH)
+
 # Debian has none. Where it cannot be built, BENCH="-caddy ''" does without it.
 bin/peers/caddy:
 	-GOBIN=$(CURDIR)/bin/peers CGO_ENABLED=0 go install github.com/caddyserver/caddy/v2/cmd/caddy@v2.11.9

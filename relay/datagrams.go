@@ -40,11 +40,24 @@ type datagramsOut struct {
 	closed bool
 }
 
+// receiveBuffer is how many bytes may wait in the socket: a second of a large network's messages. The kernel's default is full
+// after some hundred, when all telephones come back at once after a failure of their power.
+const receiveBuffer = 8 << 20
+
+// widen asks for the room that receiveBuffer says, or for as much as the machine's limit allows whoever may not go beyond it:
+// socket(7), SO_RCVBUFFORCE.
+func widen(fd int) {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer) // less is no reason not to serve
+	}
+}
+
 // OpenDatagrams reads the packets that come to the non-blocking UDP socket fd, on one of the loops, and gives them to who
 // open says. The caller keeps fd open until Close has returned. It must not be called on a loop.
 func (ls *Loops) OpenDatagrams(fd int, open func(*Datagrams) (receive func(Datagram))) (*Datagrams, error) {
 	d := &Datagrams{loop: ls.loops[fd%len(ls.loops)], fd: fd, local: LocalAddr(fd), out: make([]datagramsOut, len(ls.loops))}
 	d.wildcard = d.local.Addr().IsUnspecified()
+	widen(fd)
 	for i := range d.out {
 		d.out[i].socket = d
 	}

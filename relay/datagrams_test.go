@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
@@ -133,4 +135,37 @@ func TestDatagramAllocations(t *testing.T) {
 	}); n >= 1 {
 		t.Errorf("%v allocations a packet", n)
 	}
+}
+
+// What comes while nobody reads waits in the socket, far more than the kernel gives room for by itself.
+func TestDatagramsRoom(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may go beyond the machine's limit")
+	}
+	const many = 5000
+	ls := startLoops(t, 1)
+	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
+		var n atomic.Int64
+		all := make(chan bool)
+		d, at := openDatagrams(t, ls, f, false, func(Datagram) {
+			if n.Add(1) == many {
+				close(all)
+			}
+		})
+		d.Pause()
+		c := dialUDP(t, at)
+		for range many {
+			if _, err := c.Write(make([]byte, 400)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-all:
+		case <-time.After(20 * time.Second):
+			t.Errorf("%d of %d packets were there", n.Load(), many)
+		}
+	})
 }
