@@ -82,16 +82,11 @@ func New(o Options) *Plane {
 // kernel plane. Its cookie is a number that the kernel gives once; that of its file in /proc may come again when it is gone,
 // and its pins would be taken for those of another.
 func Pin() (string, error) {
-	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	cookie, err := cookie()
 	if err != nil {
 		return "", fmt.Errorf("find network namespace: %w", err)
 	}
-	defer unix.Close(s)
-	cookie, err := unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-	if err != nil {
-		return "", fmt.Errorf("find network namespace: %w", err)
-	}
-	return filepath.Join(kernel.DefaultPin, fmt.Sprintf("net-%d", cookie)), nil
+	return filepath.Join(kernel.DefaultPin, fmt.Sprint(pinPrefix, cookie)), nil
 }
 
 // Detach ends the kernel plane of this network, which no process may have open: all flows in it end.
@@ -168,6 +163,7 @@ func (p *Plane) openLocked() error {
 		p.unlockLocked()
 		return err
 	}
+	p.tidy()
 	p.last = ""
 	p.open.Store(k)
 	p.reconcileLocked()
@@ -179,6 +175,17 @@ func (p *Plane) openLocked() error {
 		}
 	})
 	return nil
+}
+
+// tidy removes what kernel planes of network namespaces have left that are gone.
+func (p *Plane) tidy() {
+	n, err := removeRemains(kernel.DefaultPin)
+	if n > 0 {
+		p.options.Log.Info("removed the kernel planes of network namespaces that are gone", "planes", n)
+	}
+	if err != nil {
+		p.options.Log.Info("kernel planes of other network namespaces stay", "err", err)
+	}
 }
 
 // pinnable returns nil if there can be pins. An administrator of a service with a user of its own makes the folder.
@@ -198,19 +205,25 @@ func (p *Plane) lockLocked(pin string) error {
 	if err := os.MkdirAll(pin, 0o700); err != nil {
 		return fmt.Errorf("make folder of pins: %w", err)
 	}
+	f, err := lockFolder(pin)
+	p.lock = f
+	return err
+}
+
+// lockFolder locks a folder of pins, until the file is closed. It returns errLocked if another process has it.
+func lockFolder(pin string) (*os.File, error) {
 	f, err := os.Open(pin)
 	if err != nil {
-		return fmt.Errorf("open folder of pins: %w", err)
+		return nil, fmt.Errorf("open folder of pins: %w", err)
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
-		p.lock = f
-		return nil
+		return f, nil
 	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = errLocked
 	}
-	return errors.Join(err, f.Close())
+	return nil, errors.Join(err, f.Close())
 }
 
 func (p *Plane) unlockLocked() {
