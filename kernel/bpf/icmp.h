@@ -116,7 +116,7 @@ SUBPROGRAM enum reason answer(struct __sk_buff *skb, struct packet *p, struct sc
 		make4(p, path, s->header, 0, identification(s));
 	} else {
 		p->tuple.protocol = IPPROTO_ICMPV6;
-		make6(p, path, s->header);
+		make6(p, path, s->header, header_length(p, 6));
 	}
 	put_message(m, p->family, s->header + 48);
 	if (bpf_skb_store_bytes(skb, 0, &ethernet, sizeof ethernet, 0) ||
@@ -364,7 +364,7 @@ inline_always int put_quoted(struct __sk_buff *skb, struct packet *p, struct scr
 		if (inner->family == 4)
 			make4(quoted, inner, s->header, quoted->size, quoted->id);
 		else
-			make6(quoted, inner, s->header);
+			make6(quoted, inner, s->header, header_length(quoted, 6));
 	} else {
 		keep(quoted, inner, s->header);
 	}
@@ -477,7 +477,7 @@ SUBPROGRAM enum reason translate_error(struct __sk_buff *skb, struct packet *p, 
 	else if (path->family == 4)
 		make4(p, outer, s->header, 0, identification(s));
 	else
-		make6(p, outer, s->header);
+		make6(p, outer, s->header, header_length(p, 6));
 	if (path->family == 4 ? bpf_skb_store_bytes(skb, ETH_LENGTH, s->header, IP4_LENGTH, BPF_F_RECOMPUTE_CSUM)
 			      : bpf_skb_store_bytes(skb, ETH_LENGTH, s->header, IP6_LENGTH, BPF_F_RECOMPUTE_CSUM))
 		return DROPPED_FAILED;

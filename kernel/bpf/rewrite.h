@@ -7,7 +7,8 @@
  *
  * A checksum is never computed anew where it can be amended: the sender may have left it to the card (CHECKSUM_PARTIAL), and the
  * card may have summed the whole packet (CHECKSUM_COMPLETE). The kernel keeps both right if the base header is
- * written with BPF_F_RECOMPUTE_CSUM, the pseudo header's part is amended with BPF_F_PSEUDO_HDR, and the ports' without. */
+ * written with BPF_F_RECOMPUTE_CSUM, or where it lies if the card has not summed, the pseudo header's part is amended with
+ * BPF_F_PSEUDO_HDR, and the ports' without. */
 
 #pragma once
 
@@ -82,8 +83,8 @@ inline_always __u32 label(const struct path *path)
 	return (ports ^ (__u32)path->addresses << 8) * 0x9e3779b1u >> 12;
 }
 
-/* make6 writes the IPv6 header of an IPv4 packet. RFC 7915 §4.1 */
-inline_always void make6(struct packet *p, const struct path *path, __u8 *to)
+/* make6 writes the IPv6 header of an IPv4 packet, of the given length: with a fragment header or without. RFC 7915 §4.1 */
+inline_always void make6(struct packet *p, const struct path *path, __u8 *to, __u32 length)
 {
 	struct ip6 *ip = (void *)to;
 	struct fragment_header *fragment = (void *)(ip + 1);
@@ -94,7 +95,7 @@ inline_always void make6(struct packet *p, const struct path *path, __u8 *to)
 	ip->ttl = p->ttl;
 	memcpy(ip->saddr, path->saddr, 16);
 	memcpy(ip->daddr, path->daddr, 16);
-	if (p->flags & FRAGMENT) {
+	if (length > IP6_LENGTH) {
 		fragment->next = ip->next;
 		fragment->reserved = 0;
 		fragment->offset = be16(p->offset | (p->flags & MORE ? 1 : 0));
@@ -104,11 +105,12 @@ inline_always void make6(struct packet *p, const struct path *path, __u8 *to)
 }
 
 /* make4 writes the IPv4 header of an IPv6 packet. A packet that fits into the smallest IPv6 path may be cut on the IPv4 side, since
- * its sender will make no smaller ones. RFC 7915 §5.1 */
+ * its sender will make no smaller ones. It is made of words, which are summed before they are written: a processor waits when it
+ * reads in one piece what it has just written in several. RFC 7915 §5.1 */
 inline_always void make4(struct packet *p, const struct path *path, __u8 *to, __u32 segment, __u16 id)
 {
-	struct ip4 *ip = (void *)to;
-	__u16 fragment = 0;
+	__u32 *words = (__u32 *)to, protocol = p->tuple.protocol == IPPROTO_ICMPV6 ? IPPROTO_ICMP : p->tuple.protocol;
+	__u32 fragment = 0, first, second, third, saddr, daddr;
 
 	if (p->flags & FRAGMENT) {
 		fragment = p->offset / 8 | (p->flags & MORE ? IP4_MF : 0);
@@ -116,17 +118,16 @@ inline_always void make4(struct packet *p, const struct path *path, __u8 *to, __
 	} else if (segment > 1260) {
 		fragment = IP4_DF;
 	}
-	ip->version_length = 0x45;
-	ip->class = p->class;
-	ip->size = be16((__u16)translated_size(p, 4, p->size));
-	ip->id = be16(id);
-	ip->fragment = be16(fragment);
-	ip->ttl = p->ttl;
-	ip->protocol = p->tuple.protocol == IPPROTO_ICMPV6 ? IPPROTO_ICMP : p->tuple.protocol;
-	ip->checksum = 0;
-	memcpy(ip->saddr, path->saddr + 12, 4);
-	memcpy(ip->daddr, path->daddr + 12, 4);
-	ip->checksum = ~fold(sum4(ip));
+	memcpy(&saddr, path->saddr + 12, 4);
+	memcpy(&daddr, path->daddr + 12, 4);
+	first = be32(0x45u << 24 | (__u32)p->class << 16 | (__u16)translated_size(p, 4, p->size));
+	second = be32((__u32)id << 16 | fragment);
+	third = be32((__u32)p->ttl << 24 | protocol << 16);
+	words[0] = first;
+	words[1] = second;
+	words[2] = third | be32((__u16)~be16(fold((__u64)first + second + third + saddr + daddr)));
+	words[3] = saddr;
+	words[4] = daddr;
 }
 
 /* keep writes the header of a packet that stays in its family. The checksum is amended, so that one that was wrong stays wrong. */
@@ -174,35 +175,58 @@ inline_always int set_ethernet(struct __sk_buff *skb, __u8 family)
 	return 0;
 }
 
-/* set_header translates everything before the transport header. */
+/* place returns where a base header of the given length may be written into the frame. It is 0 where bpf_skb_store_bytes must do it:
+ * behind the linear part, and if the card has summed the packet, whose sum must follow. */
+inline_always __u8 *place(struct __sk_buff *skb, __u32 length)
+{
+	__u8 *at;
+
+	if (bpf_csum_update(skb, 0) >= 0)
+		return 0;
+	at = (__u8 *)(long)skb->data + ETH_LENGTH;
+	return (void *)(at + length) > (void *)(long)skb->data_end ? 0 : at;
+}
+
+/* put_base4 and put_base6 write the base header of a packet that leaves by the path. They return 0 on success. */
+inline_always int put_base4(struct __sk_buff *skb, struct packet *p, const struct path *path, struct scratch *s, __u32 segment)
+{
+	__u8 *at = place(skb, IP4_LENGTH), *to = at ? at : s->header;
+
+	if (crosses(p, 4))
+		make4(p, path, to, segment, identification(s));
+	else
+		keep(p, path, to);
+	return at ? 0 : bpf_skb_store_bytes(skb, ETH_LENGTH, s->header, IP4_LENGTH, BPF_F_RECOMPUTE_CSUM);
+}
+
+inline_always int put_base6(struct __sk_buff *skb, struct packet *p, const struct path *path, struct scratch *s, __u32 length)
+{
+	__u8 *at = place(skb, length), *to = at ? at : s->header;
+
+	if (crosses(p, 6))
+		make6(p, path, to, length);
+	else
+		keep(p, path, to);
+	return at ? 0 : bpf_skb_store_bytes(skb, ETH_LENGTH, s->header, length, BPF_F_RECOMPUTE_CSUM);
+}
+
+/* set_header translates everything before the transport header. The frame is resized before the path is read, which is still on its
+ * way from memory then. */
 inline_always int set_header(struct __sk_buff *skb, struct packet *p, struct path *path, struct scratch *s, __u32 segment)
 {
 	long failed;
 
-	if (!crosses(p, path->family)) {
-		keep(p, path, s->header);
-		failed = bpf_skb_store_bytes(skb, ETH_LENGTH, s->header, p->family == 4 ? IP4_LENGTH : IP6_LENGTH, BPF_F_RECOMPUTE_CSUM);
-		return failed ? DROPPED_FAILED : 0;
-	}
-	if (path->family == 4) {
-		make4(p, path, s->header, segment, identification(s));
-		if (resize(skb, p, 4, IP4_LENGTH))
-			return DROPPED_FAILED;
-		failed = bpf_skb_store_bytes(skb, ETH_LENGTH, s->header, IP4_LENGTH, BPF_F_RECOMPUTE_CSUM);
-	} else if (p->flags & FRAGMENT) {
-		make6(p, path, s->header);
-		if (resize(skb, p, 6, IP6_LENGTH + FRAGMENT_LENGTH))
-			return DROPPED_FAILED;
-		failed = bpf_skb_store_bytes(skb, ETH_LENGTH, s->header, IP6_LENGTH + FRAGMENT_LENGTH, BPF_F_RECOMPUTE_CSUM);
-	} else {
-		make6(p, path, s->header);
-		if (resize(skb, p, 6, IP6_LENGTH))
-			return DROPPED_FAILED;
-		failed = bpf_skb_store_bytes(skb, ETH_LENGTH, s->header, IP6_LENGTH, BPF_F_RECOMPUTE_CSUM);
-	}
+	if (crosses(p, path->family) && resize(skb, p, path->family, header_length(p, path->family)))
+		return DROPPED_FAILED;
+	if (path->family == 4)
+		failed = put_base4(skb, p, path, s, segment);
+	else if (crosses(p, 6) && p->flags & FRAGMENT)
+		failed = put_base6(skb, p, path, s, IP6_LENGTH + FRAGMENT_LENGTH);
+	else
+		failed = put_base6(skb, p, path, s, IP6_LENGTH);
 	if (failed)
 		return DROPPED_FAILED;
-	return set_ethernet(skb, path->family);
+	return crosses(p, path->family) ? set_ethernet(skb, path->family) : 0;
 }
 
 /* clamp lowers the MSS option of a SYN to what fits both ways; it never raises it. RFC 9293 §3.7.1 */
@@ -227,14 +251,15 @@ SUBPROGRAM int clamp(struct __sk_buff *skb, __u32 l4, __u32 length, __u16 mss)
 	return bpf_l4_csum_replace(skb, l4 + 16, old, new, 2);
 }
 
-/* put_ports writes the ports of a path where the transport header begins. They are copied first: bpf_skb_store_bytes reads whole
- * lines of the cache, and a path's ports lie so near to its end that it would wait for the next one's. */
-inline_always int put_ports(struct __sk_buff *skb, const struct path *path, __u32 l4)
+/* put_ports writes the ports of a path where the transport header begins. If there is no checksum that follows them, the sum that the
+ * card has made must. They are copied first: bpf_skb_store_bytes reads whole lines of the cache, and a path's ports lie so near
+ * to its end that it would wait for the next one's. */
+inline_always int put_ports(struct __sk_buff *skb, const struct path *path, __u32 l4, int checked)
 {
 	__be16 ports[2] = {path->sport, path->dport}, *at = (void *)(long)skb->data + bounded(l4, 32768);
 
-	if ((void *)(at + 2) > (void *)(long)skb->data_end)
-		return bpf_skb_store_bytes(skb, l4, ports, sizeof ports, 0) ? DROPPED_FAILED : 0;
+	if (!checked || (void *)(at + 2) > (void *)(long)skb->data_end)
+		return bpf_skb_store_bytes(skb, l4, ports, sizeof ports, checked ? 0 : BPF_F_RECOMPUTE_CSUM) ? DROPPED_FAILED : 0;
 	at[0] = ports[0];
 	at[1] = ports[1];
 	return 0;
@@ -249,7 +274,7 @@ inline_always int set_transport(struct __sk_buff *skb, struct packet *p, struct 
 	__u64 mangled = udp ? BPF_F_MARK_MANGLED_0 : 0;
 
 	if (path->ports) {
-		if (put_ports(skb, path, l4))
+		if (put_ports(skb, path, l4, !udp || p->transport.udp.checksum))
 			return DROPPED_FAILED;
 		if (bpf_l4_csum_replace(skb, at, 0, path->ports, mangled))
 			return DROPPED_FAILED;

@@ -132,6 +132,7 @@ HELPER(long, bpf_csum_diff, 28, const __u32 *from, __u32 from_size, const __u32 
 HELPER(long, bpf_skb_change_proto, 31, struct __sk_buff *skb, __be16 proto, __u64 flags);
 HELPER(long, bpf_skb_change_tail, 38, struct __sk_buff *skb, __u32 len, __u64 flags);
 HELPER(long, bpf_skb_pull_data, 39, struct __sk_buff *skb, __u32 len);
+HELPER(long, bpf_csum_update, 40, struct __sk_buff *skb, __u32 sum);
 HELPER(long, bpf_skb_change_head, 43, struct __sk_buff *skb, __u32 len, __u64 flags);
 HELPER(long, bpf_skb_adjust_room, 50, struct __sk_buff *skb, __s32 diff, __u32 mode, __u64 flags);
 HELPER(long, bpf_fib_lookup, 69, void *ctx, struct bpf_fib_lookup *params, int size, __u32 flags);
