@@ -23,10 +23,10 @@ import (
 //	new             the first packet of a flow
 //
 // The kernel runs a program on a packet again and again (BPF_PROG_TEST_RUN), but does not restore it. So it runs another one,
-// which puts the next flow's packet in the place of what has become of the last one, and then goes on in ours:
+// which puts the next flow's headers in the place of what has become of the last ones, and then goes on in ours:
 //
-//	┌─▶ the packet is of the other family now? change it back ─▶ write the next packet into it ─▶ ours ─┐
-//	└──────────────────────────────────────────────────────────────────────────────────────────────────┘
+//	┌─▶ the packet is of the other family now? change it back ─▶ write the next headers into it ─▶ ours ─┐
+//	└───────────────────────────────────────────────────────────────────────────────────────────────────┘
 //
 // Turns of that and turns that do not go on in ours follow one another; the figure is the difference of the medians.
 func BenchmarkProgram(b *testing.B) {
@@ -99,7 +99,7 @@ func benchNew(b *testing.B, c ip.Crossing) {
 		if i > 0 { // from now on, memory has been touched
 			ours, restore = append(ours, cost), append(restore, rest)
 		}
-		r.clearPending()
+		r.clearPending(c)
 	}
 	b.ReportMetric(median(ours)-median(restore), "ns/packet")
 	if got := r.counter(Reason(forwardReasonFORWARDED_NEW)); got != t.ran && !t.interrupted {
@@ -107,18 +107,15 @@ func benchNew(b *testing.B, c ip.Crossing) {
 	}
 }
 
-// clearPending forgets all flows that one side alone has spoken of.
-func (r *rig) clearPending() {
-	var keys []forwardTuple
-	var key forwardTuple
+// clearPending forgets the flows of benchNew in the order in which they came, as flows do that become established, or that others
+// push out.
+func (r *rig) clearPending(c ip.Crossing) {
 	var path forwardPath
-	all := r.objects.Pending.Iterate()
-	for all.Next(&key, &path) {
-		keys = append(keys, key)
-	}
-	r.must(all.Err())
-	for _, key := range keys {
+	for i := range turn {
+		key := tuple(transportOf(protocolTCP), clientOfFlow(c, i), frontOf(c.Client))
+		r.must(r.objects.Pending.Lookup(key, &path))
 		r.must(r.objects.Pending.Delete(key))
+		r.must(r.objects.Pending.Delete(turned(&path, protocolTCP)))
 	}
 }
 

@@ -34,7 +34,8 @@ type turns struct {
 	interrupted bool // by a signal: it has run more often
 }
 
-// turns makes programs that write frames into the packet, one after the other, as those of one side.
+// turns makes programs that write the headers of frames into the packet, one after the other, as those of one side. What comes
+// after, nobody changes.
 func (r *rig) turns(b *testing.B, c ip.Crossing, frames [][]byte, toServer bool) *turns {
 	b.Helper()
 	t := &turns{in: r.clients, first: frames[0], crosses: c.Client != c.Backend}
@@ -43,10 +44,10 @@ func (r *rig) turns(b *testing.B, c ip.Crossing, frames [][]byte, toServer bool)
 		t.in = r.servers
 		from, to = to, from
 	}
-	size := uint32(len(frames[0]))
+	size := headers(frames[0])
 	packets := r.table(b, ebpf.Array, (size+7)&^7, uint32(len(frames)))
 	for i, f := range frames {
-		r.must(packets.Put(uint32(i), append(slices.Clip(f), make([]byte, packets.ValueSize()-size)...)))
+		r.must(packets.Put(uint32(i), append(slices.Clone(f[14:14+size]), make([]byte, packets.ValueSize()-size)...)))
 	}
 	next := r.table(b, ebpf.Array, 8, 1)
 	calls := r.table(b, ebpf.ProgramArray, 4, 1)
@@ -60,6 +61,15 @@ func (r *rig) turns(b *testing.B, c ip.Crossing, frames [][]byte, toServer bool)
 	t.plain = r.program(b, begin, change("change", from, "write"), writes, end)
 	t.twice = r.program(b, begin, change("there", to, "back"), change("back", from, "write"), writes, end)
 	return t
+}
+
+// headers is how long the headers of IP and TCP are.
+func headers(frame []byte) uint32 {
+	length := uint32(20)
+	if frame[14]>>4 == 6 {
+		length = 40
+	}
+	return length + uint32(frame[14+length+12]>>4)*4
 }
 
 // table makes a map that ends with the test.
@@ -98,7 +108,7 @@ func change(name string, to int32, then string) asm.Instructions {
 	}
 }
 
-// write writes the next of the packets.
+// write writes the headers of the next of the packets.
 func write(packets, next *ebpf.Map, size uint32) asm.Instructions {
 	return asm.Instructions{
 		asm.StoreImm(asm.RFP, -4, 0, asm.Word).WithSymbol("write"),
@@ -112,7 +122,7 @@ func write(packets, next *ebpf.Map, size uint32) asm.Instructions {
 		asm.StoreMem(asm.RFP, -4, asm.R7, asm.Word),
 		asm.LoadMapPtr(asm.R1, packets.FD()), asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, -4), asm.FnMapLookupElem.Call(),
 		asm.JEq.Imm(asm.R0, 0, "end"),
-		asm.Mov.Reg(asm.R1, asm.R6), asm.Mov.Imm(asm.R2, 0), asm.Mov.Reg(asm.R3, asm.R0), asm.Mov.Imm(asm.R4, int32(size)),
+		asm.Mov.Reg(asm.R1, asm.R6), asm.Mov.Imm(asm.R2, 14), asm.Mov.Reg(asm.R3, asm.R0), asm.Mov.Imm(asm.R4, int32(size)),
 		asm.Mov.Imm(asm.R5, 0), asm.FnSkbStoreBytes.Call(),
 	}
 }
