@@ -1,0 +1,121 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package stream
+
+// Hot path: no allocation per packet.
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Window is how long after an offer or an answer a side may be heard from elsewhere than its description says, within the
+// rules of Latch.
+const Window = 10 * time.Second
+
+// rank is how well an address fits. Higher is better.
+type rank uint8
+
+const (
+	stranger  rank = iota
+	signalled      // where its signalling comes from
+	described      // its description names the address, with another port
+	exact          // its description says so
+)
+
+// Latch decides who is heard at a port, and where packets to him go.
+//
+// RFC 7362 warns of latching: whoever sends the first packet to a port would hear the call, and could speak in it. Here
+// a packet from a third address is never heard. Within a window after each offer and answer, the address that the
+// description names may send from any port, as NATs have it, and so may the one that the signalling was proved to come
+// from, in IPv6 its /64; of several the better one counts. After it, only who was heard, or exactly who was described. A
+// new SSRC is no reason to listen to somebody else.
+type Latch struct {
+	want   netip.AddrPort // as described; zero: nobody
+	signal netip.Addr
+	from   netip.AddrPort // who was heard
+	rank   rank           // of from
+	mute   bool           // nothing is to be sent
+	until  int64          // end of the window
+}
+
+// Set tells who is expected. If that has not changed, who was heard stays heard; with learn he may move. Where nobody is
+// described, nothing is sent, and the rest stays as it is: hold, as RFC 2543 had it.
+func (l *Latch) Set(want netip.AddrPort, signal netip.Addr, learn bool, now int64) {
+	l.mute = !want.IsValid() || want.Port() == 0 || want.Addr().IsUnspecified() || want.Addr().IsMulticast()
+	if !l.mute && want != l.want {
+		l.want, l.from, l.rank = want, netip.AddrPort{}, stranger
+	}
+	if signal != l.signal && l.rank == signalled || learn && l.rank < exact {
+		l.rank = stranger // he goes on being heard until somebody fits
+	}
+	l.signal = signal
+	if l.rank == stranger {
+		l.until = now + int64(Window)
+	}
+}
+
+// Reopen begins the window again if nobody was heard.
+func (l *Latch) Reopen(now int64) {
+	if !l.from.IsValid() {
+		l.until = now + int64(Window)
+	}
+}
+
+// Hear says whether a packet from from is to be heard.
+func (l *Latch) Hear(from netip.AddrPort, now int64) bool {
+	return from == l.from || l.latch(from, now)
+}
+
+// latch takes somebody who was not heard before.
+func (l *Latch) latch(from netip.AddrPort, now int64) bool {
+	r := l.fit(from)
+	open := now <= l.until || r == exact && !l.from.IsValid()
+	if r <= l.rank || !open {
+		return false
+	}
+	l.from, l.rank = from, r
+	if r == exact {
+		l.until = now
+	}
+	return true
+}
+
+func (l *Latch) fit(from netip.AddrPort) rank {
+	switch {
+	case from == l.want:
+		return exact
+	case from.Addr() == l.want.Addr():
+		return described
+	case sameHost(from.Addr(), l.signal):
+		return signalled
+	}
+	return stranger
+}
+
+// To returns where packets go: to who was heard, or to who is expected. An address that is not the signalling's is sent
+// nothing before it was heard, for nobody has proved that it wants it.
+func (l *Latch) To() netip.AddrPort {
+	switch {
+	case l.mute:
+		return netip.AddrPort{}
+	case l.from.IsValid():
+		return l.from
+	case l.signal.IsValid() && !sameHost(l.want.Addr(), l.signal):
+		return netip.AddrPort{}
+	}
+	return l.want
+}
+
+// From returns who was heard; the zero value if nobody was.
+func (l *Latch) From() netip.AddrPort { return l.from }
+
+// sameHost says whether two addresses are of one host: in IPv6 it has many in its /64. RFC 8981.
+func sameHost(a, b netip.Addr) bool {
+	if a.Is4() || b.Is4() || !b.IsValid() {
+		return a == b && b.IsValid()
+	}
+	x, y := a.As16(), b.As16()
+	return a.Is6() && [8]byte(x[:8]) == [8]byte(y[:8])
+}

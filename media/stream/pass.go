@@ -1,0 +1,91 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package stream
+
+// Hot path: no allocation per packet.
+
+import (
+	"net/netip"
+
+	"github.com/kyozon/kyozon/media/control"
+)
+
+// Kind is what a packet is, by its first bytes.
+type Kind uint8
+
+// The kinds.
+const (
+	Other  Kind = iota // STUN too: ICE ends at the edge, and nothing of it may reach the other side
+	Media              // RTP, or SRTP
+	Report             // RTCP, or SRTCP
+	Keys               // DTLS, for SRTP
+)
+
+const (
+	rtpHeader  = 12 // RFC 3550 §5.1
+	rtcpHeader = 8  // RFC 3550 §6.4: the first packet of a compound is a report, whose sender is named
+)
+
+// KindOf returns the kind of a packet at a port for media. RFC 7983 §7, RFC 5761 §4.
+func KindOf(p []byte) Kind {
+	if len(p) == 0 {
+		return Other
+	}
+	switch b := p[0]; {
+	case b >= 20 && b <= 63:
+		return Keys
+	case b < 128 || b > 191: // version 2
+		return Other
+	case len(p) >= rtcpHeader && p[1] >= 192 && p[1] <= 223:
+		return Report
+	case len(p) >= rtpHeader && (p[1]&0x7f < 64 || p[1]&0x7f > 95):
+		return Media
+	}
+	return Other
+}
+
+// Pass takes a packet that came from from at a port of a side. It returns the port of the other side that it leaves from,
+// and where it goes; or false: it is dropped.
+func (s *Stream) Pass(side control.Side, at Port, from netip.AddrPort, p []byte, now int64) (out Port, to netip.AddrPort, ok bool) {
+	e, other := &s.Ends[side], &s.Ends[1-side]
+	kind := KindOf(p)
+	if e.opaque && at == RTP {
+		kind = Media
+	}
+	if !e.takes(kind, at) || !e.Latches[at].Hear(from, now) {
+		e.Strangers++
+		return 0, netip.AddrPort{}, false
+	}
+	e.Heard = now
+	out = at
+	switch {
+	case kind == Report:
+		e.Quality.RTCP++
+		out = RTCP
+		if other.mux {
+			out = RTP
+		}
+	case e.opaque:
+		e.Quality.countOpaque(p)
+	case kind == Media:
+		e.Quality.Count(p, now, e.clock)
+	case other.mux:
+		out = RTP
+	}
+	to = other.Latches[out].To()
+	return out, to, to.IsValid()
+}
+
+// takes says whether packets of a kind may come at a port.
+func (e *End) takes(kind Kind, at Port) bool {
+	switch kind {
+	case Media:
+		return at == RTP
+	case Report:
+		return at == RTCP || e.mux
+	case Keys:
+		return !e.opaque
+	}
+	return false
+}
