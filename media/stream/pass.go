@@ -53,7 +53,7 @@ func (s *Stream) Pass(side control.Side, at Port, from netip.AddrPort, p []byte,
 	if e.opaque && at == RTP {
 		kind = Media
 	}
-	if !e.takes(kind, at) || !e.Latches[at].Hear(from, now) {
+	if !e.takes(kind, at) || !e.hears(at, from, now) {
 		e.Strangers++
 		return 0, netip.AddrPort{}, false
 	}
@@ -75,6 +75,21 @@ func (s *Stream) Pass(side control.Side, at Port, from netip.AddrPort, p []byte,
 	}
 	to = other.Latches[out].To()
 	return out, to, to.IsValid()
+}
+
+// hears says whether a packet is of this side. Once its RTP was heard, RTCP comes from there, or exactly from where it is
+// described; so nobody who shares its address can speak for it.
+func (e *End) hears(at Port, from netip.AddrPort, now int64) bool {
+	l := &e.Latches[at]
+	if from == l.from {
+		return true
+	}
+	if media := &e.Latches[RTP]; at == RTCP && from != l.want && media.from.IsValid() {
+		if media.rank == exact || from.Addr() != media.from.Addr() {
+			return false
+		}
+	}
+	return l.Hear(from, now)
 }
 
 // takes says whether packets of a kind may come at a port.

@@ -112,6 +112,30 @@ func TestPass(t *testing.T) {
 	}
 }
 
+// TestReports: who shares the address of somebody that was heard cannot speak for him at the port for RTCP.
+func TestReports(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, rtp, rtcp string
+		ok              bool
+	}{
+		{"as described", sdp4, "192.0.2.1:4001", true},
+		{"another port, of who was heard as described", sdp4, "192.0.2.1:9", false},
+		{"another port, of who was heard from another port", port4, "192.0.2.1:9", true},
+		{"another port, before anybody was heard", "", "192.0.2.1:9", true},
+		{"as described, of who was heard from another port", port4, "192.0.2.1:4001", true},
+		{"a stranger", sdp4, evil4, false},
+	} {
+		s := both(control.Remote{RTP: at(sdp4)}, control.Remote{RTP: at(sdp6)})
+		if tt.rtp != "" {
+			s.Pass(control.Caller, RTP, at(tt.rtp), rtp(1, 1, 1), 1)
+		}
+		if _, _, ok := s.Pass(control.Caller, RTCP, at(tt.rtcp), rtcp(), 2); ok != tt.ok {
+			t.Errorf("%s: heard: %v", tt.name, ok)
+		}
+	}
+}
+
 // TestQuality: loss and jitter of what a source sends, packet by packet.
 func TestQuality(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,172 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package media
+
+import (
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/media/control"
+	"github.com/kyozon/kyozon/media/stream"
+)
+
+// seat is one port of one side of a stream.
+type seat struct {
+	call  *call
+	local netip.AddrPort
+	wide  *wide // the socket that it shares; nil if it has one of its own
+	fd    int
+	side  control.Side
+	index uint8 // of the stream
+	at    stream.Port
+	dscp  uint8 // of what is sent
+}
+
+// pair is the ports of one side of a stream.
+type pair struct {
+	network *network
+	seats   [2]*seat // by stream.Port
+}
+
+func (p *pair) local() control.Local {
+	return control.Local{RTP: p.seats[stream.RTP].local, RTCP: p.seats[stream.RTCP].local}
+}
+
+// maxTries bounds how many pairs of ports are tried, in case somebody else has opened some.
+const maxTries = 64
+
+// openPair gives a side of a stream its ports. want, if it is valid, is which.
+func (h *shard) openPair(n *network, c *call, side control.Side, index int, want control.Local) (*pair, error) {
+	p := &pair{network: n}
+	for at := range p.seats {
+		p.seats[at] = &seat{call: c, side: side, index: uint8(index), at: stream.Port(at), fd: -1}
+	}
+	if !n.single {
+		return p, h.openWidePair(p, want)
+	}
+	if want.RTP.IsValid() {
+		if want.RTP.Addr() != n.Media.Addr() || !n.claim(want.RTP.Port()) {
+			return nil, control.ErrFull
+		}
+		return p, h.openPorts(p, want.RTP.Port())
+	}
+	for range maxTries {
+		port, ok := n.take()
+		if !ok {
+			return nil, control.ErrFull
+		}
+		if h.openPorts(p, port) == nil {
+			return p, nil
+		}
+	}
+	return nil, control.ErrFull
+}
+
+// openPorts opens the sockets of a pair that was taken; on error it is given back.
+func (h *shard) openPorts(p *pair, port uint16) error {
+	for i, s := range p.seats {
+		s.local = netip.AddrPortFrom(p.network.Media.Addr(), port+uint16(i))
+		if err := h.openSeat(s); err != nil {
+			h.closePair(p)
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *shard) openSeat(s *seat) (err error) {
+	if s.fd, err = bound(s.local, false); err != nil {
+		return err
+	}
+	if err := h.loop.Watch(s.fd, func() { h.readOwn(s) }); err != nil {
+		unix.Close(s.fd)
+		s.fd = -1
+		return err
+	}
+	return nil
+}
+
+// closePair gives a pair of ports back.
+func (h *shard) closePair(p *pair) {
+	if p == nil {
+		return
+	}
+	if !p.network.single {
+		h.closeWidePair(p)
+		return
+	}
+	for _, s := range p.seats {
+		if s.fd >= 0 {
+			h.loop.Unwatch(s.fd)
+			unix.Close(s.fd)
+			s.fd = -1
+		}
+	}
+	if at := p.seats[stream.RTP].local; at.IsValid() {
+		p.network.giveBack(at.Port())
+	}
+}
+
+// mark has what is sent from the pair carry a code point.
+func (p *pair) mark(dscp uint8) {
+	for _, s := range p.seats {
+		if s.dscp == dscp {
+			continue
+		}
+		s.dscp = dscp
+		if s.wide != nil {
+			continue
+		}
+		level, option := unix.IPPROTO_IP, unix.IP_TOS
+		if s.local.Addr().Is6() {
+			level, option = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+		}
+		unix.SetsockoptInt(s.fd, level, option, int(dscp)<<2) // fails only for what is no socket
+	}
+}
+
+// bound returns a socket at an address, which the machine may not have yet.
+func bound(at netip.AddrPort, shared bool) (fd int, err error) {
+	domain := unix.AF_INET6
+	if ip.FamilyOf(at.Addr()) == ip.V4 {
+		domain = unix.AF_INET
+	}
+	fd, err = unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	set := func(level, option int) {
+		if err == nil {
+			err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, option, 1))
+		}
+	}
+	if domain == unix.AF_INET6 {
+		set(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+		set(unix.IPPROTO_IPV6, unix.IPV6_FREEBIND)
+	} else {
+		set(unix.IPPROTO_IP, unix.IP_FREEBIND)
+	}
+	if shared {
+		set(unix.SOL_SOCKET, unix.SO_REUSEPORT)
+		set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO)
+	}
+	if err == nil {
+		err = os.NewSyscallError("bind", unix.Bind(fd, sockaddr(at)))
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}

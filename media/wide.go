@@ -1,0 +1,186 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package media
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kyozon/kyozon/media/control"
+	"github.com/kyozon/kyozon/relay"
+)
+
+// wide is the socket of one loop at one port of all IPv6 addresses. Seats are found in it by their addresses.
+type wide struct {
+	shard *shard
+	port  uint16
+	fd    int
+	seats table
+	out   *outgoing
+}
+
+// wideBuffer is how much a shared socket can hold: a tenth of a second of ten thousand streams.
+const wideBuffer = 16 << 20
+
+// openWide opens the sockets of all loops at a port, unless they are open. The kernel gives each the packets to addresses
+// whose last byte is the loop's.
+func (p *Plane) openWide(port uint16) error {
+	if p.shards[0].wideAt(port) != nil {
+		return nil
+	}
+	for _, h := range p.shards {
+		fd, err := bound(netip.AddrPortFrom(netip.IPv6Unspecified(), port), true)
+		if err != nil {
+			return err
+		}
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, wideBuffer) != nil {
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, wideBuffer) // what the system allows of it
+		}
+		w := &wide{shard: h, port: port, fd: fd, out: newOutgoing(), seats: newTable()}
+		p.wide, h.wide = append(p.wide, w), append(h.wide, w)
+	}
+	if err := steer(p.shards[0].wideAt(port).fd, len(p.shards)); err != nil {
+		return err
+	}
+	errs := make([]error, len(p.shards))
+	p.options.Loops.Do(func(l *relay.Loop) {
+		w := p.shards[l.ID()].wideAt(port)
+		errs[l.ID()] = l.Watch(w.fd, w.readable)
+	})
+	return errors.Join(errs...)
+}
+
+func (w *wide) close() { unix.Close(w.fd) }
+
+// destinationEnd is where the last byte of the destination is in an IPv6 header. RFC 8200 §3.
+const destinationEnd = 39
+
+// steer has a group of sockets at one port each take the packets whose destination's last byte, modulo n, is its place in
+// the group, which is the order in which they were bound.
+func steer(fd, n int) error {
+	const networkHeader = 0xfff00000 // SKF_NET_OFF
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: networkHeader + destinationEnd},
+		{Code: unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K, K: uint32(n)},
+		{Code: unix.BPF_RET | unix.BPF_A},
+	}
+	err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
+		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+	if err != nil {
+		return fmt.Errorf("steer packets to loops: %w", os.NewSyscallError("setsockopt", err))
+	}
+	return nil
+}
+
+// openWidePair gives a side of a stream an address of its own.
+func (h *shard) openWidePair(p *pair, want control.Local) error {
+	rtp, rtcp := h.wideAt(p.network.Low), h.wideAt(p.network.Low+1)
+	id, ok := uint64(0), true
+	if want.RTP.IsValid() {
+		if id, ok = p.network.idOf(want.RTP.Addr()); !ok || want.RTP.Port() != rtp.port || h.loopOf(id) != h.loop.ID() {
+			return control.ErrFull
+		}
+	} else {
+		for id = h.newID(); !rtp.seats.free(id); {
+			id = h.newID()
+		}
+	}
+	for at, w := range []*wide{rtp, rtcp} {
+		s := p.seats[at]
+		s.local, s.wide, s.fd = netip.AddrPortFrom(p.network.address(id), w.port), w, w.fd
+		if !w.seats.insert(id, s) {
+			h.closeWidePair(p)
+			return control.ErrFull
+		}
+	}
+	return nil
+}
+
+func (h *shard) closeWidePair(p *pair) {
+	for _, s := range p.seats {
+		if s.wide != nil {
+			id, _ := p.network.idOf(s.local.Addr())
+			s.wide.seats.remove(id, s)
+		}
+	}
+}
+
+// newID returns a random interface identifier whose last byte says that it is ours.
+func (h *shard) newID() uint64 {
+	n := uint64(len(h.plane.shards))
+	id := rand.Uint64()
+	last := id&0xff/n*n + uint64(h.loop.ID())
+	if last > 0xff {
+		last -= n
+	}
+	return id&^0xff | last
+}
+
+// loopOf returns the loop that the packets to an address come to.
+func (h *shard) loopOf(id uint64) int { return int(id & 0xff % uint64(len(h.plane.shards))) }
+
+func (h *shard) wideAt(port uint16) *wide {
+	for _, w := range h.wide {
+		if w.port == port {
+			return w
+		}
+	}
+	return nil
+}
+
+// table finds seats by interface identifiers. These are random and ours, so that each can be chosen to have a place of its
+// own: to find one is to look at one place.
+type table struct {
+	slots []slot
+	count int
+}
+
+type slot struct {
+	id   uint64
+	seat *seat
+}
+
+const (
+	minTable = 1 << 8
+	maxTable = 1 << 22
+)
+
+func newTable() table { return table{slots: make([]slot, minTable)} }
+
+func (t *table) at(id uint64) *slot { return &t.slots[id>>8&uint64(len(t.slots)-1)] }
+
+// free says whether the place of an identifier is free.
+func (t *table) free(id uint64) bool { return t.at(id).seat == nil }
+
+// insert adds a seat. The table grows so that half of it is free, and as long as the place is taken; it cannot be had if
+// that is by the same identifier.
+func (t *table) insert(id uint64, s *seat) bool {
+	for 2*(t.count+1) > len(t.slots) || !t.free(id) {
+		if t.at(id).seat != nil && t.at(id).id == id || len(t.slots) == maxTable {
+			return false
+		}
+		bigger := table{slots: make([]slot, 2*len(t.slots))}
+		for _, p := range t.slots {
+			if p.seat != nil {
+				*bigger.at(p.id) = p // two that had different places still have
+			}
+		}
+		t.slots = bigger.slots
+	}
+	*t.at(id) = slot{id, s}
+	t.count++
+	return true
+}
+
+func (t *table) remove(id uint64, s *seat) {
+	if p := t.at(id); p.seat == s {
+		*p = slot{}
+		t.count--
+	}
+}
