@@ -22,7 +22,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"time"
 
@@ -35,15 +34,13 @@ type Network struct {
 	Name  string
 	Media netip.Prefix // a single address; or an IPv6 prefix, /64 or shorter, of which each side of a call has an address
 
-	// The ports, Low even and High odd. For a prefix Low is that for RTP, and the next that for RTCP.
-	Low, High uint16
+	Low, High uint16 // the ports at a single address, the first even and the last odd
 }
 
 // Options are what a Plane needs.
 type Options struct {
 	Networks []Network
 	Loops    *relay.Loops
-	Log      *slog.Logger
 
 	Idle   time.Duration // a call in which nothing is heard for as long is ended, unless it is held; 0 means DefaultIdle
 	Unused time.Duration // the same, if nothing was ever heard; 0 means DefaultUnused
@@ -57,12 +54,8 @@ const (
 	DefaultGrace  = 30 * time.Second
 )
 
-// The ports of a network that names none.
-const (
-	DefaultLow    = 20000
-	DefaultHigh   = 39999
-	DefaultShared = 5004 // RFC 3551 §8, and 5005 for RTCP
-)
+// PrefixPort is the port for RTP at a prefix; the next is that for RTCP. RFC 3551 §8.
+const PrefixPort = 5004
 
 // Plane relays. It is a control.Plane.
 type Plane struct {
@@ -105,7 +98,7 @@ func (p *Plane) add(n Network) error {
 		return err
 	}
 	p.routes = append(p.routes, remove)
-	for _, at := range []uint16{n.Low, n.Low + 1} {
+	for _, at := range []uint16{PrefixPort, PrefixPort + 1} {
 		if err := p.openWide(at); err != nil {
 			return err
 		}

@@ -8,8 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -91,7 +89,7 @@ func networks() []Network {
 	return []Network{
 		{Name: "four", Media: prefix("127.0.0.1/32"), Low: 20000, High: 20999},
 		{Name: "other", Media: prefix("127.0.0.2/32"), Low: 20000, High: 20007},
-		{Name: "six", Media: prefix("fd00:50::/64"), Low: 5004, High: 5005},
+		{Name: "six", Media: prefix("fd00:50::/64")},
 		{Name: "ports", Media: prefix("fd00:51::1/128"), Low: 20000, High: 20999},
 	}
 }
@@ -133,7 +131,7 @@ func (p *place) start(n int, o Options) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { ls.Run(ctx) })
-	o.Loops, o.Networks, o.Log = ls, networks(), slog.New(slog.NewTextHandler(io.Discard, nil))
+	o.Loops, o.Networks = ls, networks()
 	plane, err := Open(o)
 	if err != nil {
 		p.t.Fatal(err)

@@ -80,9 +80,10 @@ func steer(fd, n int) error {
 
 // openWidePair gives a side of a stream an address of its own.
 func (h *shard) openWidePair(p *pair, want control.Local) error {
-	rtp, rtcp := h.wideAt(p.network.Low), h.wideAt(p.network.Low+1)
-	id, ok := uint64(0), true
+	rtp, rtcp := h.wideAt(PrefixPort), h.wideAt(PrefixPort+1)
+	var id uint64
 	if want.RTP.IsValid() {
+		var ok bool
 		if id, ok = p.network.idOf(want.RTP.Addr()); !ok || want.RTP.Port() != rtp.port || h.loopOf(id) != h.loop.ID() {
 			return control.ErrFull
 		}

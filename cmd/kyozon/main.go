@@ -96,7 +96,7 @@ func (e *env) root() *cobra.Command {
 	}
 	root.AddGroup(&cobra.Group{ID: "verbs", Title: "Verbs:"}, &cobra.Group{ID: "nouns", Title: "Nouns (each with --json):"})
 	verbs := []*cobra.Command{e.runCommand(), e.checkCommand(), e.reloadCommand(), e.upgradeCommand(), e.stopCommand(),
-		e.demoCommand(), e.labCommand()}
+		e.demoCommand(), e.labCommand(), e.mediaCommand()}
 	nouns := []*cobra.Command{e.statusCommand(), e.servicesCommand(), e.backendsCommand(), e.flowsCommand(),
 		e.ledgerCommand(), e.explainCommand(), e.protocolsCommand(), e.schemaCommand()}
 	for _, c := range verbs {

@@ -38,7 +38,7 @@ func TestUnit(t *testing.T) {
 
 	systemd(t, e, "ln -s kyozon/control.sock /run/control.sock") // where kyozonOn looks
 	systemd(t, e, "systemd-analyze verify --man=no /etc/systemd/system/kyozon.service")
-	site := oneSite + "log: {access: /var/log/kyozon/access.log}\n"
+	site := oneSite + "log: {access: /var/log/kyozon/access.log}\nnetworks: {access: {media: [198.51.100.1, \"2001:db8:200:50::/64\"]}}\n"
 	siteFile(t, e, site)
 	systemd(t, e, "systemctl start kyozon") // without the right to come from clients' addresses, it says so
 	awaitStates(t, e, 4, func(_ string, s edge.ServiceStatus) bool {
@@ -62,6 +62,10 @@ func TestUnit(t *testing.T) {
 		t.Errorf("got\n%s", got)
 	}
 	crossings(t, l)
+	systemd(t, e, "systemd-analyze verify --man=no /etc/systemd/system/kyozon-media.service && systemctl start kyozon-media")
+	if got := strings.TrimSpace(systemd(t, e, "stat -c %U:%a /var/lib/kyozon/media.sock; ip -6 route show table local 2001:db8:200:50::/64 | wc -l")); got != "kyozon:600\n1" {
+		t.Errorf("the relay's socket and route: got\n%s", got)
+	}
 
 	siteFile(t, e, site+"nonsense: 1\n")
 	if out, err := shell(e, "systemctl reload kyozon"); err == nil {
@@ -141,7 +145,7 @@ func newCgroup(t *testing.T) string {
 // boot starts systemd on a host and waits until it answers.
 func boot(t *testing.T, h *lab.Host, cgroup string) {
 	t.Helper()
-	for _, name := range []string{"testdata/boot.sh", "../../packaging/kyozon.service", "../../packaging/kyozon.sysusers",
+	for _, name := range []string{"testdata/boot.sh", "../../packaging/kyozon.service", "../../packaging/kyozon-media.service", "../../packaging/kyozon.sysusers",
 		"../../packaging/client-source.conf", "../../packaging/kernel-plane.conf"} {
 		data, err := os.ReadFile(name)
 		if err == nil {

@@ -42,7 +42,7 @@ const (
 const MaxStreams = 8
 
 // maxName bounds the name of a network.
-const maxName = 63
+const maxName = 255
 
 // Spec is what a call needs.
 type Spec struct {

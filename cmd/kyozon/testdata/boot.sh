@@ -16,7 +16,7 @@ mkdir -p /etc/systemd/system /etc/kyozon
 mount -t tmpfs tmpfs /etc/systemd/system # none of this machine's services
 mkdir /etc/systemd/system/kyozon.service.d
 install -m 755 "$binary" /usr/bin/kyozon
-install -m 644 "$files"/kyozon.service /etc/systemd/system/
+install -m 644 "$files"/kyozon.service "$files"/kyozon-media.service /etc/systemd/system/
 install -m 644 "$files"/kyozon.sysusers /usr/lib/sysusers.d/kyozon.conf
 systemd-sysusers
 printf '[Service]\nStandardError=append:/run/kyozon.log\n' >/etc/systemd/system/kyozon.service.d/log.conf
