@@ -37,6 +37,7 @@ clamd                                 clamav-daemon
 /usr/lib/nginx/modules/ngx_mail_module.so libnginx-mod-mail
 /usr/lib/dovecot/imap-login            dovecot-imapd
 /usr/lib/dovecot/pop3-login            dovecot-pop3d
+/usr/lib/dovecot/lmtp                  dovecot-lmtpd
 mbsync                                isync
 fetchmail                             fetchmail
 baresip                               baresip-core

@@ -18,8 +18,9 @@ import (
 )
 
 var (
-	hostName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
-	linkName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,14}$`) // also the interface's: IFNAMSIZ
+	hostName   = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
+	domainName = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+$`)
+	linkName   = regexp.MustCompile(`^[a-z][a-z0-9-]{0,14}$`) // also the interface's: IFNAMSIZ
 )
 
 // freely are the prefixes that belong to nobody: private ones and those for documentation and tests.
@@ -154,7 +155,7 @@ func (c *checker) routes(h HostSpec, at func(...string) []string) {
 func (c *checker) server(h HostSpec, s Server, path []string) {
 	kinds := s.kinds()
 	if len(kinds) != 1 {
-		c.add(errors.New("a server is exactly one of postgres, app, udp, nginx, haproxy, kyozon"), path...)
+		c.add(errors.New("a server is exactly one of postgres, app, udp, nginx, dovecot, postfix, haproxy, kyozon"), path...)
 	}
 	for _, k := range kinds {
 		for _, p := range k.check(h) {

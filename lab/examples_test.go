@@ -29,6 +29,8 @@ func TestExamples(t *testing.T) {
 	binary := build(t)
 	t.Run("s1", func(t *testing.T) { grow(t, upExample(t, binary, "s1-lab.yaml")) })
 	t.Run("s2", func(t *testing.T) { move(t, upExample(t, binary, "s2-lab.yaml")) })
+	t.Run("s3", func(t *testing.T) { scaleMail(t, upExample(t, binary, "s3-lab.yaml")) })
+	t.Run("s4", func(t *testing.T) { moveMail(t, upExample(t, binary, "s4-lab.yaml")) })
 	t.Run("s16", func(t *testing.T) { upExample(t, binary, "s16-lab.yaml") })
 	t.Run("front", func(t *testing.T) { leave(t, upExample(t, binary, "front-lab.yaml")) })
 }

@@ -15,6 +15,10 @@ import (
 type Kyozon struct {
 	Site   string `yaml:"site"`   // path of the site file, from the lab file; or
 	Inline string `yaml:"inline"` // the site file itself
+
+	// Certificates are made for the lab, and nobody else believes them: "mx6" is mx6.pem and mx6.key beside the site file, for
+	// the host name that is given.
+	Certificates map[string]string `yaml:"certificates"`
 }
 
 const sitePath = "/run/kyozon/site.yaml"
@@ -25,7 +29,13 @@ func (k *Kyozon) check(HostSpec) []problem {
 	if (k.Site == "") == (k.Inline == "") {
 		return []problem{{nil, errors.New("give either site or inline")}}
 	}
-	return nil
+	var all []problem
+	for name, host := range k.Certificates {
+		if !hostName.MatchString(name) || !domainName.MatchString(host) {
+			all = append(all, problem{[]string{"certificates", name}, errors.New("must be a plain name, and the host name of a certificate")})
+		}
+	}
+	return all
 }
 
 // daemon copies the site file to the host, so that a test can change it there and reload.
@@ -42,6 +52,16 @@ func (k *Kyozon) daemon(_ context.Context, h *Host) (Daemon, error) {
 	}
 	if err := h.WriteFile("/var/lib/kyozon/.lab", nil); err != nil { // makes the usual state directory
 		return Daemon{}, err
+	}
+	for name, host := range k.Certificates {
+		chain, key, err := certify(host)
+		if err != nil {
+			return Daemon{}, err
+		}
+		at := filepath.Join(filepath.Dir(sitePath), name)
+		if err := errors.Join(h.WriteFile(at+".pem", chain), h.WriteFile(at+".key", key)); err != nil {
+			return Daemon{}, err
+		}
 	}
 	binary, err := h.lab.kyozon()
 	if err != nil {

@@ -17,6 +17,8 @@ type Server struct {
 	App      *App      `yaml:"app"`
 	UDP      *UDP      `yaml:"udp"`
 	Nginx    *Nginx    `yaml:"nginx"`
+	Dovecot  *Dovecot  `yaml:"dovecot"`
+	Postfix  *Postfix  `yaml:"postfix"`
 	HAProxy  *HAProxy  `yaml:"haproxy"`
 	Kyozon   *Kyozon   `yaml:"kyozon"`
 }
@@ -30,13 +32,15 @@ type kind interface {
 
 // all returns the fields in the order in which servers depend on one another; those not set are nil.
 func (s Server) all() []kind {
-	all := make([]kind, 6)
+	all := make([]kind, 8)
 	set(&all[0], s.Postgres)
 	set(&all[1], s.App)
 	set(&all[2], s.UDP)
 	set(&all[3], s.Nginx)
-	set(&all[4], s.HAProxy)
-	set(&all[5], s.Kyozon)
+	set(&all[4], s.Dovecot)
+	set(&all[5], s.Postfix)
+	set(&all[6], s.HAProxy)
+	set(&all[7], s.Kyozon)
 	return all
 }
 
