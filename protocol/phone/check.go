@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kyozon/kyozon/protocol/phone/plan"
-	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/target"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -111,13 +111,13 @@ func (o *Options) checkTrunks(s *service.Service) (errs []error) {
 		}
 		for i := range t.Gateways {
 			key := t.Network + " " + t.Gateways[i].At.where()
-			found := (&trunk{network: networks[t.Network]}).locate(&t.Gateways[i])
+			found, missing, err := target.Locate(&t.Gateways[i].At.uri, networks[t.Network].reach(), &target.Answers{})
 			switch {
 			case seen[key]:
 				at(errTwice, "gateways", index(i))
-			case len(found) == 0:
+			case err != nil, len(missing) == 0 && !networks[t.Network].local(found[0].Transport, found[0].Addr.Addr()).IsValid():
 				at(errReach, "gateways", index(i))
-			case t.TLS != nil && found[0].way.Transport != sip.TLS:
+			case t.TLS != nil && !t.Gateways[i].At.isTLS():
 				at(errClear, "gateways", index(i))
 			}
 			seen[key] = true

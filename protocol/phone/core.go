@@ -37,6 +37,7 @@ type core struct {
 
 	records  recorder
 	dead     memory
+	answers  atomic.Pointer[target.Answers] // the last ones of the DNS about gateways
 	seats    seats
 	refusing sync.Map // who has no TCP: until when, by address
 
@@ -54,6 +55,7 @@ type memory struct {
 func newCore(log *slog.Logger, loops *relay.Loops) *core {
 	c := &core{log: log, loops: loops, able: abilities(), limits: limits(), seed: maphash.MakeSeed(), places: location.New()}
 	c.dead.down, c.seats = make(map[target.Target]bool), newSeats()
+	c.answers.Store(&target.Answers{})
 	c.records.wake = make(chan struct{}, 1)
 	c.sockets.Store(&map[netip.AddrPort]*relay.Datagrams{})
 	for i := range loops.Len() {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kyozon/kyozon/ip"
@@ -17,7 +18,7 @@ import (
 )
 
 // errPlace means that a text is not where a gateway can be.
-var errPlace = errors.New(`write an address with its port, like 10.0.5.11:5060, or a URI, like "sip:10.0.5.11;transport=tcp"`)
+var errPlace = errors.New(`write an address with its port, like 10.0.5.11:5060, or a URI, like "sip:10.0.5.11;transport=tcp" or "sip:carrier.example.jp"`)
 
 // Place is where a gateway is.
 type Place struct {
@@ -36,8 +37,11 @@ func (p *Place) UnmarshalText(text []byte) error {
 		text = append(sip.AppendHost([]byte("sip:"), at.Addr(), at.Port()), ";transport=udp"...)
 	}
 	u, err := sip.ParseURI(slices.Clone(text))
-	if err != nil || u.Scheme == sip.TEL || len(u.User) > 0 || !u.Host.Addr.IsValid() {
+	if err != nil || u.Scheme == sip.TEL || len(u.User) > 0 || !u.Host.Addr.IsValid() && !isDomain(string(u.Host.Name)) {
 		return errPlace
+	}
+	if _, ok := u.Param("maddr"); ok {
+		return errPlace // it would be reached elsewhere than it says
 	}
 	p.uri = u
 	return nil
@@ -49,10 +53,46 @@ func (p Place) MarshalText() ([]byte, error) { return []byte(p.text), nil }
 // where returns what tells it from other places.
 func (p *Place) where() string {
 	t := sip.UDP
-	if v, _ := p.uri.Param("transport"); p.uri.Scheme == sip.SIPS || strings.EqualFold(string(v), "tls") {
+	if p.isTLS() {
 		t = sip.TLS
 	}
-	return string(sip.AppendHost(nil, p.uri.Host.Addr, cmp.Or(p.uri.Host.Port, t.Port())))
+	return hostPort(&p.uri.Host, cmp.Or(p.uri.Host.Port, t.Port()))
+}
+
+// isTLS says whether it is reached in TLS, whatever the DNS says.
+func (p *Place) isTLS() bool {
+	v, _ := p.uri.Param("transport")
+	return p.uri.Scheme == sip.SIPS || strings.EqualFold(string(v), "tls")
+}
+
+// isName says whether its addresses are the DNS's to say.
+func (p *Place) isName() bool { return !p.uri.Host.Addr.IsValid() }
+
+// domain returns its host.
+func (p *Place) domain() string {
+	if p.isName() {
+		return strings.ToLower(string(p.uri.Host.Name))
+	}
+	return p.uri.Host.Addr.String()
+}
+
+// host returns the host of URIs by which it is asked, with what follows: what was resolved is what is asked for.
+func (p *Place) host() string {
+	text := hostPort(&p.uri.Host, p.uri.Host.Port) + ";user=phone"
+	if v, ok := p.uri.Param("transport"); ok && p.isURI() {
+		text += ";transport=" + string(v)
+	}
+	return text
+}
+
+func hostPort(h *sip.Host, port uint16) string {
+	if h.Addr.IsValid() {
+		return string(sip.AppendHost(nil, h.Addr, port))
+	}
+	if port == 0 {
+		return strings.ToLower(string(h.Name))
+	}
+	return strings.ToLower(string(h.Name)) + ":" + strconv.Itoa(int(port))
 }
 
 // isURI says whether it was written as a URI.
@@ -68,7 +108,8 @@ type gateway struct {
 	way    sip.Way // of requests to it
 	scheme string  // of the URIs by which it is asked
 	host   string  // and their host, with what follows
-	weight int
+	domain string  // that host alone
+	named  bool    // it is a name
 }
 
 // point is where requests of a gateway come from, or go to.
@@ -77,23 +118,22 @@ type point struct {
 	at      netip.AddrPort
 }
 
-// locate finds the addresses of a gateway of a trunk.
-func (t *trunk) locate(o *Gateway) (all []*gateway) {
-	found, _, err := target.Locate(&o.At.uri, t.network.reach(), &target.Answers{})
+// locate finds the addresses of a gateway of a trunk by what the DNS has said, in the order that the dice give.
+func (t *trunk) locate(o *Gateway, a *target.Answers, roll func(int) int) (all []*gateway) {
+	r := t.network.reach()
+	r.Roll = roll
+	found, _, err := target.Locate(&o.At.uri, r, a)
 	if err != nil {
-		return nil // checked
+		return nil // checked, or the DNS knows nobody
 	}
 	for _, at := range found {
-		g := &gateway{trunk: t, target: at, weight: o.Weight, scheme: "sip", host: string(sip.AppendHost(nil, at.Addr.Addr(), at.Addr.Port())) + ";user=phone"}
+		g := &gateway{trunk: t, target: at, scheme: "sip", host: o.At.host(), domain: o.At.domain(), named: o.At.isName()}
 		g.way = sip.Way{Transport: at.Transport, Local: t.network.local(at.Transport, at.Addr.Addr()), Remote: at.Addr}
 		if !g.way.Local.IsValid() {
 			continue // TLS has other listens, perhaps not of both families
 		}
 		if o.At.uri.Scheme == sip.SIPS {
 			g.scheme = "sips"
-		}
-		if v, ok := o.At.uri.Param("transport"); ok && o.At.isURI() {
-			g.host += ";transport=" + string(v)
 		}
 		all = append(all, g)
 	}
@@ -103,8 +143,8 @@ func (t *trunk) locate(o *Gateway) (all []*gateway) {
 // reach says what a network can send to.
 func (n *network) reach() target.Reach {
 	var r target.Reach
-	for i, f := range [...]ip.Family{ip.V4, ip.V6} {
-		if n.locals[i].IsValid() || n.secures[i].IsValid() {
+	for _, f := range [...]ip.Family{ip.V6, ip.V4} { // RFC 6724 §2.1: the default table prefers IPv6
+		if i := indexOf(f); n.locals[i].IsValid() || n.secures[i].IsValid() {
 			r.Families = append(r.Families, f)
 		}
 	}
@@ -133,9 +173,10 @@ func (s *settings) gatewayOf(w sip.Way) *gateway {
 	if n == nil {
 		return nil
 	}
-	g := s.gateways[point{n, w.Remote}]
+	d := s.directory.Load()
+	g := d.gateways[point{n, w.Remote}]
 	if g == nil && w.Transport != sip.UDP {
-		g = s.hosts[point{n, netip.AddrPortFrom(w.Remote.Addr(), 0)}]
+		g = d.hosts[point{n, netip.AddrPortFrom(w.Remote.Addr(), 0)}]
 	}
 	if g != nil && g.trunk.proves && w.Transport != sip.TLS {
 		return nil // anybody can say so in clear
@@ -143,37 +184,31 @@ func (s *settings) gatewayOf(w sip.Way) *gateway {
 	return g
 }
 
-// remember makes a gateway known by where it is.
-func (s *settings) remember(g *gateway) {
-	n := g.trunk.network
-	s.gateways[point{n, g.way.Remote}] = g
-	host := point{n, netip.AddrPortFrom(g.way.Remote.Addr(), 0)}
-	switch other, ok := s.hosts[host]; {
-	case !ok:
-		s.hosts[host] = g
-	case other != nil && other.trunk != g.trunk:
-		s.hosts[host] = nil // nobody knows which of them calls
-	}
-}
-
 // trusted says whether there is a gateway at an address, whose calls are bounded at its other end.
-func (s *settings) trusted(a netip.Addr) bool { return s.peers[a] }
+func (s *settings) trusted(a netip.Addr) bool { return s.directory.Load().peers[a] }
 
 // order returns the gateways of a trunk in the order in which a call tries them: those that have failed come last.
-func (t *trunk) order(c *core, now int64) []*gateway {
-	all := t.gateways
-	if slices.ContainsFunc(all, func(g *gateway) bool { return g.weight > 0 }) {
-		all = spreadOut(all)
+func (t *trunk) order(c *core, a *target.Answers, now int64) (sorted []*gateway) {
+	written := t.written
+	if slices.ContainsFunc(written, func(g Gateway) bool { return g.Weight > 0 }) {
+		written = spreadOut(written)
 	}
-	c.dead.Lock()
-	defer c.dead.Unlock()
+	var all []*gateway
+	for i := range written {
+		for _, g := range t.locate(&written[i], a, rand.IntN) {
+			if !slices.ContainsFunc(all, func(other *gateway) bool { return other.target == g.target }) {
+				all = append(all, g)
+			}
+		}
+	}
 	targets := make([]target.Target, len(all))
 	for i, g := range all {
 		targets[i] = g.target
 	}
+	c.dead.Lock()
+	defer c.dead.Unlock()
 	c.dead.Order(targets, now)
 	slices.SortStableFunc(targets, func(a, b target.Target) int { return falseFirst(c.dead.down[a], c.dead.down[b]) })
-	sorted := make([]*gateway, 0, len(all))
 	for _, at := range targets {
 		sorted = append(sorted, all[slices.IndexFunc(all, func(g *gateway) bool { return g.target == at })])
 	}
@@ -191,19 +226,19 @@ func falseFirst(a, b bool) int {
 }
 
 // spreadOut returns gateways in an order by dice that their weights have loaded; one without a weight has 1.
-func spreadOut(all []*gateway) []*gateway {
+func spreadOut(all []Gateway) []Gateway {
 	rest, sum := slices.Clone(all), 0
 	for _, g := range rest {
-		sum += max(g.weight, 1)
+		sum += max(g.Weight, 1)
 	}
-	sorted := make([]*gateway, 0, len(rest))
+	sorted := make([]Gateway, 0, len(rest))
 	for len(rest) > 0 {
 		n := rand.IntN(sum)
-		i := slices.IndexFunc(rest, func(g *gateway) bool {
-			n -= max(g.weight, 1)
+		i := slices.IndexFunc(rest, func(g Gateway) bool {
+			n -= max(g.Weight, 1)
 			return n < 0
 		})
-		sum -= max(rest[i].weight, 1)
+		sum -= max(rest[i].Weight, 1)
 		sorted = append(sorted, rest[i])
 		rest = slices.Delete(rest, i, i+1)
 	}

@@ -34,17 +34,17 @@ func (c *core) watch(ctx context.Context, set *settings) {
 	var all sync.WaitGroup
 	for _, t := range set.trunks {
 		if t.health > 0 {
-			all.Go(func() { c.watchTrunk(ctx, t) })
+			all.Go(func() { c.watchTrunk(ctx, set, t) })
 		}
 	}
 	all.Wait()
 }
 
-func (c *core) watchTrunk(ctx context.Context, t *trunk) {
+func (c *core) watchTrunk(ctx context.Context, set *settings, t *trunk) {
 	tick := time.NewTicker(t.health)
 	defer tick.Stop()
 	for {
-		for i, g := range t.gateways {
+		for i, g := range t.order(c, set.directory.Load().answers, 0) {
 			a := c.agents[i%len(c.agents)]
 			a.loop.Post(func() { a.ping(g) })
 		}

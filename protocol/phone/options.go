@@ -5,6 +5,7 @@ package phone
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +38,9 @@ type Options struct {
 
 	// The ways to other telephone networks, by names that routes give.
 	Trunks map[string]Trunk `yaml:"trunks"`
+
+	// The DNS servers that are asked for the names of gateways. Where nothing is written, those of /etc/resolv.conf.
+	Resolvers []netip.AddrPort `yaml:"resolvers"`
 
 	// The file that each call adds a line of JSON to when it has ended or failed. Where nothing is written, none.
 	CDR service.Path `yaml:"cdr"`
@@ -109,7 +113,7 @@ type TrunkTLS struct {
 
 // Gateway is one of a trunk.
 type Gateway struct {
-	// Where it is: an address with its port, which is reached over UDP, or a URI that says how.
+	// Where it is: an address with its port, which is reached over UDP, or a URI, whose name is looked up as RFC 3263 has it.
 	At Place `yaml:"at,required"`
 
 	// Its part of the calls, as against the others. Where no gateway of a trunk has one, each call goes to the first.

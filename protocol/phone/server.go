@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kyozon/kyozon/backend"
@@ -22,7 +23,7 @@ import (
 	"github.com/kyozon/kyozon/service"
 )
 
-// settings is what the file says of a service. It is immutable.
+// settings is what the file says of a service. It is immutable, but for what the DNS says of it.
 type settings struct {
 	options     *Options
 	networks    map[netip.AddrPort]*network // by the address of a listen
@@ -30,10 +31,9 @@ type settings struct {
 	guard       *digest.Server
 	plan        *plan.Plan // nil if there are no numbers
 	trunks      map[string]*trunk
-	gateways    map[point]*gateway  // by address and port
-	hosts       map[point]*gateway  // by address alone; nil if two trunks have it
-	peers       map[netip.Addr]bool // the addresses of all of them
-	terms       *certs.Terms        // nil if there is no TLS
+	sorted      []*trunk // by name
+	directory   atomic.Pointer[directory]
+	terms       *certs.Terms // nil if there is no TLS
 	store       *certs.Store
 }
 
@@ -102,6 +102,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			all.Go(func() { c.record(ctx) })
 			all.Go(func() { c.watch(ctx, sets[c]) })
 			all.Go(func() { c.follow(ctx, sets[c]) })
+			all.Go(func() { c.look(ctx, sets[c]) })
 		}
 		sweep(ctx, cores)
 		all.Wait()
@@ -129,6 +130,7 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 			return nil, err
 		}
 	}
+	set.publish(c.answers.Load())
 	if o.CDR != "" {
 		if err := appendFile(string(o.CDR), nil); err != nil {
 			return nil, err

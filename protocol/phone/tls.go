@@ -4,6 +4,7 @@
 package phone
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -135,15 +136,10 @@ func (s *settings) admits(w sip.Way, state *tls.ConnectionState) bool {
 	return err == nil
 }
 
-// name returns whom the certificate of a gateway must be for.
+// name returns whom the certificate of a gateway must be for: the host that was looked up, and none that the DNS has named.
+// RFC 5922 §7.3; of its names those of the DNS count, and no URIs.
 func (g *gateway) name() string {
-	switch {
-	case g.trunk.certified != "":
-		return g.trunk.certified
-	case g.target.Host != "":
-		return g.target.Host
-	}
-	return g.target.Addr.Addr().String()
+	return cmp.Or(g.trunk.certified, g.domain)
 }
 
 // client returns how TLS is spoken to a gateway, with our certificate if it asks for one. RFC 3261 §26.3.1.

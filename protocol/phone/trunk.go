@@ -6,9 +6,12 @@ package phone
 import (
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
+	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
@@ -16,11 +19,11 @@ import (
 
 // trunk is a way to another telephone network.
 type trunk struct {
-	name     string
-	network  *network
-	gateways []*gateway
-	onward   []string // trunks that its calls may go on to
-	health   time.Duration
+	name    string
+	network *network
+	written []Gateway
+	onward  []string // trunks that its calls may go on to
+	health  time.Duration
 
 	// Of TLS: who may sign, whom the certificates must be for, and whether gateways that open a connection must show one.
 	authorities *x509.CertPool
@@ -33,10 +36,9 @@ type trunk struct {
 
 // readTrunks makes the trunks of a service whose networks are known.
 func (s *settings) readTrunks(named map[string]*network) (err error) {
-	s.trunks, s.gateways, s.hosts = make(map[string]*trunk), make(map[point]*gateway), make(map[point]*gateway)
-	s.peers = make(map[netip.Addr]bool)
+	s.trunks = make(map[string]*trunk)
 	for name, o := range s.options.Trunks {
-		t := &trunk{name: name, network: named[o.Network], national: o.Numbers == national, domain: s.options.Domain,
+		t := &trunk{name: name, written: o.Gateways, network: named[o.Network], national: o.Numbers == national, domain: s.options.Domain,
 			country: s.plan.Country(), onward: o.Onward, health: o.Health}
 		s.trunks[name] = t
 		if o.TLS != nil {
@@ -45,13 +47,9 @@ func (s *settings) readTrunks(named map[string]*network) (err error) {
 				return fmt.Errorf("trunk %s: %w", name, err)
 			}
 		}
-		for i := range o.Gateways {
-			t.gateways = append(t.gateways, t.locate(&o.Gateways[i])...)
-		}
-		for _, g := range t.gateways {
-			s.remember(g)
-			s.peers[g.way.Remote.Addr()] = true
-		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.trunks)) {
+		s.sorted = append(s.sorted, s.trunks[name])
 	}
 	return nil
 }
@@ -75,7 +73,7 @@ func (t *trunk) address(number string) string {
 // devices returns the gateways as one device, for a call to a number; those that have just failed come last.
 func (t *trunk) devices(a *agent, number string) []location.Device {
 	var d location.Device
-	for _, g := range t.order(a.core, a.loop.Now()) {
+	for _, g := range t.order(a.core, a.core.settings.Load().directory.Load().answers, a.loop.Now()) {
 		d.Bindings = append(d.Bindings, location.Binding{Contact: g.scheme + ":" + number + "@" + g.host, Way: g.way})
 	}
 	return []location.Device{d}
@@ -85,8 +83,10 @@ func (t *trunk) devices(a *agent, number string) []location.Device {
 func (b *branch) failed() {
 	c := b.call.agent.core
 	if g := c.settings.Load().gatewayOf(b.way); g != nil {
+		at := g.target
+		at.Transport = b.way.Transport // it may have several
 		c.dead.Lock()
-		c.dead.Failed(g.target, b.call.agent.loop.Now(), 0)
+		c.dead.Failed(at, b.call.agent.loop.Now(), 0)
 		c.dead.Unlock()
 	}
 }
@@ -139,8 +139,10 @@ func (e *exchange) told(k sip.Kind) string {
 	return n.String()
 }
 
-func familyIndex(a netip.Addr) int {
-	if a.Is4() {
+func familyIndex(a netip.Addr) int { return indexOf(ip.FamilyOf(a)) }
+
+func indexOf(f ip.Family) int {
+	if f == ip.V4 {
 		return 0
 	}
 	return 1
