@@ -198,6 +198,14 @@ func (j *Journal) begin() (*file, error) {
 	return f, nil
 }
 
+// Begin makes a file to write to, so that the first Put need not wait for Run. It is called before Run.
+func (j *Journal) Begin() error {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	_, err := j.begin()
+	return full(err)
+}
+
 func syncDirectory(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

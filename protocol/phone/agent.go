@@ -28,6 +28,7 @@ type agent struct {
 	opened  bool
 	message sip.Message       // the one that is looked at
 	legs    map[string]*leg   // by legKey
+	calls   map[*call]bool    // that nobody has answered
 	flows   map[sip.Way]*flow // that we have opened, by the way that requests name
 
 	// Scratch: what is read beside message, what is written, and credentials.
@@ -49,7 +50,7 @@ type user struct {
 }
 
 func newAgent(c *core, l *relay.Loop) *agent {
-	a := &agent{core: c, loop: l, legs: make(map[string]*leg), flows: make(map[sip.Way]*flow)}
+	a := &agent{core: c, loop: l, legs: make(map[string]*leg), calls: make(map[*call]bool), flows: make(map[sip.Way]*flow)}
 	a.table.Send = func(w sip.Way, b []byte) { c.send(a, w, b) }
 	a.table.Told = a.told
 	a.table.Trusted = func(from netip.Addr) bool { return c.settings.Load().trusted(from) }
@@ -137,6 +138,9 @@ func (a *agent) take(data []byte, w sip.Way) {
 // handle looks at the message that has been read, a request if something is wrong with it.
 func (a *agent) handle(err *sip.Error, w sip.Way) {
 	a.open()
+	if a.core.away.Load() != here && (w.Transport != sip.UDP || !a.core.back()) {
+		return // who is connected finds the other process when he connects again
+	}
 	if a.message.Request() {
 		a.request(err, w)
 	} else {

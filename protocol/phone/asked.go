@@ -26,6 +26,9 @@ func (q *asked) response(m *sip.Message) {
 	case m.Status() == 100 || v.Copy:
 	default:
 		q.from.pass(m, q.x, q.request)
+		if seq, _ := m.Sequence(); m.Status()/100 == 2 && (string(seq.Method) == "INVITE" || string(seq.Method) == "UPDATE") {
+			l.save() // where an end is, what was said, the timer: one of them may be another
+		}
 	}
 }
 

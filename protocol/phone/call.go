@@ -76,6 +76,7 @@ func (e *exchange) call() {
 		peer: to.peer, domain: e.settings.options.Domain, record: e.record}
 	c.invite = append(append(c.invite, m.Head()...), body(m)...)
 	e.transaction.User.call = c
+	e.agent.calls[c] = true
 	for _, d := range to.devices {
 		c.branches = append(c.branches, &branch{call: c, bindings: d.Bindings})
 	}
@@ -280,9 +281,11 @@ func (c *call) answer(b *branch, m *sip.Message) {
 		l.again()
 		return
 	}
-	c.over, l.chosen = true, true
+	c.over, l.chosen, l.peer.call = true, true, nil
+	delete(c.agent.calls, c)
 	c.answered(b, l)
 	l.peer.pass(m, c.x, c.invite)
+	l.save()
 	for _, other := range c.branches {
 		for _, early := range other.legs {
 			if early != l {
@@ -344,6 +347,7 @@ func (c *call) failed() {
 // not hear.
 func (c *call) refuse(status int) {
 	c.over = true
+	delete(c.agent.calls, c)
 	answer := &sip.Answer{Status: status}
 	switch {
 	case status < 400, status == 401, status == 407:

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -35,7 +36,13 @@ type core struct {
 	mu      sync.Mutex // of those who change sockets
 	sockets atomic.Pointer[map[netip.AddrPort]*relay.Datagrams]
 
-	records  recorder
+	calls   calls
+	begun   sync.Once
+	strays  strays
+	away    atomic.Int32  // here, leaving or gone
+	returns chan struct{} // of size 1: it has not
+	records recorder
+
 	dead     memory
 	answers  atomic.Pointer[target.Answers] // the last ones of the DNS about gateways
 	seats    seats
@@ -52,15 +59,26 @@ type memory struct {
 	down map[target.Target]bool
 }
 
-func newCore(log *slog.Logger, loops *relay.Loops) *core {
+// Whether a core is the one that has the calls.
+const (
+	here    = iota
+	leaving // another process is taking this one's place
+	gone    // nothing runs any more
+)
+
+// newCore makes the core of a service whose state is in a directory, and takes up the calls that are there. records is the
+// file that their records go to.
+func newCore(log *slog.Logger, loops *relay.Loops, state, records string) *core {
 	c := &core{log: log, loops: loops, able: abilities(), limits: limits(), seed: maphash.MakeSeed(), places: location.New()}
 	c.dead.down, c.seats = make(map[target.Target]bool), newSeats()
 	c.answers.Store(&target.Answers{})
-	c.records.wake = make(chan struct{}, 1)
+	c.records.wake, c.returns = make(chan struct{}, 1), make(chan struct{}, 1)
 	c.sockets.Store(&map[netip.AddrPort]*relay.Datagrams{})
 	for i := range loops.Len() {
 		c.agents = append(c.agents, newAgent(c, loops.At(i)))
 	}
+	c.calls.directory, c.calls.log = filepath.Join(state, "calls"), log
+	c.restore(records)
 	return c
 }
 
@@ -92,6 +110,9 @@ func (c *core) keep(here map[netip.AddrPort]*network) {
 
 // agentOf returns the agent that all messages of a call, or of a device that registers, belong to.
 func (c *core) agentOf(callID []byte) *agent {
+	if a := c.strays.find(callID); a != nil {
+		return a
+	}
 	return c.agents[maphash.Bytes(c.seed, callID)%uint64(len(c.agents))]
 }
 

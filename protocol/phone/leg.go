@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kyozon/kyozon/journal"
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
@@ -32,6 +33,7 @@ type leg struct {
 	ack    []byte                         // the ACK of the 2xx that came
 	near   bool                           // it is the caller's
 	record *cdr.Record                    // of the call, from its answer on
+	kept   journal.ID                     // what the call is saved as, on the caller's leg
 	chosen bool                           // it is the one that has answered
 	gone   bool
 
@@ -84,6 +86,7 @@ func (l *leg) remember() {
 // forget lets the dialog be. Copies of what was said in it are answered by their transactions.
 func (l *leg) forget() {
 	delete(l.agent.legs, legKey(l.session.CallID, l.session.LocalTag))
+	l.agent.core.strays.drop(l.session.CallID)
 	l.agent.loop.StopTimer(&l.alarm)
 }
 
@@ -97,6 +100,10 @@ func (l *leg) wind() {
 // tick does what is due.
 func (l *leg) tick() {
 	a := l.agent
+	if a.core.away.Load() != here {
+		a.loop.SetTimer(&l.alarm, deferred)
+		return
+	}
 	due := l.session.Time(a.loop.Now())
 	if due&dialog.AgainFinal > 0 && l.x != nil {
 		a.table.Answer(l.x, l.final, 200, a.loop.Now())
@@ -195,6 +202,7 @@ func (e *exchange) within() {
 		e.answer(&sip.Answer{Status: 481})
 		return
 	}
+	l.moved(e.transaction.Way)
 	v := l.received(m)
 	switch {
 	case v.Err != nil:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/journal"
 	"github.com/kyozon/kyozon/protocol/phone/cause"
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/plan"
@@ -49,7 +50,7 @@ func legOf(n *network, at netip.AddrPort) cdr.Leg {
 func (e *exchange) turnAway(a *sip.Answer) {
 	e.record.Status, e.record.Cause = a.Status, int(cause.OfStatus(a.Status))
 	e.record.Reason = a.Phrase
-	e.agent.core.close(e.record, byEdge)
+	e.agent.core.close(e.record, byEdge, 0)
 	e.answer(a)
 }
 
@@ -80,7 +81,7 @@ func (c *call) rings(m *sip.Message) {
 // unanswered closes the record of a call that nobody has answered.
 func (c *call) unanswered(status int, by string) {
 	c.record.Status, c.record.Cause = status, int(cause.OfStatus(status))
-	c.agent.core.close(c.record, by)
+	c.agent.core.close(c.record, by, 0)
 }
 
 // ended closes the record of a call that was answered, if it is not closed yet. The BYE says why, if there is one.
@@ -99,7 +100,7 @@ func (l *leg) ended(by string, m *sip.Message) {
 	} else {
 		r.Cause, r.Reason = int(cause.OnTimerExpiry), "an end is silent"
 	}
-	l.agent.core.close(r, by)
+	l.agent.core.close(r, by, l.kept+l.peer.kept) // one of them has it
 }
 
 // who returns which end of the call a leg is.
@@ -110,11 +111,19 @@ func (l *leg) who() string {
 	return byCalled
 }
 
-// close ends a record and has it written.
-func (c *core) close(r *cdr.Record, by string) {
+// close ends a record and has it written. saved is what the call was saved as, which is no longer needed.
+func (c *core) close(r *cdr.Record, by string, saved journal.ID) {
 	c.seats.free(r.ID)
 	r.End, r.EndedBy = time.Now(), by
-	if c.settings.Load().options.CDR != "" {
-		c.records.add(r)
+	if c.settings.Load().options.CDR == "" {
+		c.calls.settle(saved)
+		return
 	}
+	line, err := r.Append(nil)
+	if err != nil { // a time that cannot be written
+		c.log.Error("a record of a call is lost", "err", err)
+		c.calls.settle(saved)
+		return
+	}
+	c.records.add(record{line: line, id: c.calls.put(ended, line, saved)})
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -31,7 +30,7 @@ func TestRecorder(t *testing.T) {
 		return bytes.Count(text, []byte("\n"))
 	}
 	use(name)
-	one := new(cdr.Record)
+	one := record{line: []byte("{}\n")}
 	for range 2 {
 		c.records.add(one)
 	}

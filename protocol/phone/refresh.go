@@ -179,6 +179,7 @@ func (l *leg) refreshed(m *sip.Message) {
 		if status >= 300 { // RFC 4028 §10 lets such a session end; we do not, because whoever answers is there
 			t.Begin(l.agent.loop.Now())
 		}
+		l.save()
 	}
 	l.wind()
 }

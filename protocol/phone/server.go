@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -61,7 +62,9 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	var cores []*core
 	sets := make(map[*core]*settings)
 	for _, s := range services {
-		c := service.Keep(env, s.Name, func() *core { return newCore(env.Log.With("service", s.Name), env.Loops) })
+		c := service.Keep(env, s.Name, func() *core {
+			return newCore(env.Log.With("service", s.Name), env.Loops, filepath.Join(env.State, "phone", s.Name), string(s.Options.(*Options).CDR))
+		})
 		cores = append(cores, c)
 		set, err := c.read(s, env)
 		if err != nil {
@@ -81,6 +84,9 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 		starts = append(starts, func() {
 			c.settings.Store(set)
 			c.keep(set.networks)
+			c.calls.hold()
+			c.away.Store(here)
+			c.begun.Do(c.begin)
 		})
 	}
 	server.Start = func() {
@@ -96,13 +102,25 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 		}
 		return all
 	}
+	server.Legacy = func() []byte {
+		for _, c := range cores {
+			c.leave()
+		}
+		return nil
+	}
 	server.Run = func(ctx context.Context) {
 		var all sync.WaitGroup
 		for _, c := range cores {
-			all.Go(func() { c.record(ctx) })
 			all.Go(func() { c.watch(ctx, sets[c]) })
 			all.Go(func() { c.follow(ctx, sets[c]) })
 			all.Go(func() { c.look(ctx, sets[c]) })
+			all.Go(func() {
+				c.record(ctx)
+				c.calls.release(func() {
+					c.away.Store(gone)
+					c.write()
+				})
+			})
 		}
 		sweep(ctx, cores)
 		all.Wait()

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,8 +27,11 @@ import (
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/listen"
+	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/digest"
+	"github.com/kyozon/kyozon/protocol/phone/saved"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -51,6 +55,9 @@ type bench struct {
 	trusts      *tls.Config // how its certificate is verified
 	core        *core
 	end         func()
+
+	loops int
+	state string // its directory; "state" if empty
 }
 
 // newBench starts one; subscribers 0501000000x have the password "secret".
@@ -62,7 +69,7 @@ func newBench(t *testing.T, options string) *bench {
 // newBenchOf starts one with so many loops.
 func newBenchOf(t *testing.T, loops int, options string) *bench {
 	t.Helper()
-	b := &bench{t: t, dir: t.TempDir(), at: make(map[ip.Family]netip.AddrPort)}
+	b := &bench{t: t, dir: t.TempDir(), loops: loops, at: make(map[ip.Family]netip.AddrPort)}
 	var subscribers strings.Builder
 	for i := range 10 {
 		name := fmt.Sprintf("0501000000%d", i)
@@ -75,16 +82,26 @@ func newBenchOf(t *testing.T, loops int, options string) *bench {
 			t.Fatal(err)
 		}
 	}
-	var err error
+	b.start(options)
+	t.Cleanup(func() { b.end() })
+	return b
+}
+
+// start starts the edge, again after end: at the same addresses, with the state that there is.
+func (b *bench) start(options string) {
+	b.t.Helper()
+	syscall.ForkLock.RLock() // a process that another test is just starting may still have what was closed
+	syscall.ForkLock.RUnlock()
 	p := Protocol()
 	p.Build = func(services []*service.Service, env service.Env) (service.Server, error) {
 		server, err := build(services, env)
 		b.core = service.Keep(env, "phone", func() *core { return nil })
 		return server, err
 	}
-	if b.edge, err = edge.New(edge.Options{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Version: "test",
-		Protocols: []service.Protocol{p}, Loops: loops, Sockets: listen.NewSet(listen.Options{})}); err != nil {
-		t.Fatal(err)
+	var err error
+	if b.edge, err = edge.New(edge.Options{Log: slog.New(slog.NewTextHandler(b.t.Output(), nil)), Version: "test",
+		Protocols: []service.Protocol{p}, Loops: b.loops, Sockets: listen.NewSet(listen.Options{})}); err != nil {
+		b.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	started, ended := make(chan bool), make(chan error, 1)
@@ -93,17 +110,16 @@ func newBenchOf(t *testing.T, loops int, options string) *bench {
 	b.end = func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Error(err)
+			b.t.Error(err)
 		}
+		b.end = func() {}
 	}
-	t.Cleanup(func() { b.end() })
 	select {
 	case <-started:
 	case err := <-ended:
 		ended <- nil
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	return b
 }
 
 func (b *bench) write(name, text string) {
@@ -113,11 +129,20 @@ func (b *bench) write(name, text string) {
 	}
 }
 
+// site returns the site file.
+func (b *bench) site(options string) string {
+	state := b.state
+	if state == "" {
+		state = "state"
+	}
+	return fmt.Sprintf("site: test\nservices:\n  phone:\n    protocol: phone\n    listen: {access: [%q, %q%s]}\n%s"+
+		"    phone: {domain: %s, subscribers: {from: subscribers%s}%s}\nstate: {directory: %s}\nadmin: {listen: off}\ndrain: 1s\n",
+		b.at[ip.V4], b.at[ip.V6], b.listens, b.more, domain, b.subscribers, options, state)
+}
+
 func (b *bench) parse(options string) *config.Config {
 	b.t.Helper()
-	text := fmt.Sprintf("site: test\nservices:\n  phone:\n    protocol: phone\n    listen: {access: [%q, %q%s]}\n%s"+
-		"    phone: {domain: %s, subscribers: {from: subscribers%s}%s}\nstate: {directory: state}\nadmin: {listen: off}\ndrain: 1s\n",
-		b.at[ip.V4], b.at[ip.V6], b.listens, b.more, domain, b.subscribers, options)
+	text := b.site(options)
 	cfg, err := config.Parse(filepath.Join(b.dir, "site.yaml"), []byte(text), []service.Protocol{Protocol()}, config.Options{})
 	if err != nil {
 		b.t.Fatalf("%v\nin\n%s", err, text)
@@ -445,4 +470,19 @@ func hangUp(caller, callee *device, heard *sip.Message, seq uint32) {
 	caller.send(caller.within(heard, "BYE", seq))
 	caller.want("200")
 	callee.response(keep(callee.want("BYE")), 200, "")
+}
+
+// savedCall is a call that was saved, with no timer.
+func savedCall() *saved.Call {
+	leg := func(local, remote string) saved.Leg {
+		s := &dialog.Session{Dialog: dialog.Dialog{CallID: "one", Local: "<sip:05010000001@voip.example.jp>",
+			Remote: "<sip:05010000002@voip.example.jp>", LocalTag: "3jhz2svohycgr556kn3lwsymt", RemoteTag: "3jhz2svohycgr556kn3lwsymt",
+			LocalSeq: 7, RemoteSeq: 9, Target: "sip:05010000001@" + remote, Confirmed: true}}
+		return saved.Leg{Session: s, Way: sip.Way{Local: netip.MustParseAddrPort(local), Remote: netip.MustParseAddrPort(remote)}}
+	}
+	at := time.Now()
+	r := &cdr.Record{ID: "x", Start: at, Answer: &at, From: "05010000001", To: "05010000002", Dialled: "05010000002", Class: "own"}
+	r.Caller = cdr.Leg{Network: "access", Family: "ipv4", Peer: "05010000001", Address: netip.MustParseAddrPort("192.0.2.9:5060")}
+	r.Called = &r.Caller
+	return &saved.Call{Caller: leg("192.0.2.1:5060", "192.0.2.9:5060"), Called: leg("[2001:db8::5]:5060", "[2001:db8::9]:5060"), Record: r}
 }

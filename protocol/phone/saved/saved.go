@@ -1,0 +1,217 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package saved is what of a call outlives the process, as bytes: both dialogs, the ways to their ends, and the record that
+// is open. It does no I/O and has no clock.
+//
+//	a call that is answered or changed ─▶ Call ─▶ Append ─▶ journal
+//	the journal of a process that is gone ─▶ Parse ─▶ Call, with nothing under way in it
+//
+// What is not saved is what was under way: requests without an answer, and how far the numbers of a dialog went since. A
+// dialog is taken up at numbers that are higher than any that can have been used (RFC 3261 §12.2.1.1).
+package saved
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/kyozon/kyozon/protocol/phone/cdr"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
+)
+
+// version is the first byte of a call. Another has another form.
+const version = 1
+
+// Gap is by how much the numbers of a dialog are raised when it is taken up.
+const Gap = 1000
+
+// Lost is the connection of a way that had one. Nothing goes by it.
+const Lost = 1<<64 - 1
+
+// maxRoutes bounds the route set of a dialog that is read.
+const maxRoutes = 64
+
+// ErrForm means that bytes are no call, or one of another version.
+var ErrForm = errors.New("saved: not a call")
+
+// Call is a call that was answered.
+type Call struct {
+	Caller, Called Leg
+	Record         *cdr.Record
+}
+
+// Leg is one end of it.
+type Leg struct {
+	Session *dialog.Session // its times are those of the wall clock, in Unix nanoseconds
+	Way     sip.Way         // a connection of the end's is Lost
+	Ahead   uint32          // by how much numbers are higher than those of the other end
+	Update  bool            // the end knows UPDATE
+	Kind    string          // of Said
+	Said    []byte          // the description that it was given, if it must be told it again
+}
+
+// Append adds the call. Returns the error of a record that cannot be written.
+func (c *Call) Append(dst []byte) ([]byte, error) {
+	w := coder{b: append(dst, version), writes: true}
+	for _, l := range [...]*Leg{&c.Caller, &c.Called} {
+		w.leg(l)
+	}
+	return c.Record.Append(w.b)
+}
+
+// Parse reads a call. What it returns has nothing in common with b. The error wraps ErrForm or cdr.ErrLine.
+func Parse(b []byte) (*Call, error) {
+	if len(b) == 0 || b[0] != version {
+		return nil, ErrForm
+	}
+	r := coder{b: b[1:]}
+	c := new(Call)
+	for _, l := range [...]*Leg{&c.Caller, &c.Called} {
+		l.Session = new(dialog.Session)
+		r.leg(l)
+		l.Session.LocalSeq += Gap
+		l.Ahead += Gap
+	}
+	if r.bad {
+		return nil, ErrForm
+	}
+	var err error
+	c.Record, err = cdr.Parse(r.b)
+	return c, err
+}
+
+// Shift turns the times of a session from one clock into another that is ahead by so much. What was due before the
+// other clock began is due at once.
+func Shift(s *dialog.Session, by time.Duration) {
+	for _, t := range [...]*int64{&s.Timer.Refresh, &s.Timer.Expire} {
+		if *t != 0 {
+			*t = max(*t+int64(by), 1)
+		}
+	}
+}
+
+// coder writes fields, or reads them in the same order.
+type coder struct {
+	b      []byte
+	writes bool
+	bad    bool // what is read is too short
+}
+
+func (c *coder) leg(l *Leg) {
+	s := l.Session
+	for _, t := range [...]*string{&s.CallID, &s.Local, &s.Remote, &s.LocalTag, &s.RemoteTag, &s.Target} {
+		c.text(t)
+	}
+	n := uint32(len(s.Routes))
+	c.number(&n)
+	if !c.writes && n > 0 {
+		if c.bad = c.bad || n > maxRoutes; c.bad {
+			return
+		}
+		s.Routes = make([]string, n)
+	}
+	for i := range s.Routes {
+		c.text(&s.Routes[i])
+	}
+	for _, v := range [...]*uint32{&s.LocalSeq, &s.RemoteSeq, &s.Ours.Seq, &s.Theirs.Seq, &s.Timer.Least, &s.Timer.Interval, &l.Ahead} {
+		c.number(v)
+	}
+	connected := l.Way.Flow != 0
+	for _, v := range [...]*bool{&s.Caller, &s.Confirmed, &s.Timer.Mine, &l.Update, &connected} {
+		c.flag(v)
+	}
+	if connected && !c.writes {
+		l.Way.Flow = Lost
+	}
+	c.time(&s.Timer.Refresh)
+	c.time(&s.Timer.Expire)
+	transport := uint32(l.Way.Transport)
+	c.number(&transport)
+	c.bad = c.bad || transport > uint32(sip.TLS)
+	l.Way.Transport = sip.Transport(transport)
+	c.address(&l.Way.Local)
+	c.address(&l.Way.Remote)
+	c.text(&l.Kind)
+	c.bytes(&l.Said)
+}
+
+// take cuts n bytes off what is read.
+func (c *coder) take(n int) []byte {
+	if c.bad = c.bad || n < 0 || n > len(c.b); c.bad {
+		return nil
+	}
+	b := c.b[:n]
+	c.b = c.b[n:]
+	return b
+}
+
+func (c *coder) number(v *uint32) {
+	if c.writes {
+		c.b = binary.AppendUvarint(c.b, uint64(*v))
+		return
+	}
+	n, size := binary.Uvarint(c.b)
+	if c.bad = c.bad || size <= 0 || n > 1<<32-1; !c.bad {
+		*v, c.b = uint32(n), c.b[size:]
+	}
+}
+
+func (c *coder) flag(v *bool) {
+	n := uint32(0)
+	if *v {
+		n = 1
+	}
+	c.number(&n)
+	*v = n == 1
+}
+
+func (c *coder) time(v *int64) {
+	if c.writes {
+		c.b = binary.LittleEndian.AppendUint64(c.b, uint64(*v))
+	} else if b := c.take(8); b != nil {
+		*v = int64(binary.LittleEndian.Uint64(b))
+	}
+}
+
+// length writes the length of what follows, or reads it.
+func (c *coder) length(n int) int {
+	v := uint32(n)
+	c.number(&v)
+	return int(v)
+}
+
+func (c *coder) text(v *string) {
+	n := c.length(len(*v))
+	if c.writes {
+		c.b = append(c.b, *v...)
+	} else {
+		*v = string(c.take(n))
+	}
+}
+
+func (c *coder) bytes(v *[]byte) {
+	n := c.length(len(*v))
+	if c.writes {
+		c.b = append(c.b, *v...)
+	} else if n > 0 {
+		*v = append([]byte(nil), c.take(n)...)
+	}
+}
+
+func (c *coder) address(v *netip.AddrPort) {
+	if c.writes {
+		b, _ := v.MarshalBinary() // never fails
+		c.b = append(append(c.b, byte(len(b))), b...)
+		return
+	}
+	var n int
+	if b := c.take(1); b != nil {
+		n = int(b[0])
+	}
+	if b := c.take(n); b != nil {
+		c.bad = v.UnmarshalBinary(b) != nil || !v.IsValid() || v.Addr().Is4In6()
+	}
+}

@@ -1,0 +1,104 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package saved
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/kyozon/kyozon/protocol/phone/cdr"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
+)
+
+// whole is a call in which nothing is empty.
+func whole() *Call {
+	leg := func(id, local, remote string) Leg {
+		s := &dialog.Session{Dialog: dialog.Dialog{CallID: id, Local: "<sip:a@example.jp>", Remote: "<sip:b@example.jp>", LocalTag: "lt",
+			RemoteTag: "rt", LocalSeq: 7, RemoteSeq: 9, Target: "sip:b@[2001:db8::1]", Routes: []string{"<sip:p1;lr>", "<sip:p2;lr>"},
+			Caller: true, Confirmed: true}, Ours: dialog.Invite{Seq: 5}, Theirs: dialog.Invite{Seq: 6},
+			Timer: dialog.Timer{Least: 90, Interval: 1800, Mine: true, Refresh: 1 << 60, Expire: 1<<60 + 1}}
+		return Leg{Session: s, Way: sip.Way{Transport: sip.TCP, Flow: Lost, Local: netip.MustParseAddrPort(local), Remote: netip.MustParseAddrPort(remote)},
+			Ahead: 3, Update: true, Kind: "application/sdp", Said: []byte("v=0\r\n")}
+	}
+	at := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	return &Call{Caller: leg("one", "192.0.2.1:5060", "192.0.2.9:1"), Called: leg("two", "[2001:db8::5]:5060", "[2001:db8::9]:2"),
+		Record: &cdr.Record{Version: cdr.Version, ID: "x", Start: at, Answer: &at, From: "05010000001"}}
+}
+
+func TestCall(t *testing.T) {
+	t.Parallel()
+	want := whole()
+	b, err := want.Append([]byte("before"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = b[len("before"):]
+	got, err := Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []*Leg{&want.Caller, &want.Called} {
+		l.Session.LocalSeq += Gap
+		l.Ahead += Gap
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for n := range len(b) - 1 { // the last one ends the line
+		if _, err := Parse(b[:n]); err == nil {
+			t.Errorf("%d of %d bytes are a call", n, len(b))
+		}
+	}
+	b[0]++
+	if _, err := Parse(b); !errors.Is(err, ErrForm) {
+		t.Errorf("another version: got %v", err)
+	}
+}
+
+// What was due while nobody was there is due at once; what is never due stays so.
+func TestShift(t *testing.T) {
+	t.Parallel()
+	s := whole().Caller.Session
+	s.Timer.Refresh, s.Timer.Expire = 1000, 3000
+	Shift(s, -2000)
+	if s.Timer.Refresh != 1 || s.Timer.Expire != 1000 {
+		t.Errorf("got %d and %d", s.Timer.Refresh, s.Timer.Expire)
+	}
+	s.Timer.Refresh = 0
+	if Shift(s, 50); s.Timer.Refresh != 0 || s.Timer.Expire != 1050 {
+		t.Errorf("got %d and %d", s.Timer.Refresh, s.Timer.Expire)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	b, err := whole().Append(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add(b[:40])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := Parse(b)
+		if err != nil {
+			return
+		}
+		again, err := c.Append(nil)
+		if err != nil {
+			t.Skip() // a time that JSON has and Go does not write
+		}
+		d, err := Parse(again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Caller.Session.CallID != d.Caller.Session.CallID || c.Called.Way != d.Called.Way || c.Record.ID != d.Record.ID {
+			t.Errorf("%+v became %+v", c, d)
+		}
+	})
+}
