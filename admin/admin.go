@@ -113,6 +113,9 @@ func (h *handler) status() edge.Status {
 	if st.Refusals == nil {
 		st.Refusals = []edge.RefusalStatus{}
 	}
+	if st.Queues == nil {
+		st.Queues = []edge.QueueStatus{}
+	}
 	if st.Counts == nil {
 		st.Counts = []edge.CountStatus{}
 	}

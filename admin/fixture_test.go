@@ -108,6 +108,10 @@ func statusAt(now time.Time) edge.Status {
 			{Service: "mail", ClientFamily: "ipv6", Rule: "reverse-name", Outcome: "refused", Count: 1203},
 			{Service: "mail", ClientFamily: "ipv6", Rule: "dnsbl", Outcome: "observed", Count: 7},
 		},
+		Queues: []edge.QueueStatus{
+			{Service: "mail", Pool: "spool", Messages: 12, Bytes: 48_000},
+			{Service: "mail", Pool: "archive", Messages: 3, Bytes: 9_000, Stuck: `the site file keeps no messages for the pool "archive" of "mail" any more`},
+		},
 		Counts: []edge.CountStatus{
 			{Metric: "kyozon_mail_sessions_active", Help: "Clients that are connected.", Noun: "sessions now", Value: 1234,
 				Labels: map[string]string{"service": "mail", "client_family": "ipv6", "listen": "smtp"}},
@@ -147,7 +151,7 @@ func flowsAt(now time.Time) []edge.FlowStatus {
 func wellAt(now time.Time) edge.Status {
 	st := statusAt(now)
 	st.Ready, st.ReloadErr, st.Draining = true, "", 0
-	st.AccessLog.Err, st.Findings, st.Refusals, st.Counts = "", nil, nil, nil
+	st.AccessLog.Err, st.Findings, st.Refusals, st.Counts, st.Queues = "", nil, nil, nil, nil
 	st.Certificates = st.Certificates[:1]
 	for i := range st.Services {
 		st.Services[i].State, st.Services[i].Reason, st.Services[i].Up = "open", "", st.Services[i].Backends

@@ -61,6 +61,7 @@ type page struct {
 	Crossings []crossing
 	Groups    []group
 	Counted   []countRow
+	Stuck     []string // messages that cannot go
 	Flows     []edge.FlowStatus
 	Active    int64 // flows under way, of which Flows are some
 	Opened    int64 // flows so far
@@ -154,6 +155,12 @@ func newPage(st edge.Status, flows []edge.FlowStatus, now time.Time) page {
 	for _, b := range st.Backends {
 		if tone(b.State) == "bad" {
 			p.Trouble++
+		}
+	}
+	for _, q := range st.Queues {
+		if q.Stuck != "" {
+			p.Trouble++
+			p.Stuck = append(p.Stuck, stuck(q))
 		}
 	}
 	for _, c := range st.Certificates {

@@ -71,6 +71,14 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 	for _, r := range p.Counted {
 		t.row(plain("counted"), plain(r.line()))
 	}
+	for _, q := range st.Queues {
+		switch {
+		case q.Stuck == "":
+			line("queue", "%s messages for %s/%s, %s", count(q.Messages), q.Service, q.Pool, size(q.Bytes))
+		default:
+			t.row(plain("queue"), cell{stuck(q), "bad", false})
+		}
+	}
 	for _, reason := range p.NotReady {
 		t.row(plain("not ready"), cell{reason, "bad", false})
 	}

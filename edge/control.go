@@ -116,6 +116,7 @@ func (e *Edge) controlHandler(do Commands) http.Handler {
 		answer(w, Done{Text: "draining"}, nil)
 		do.Stop(r.FormValue("detach") != "")
 	})
+	e.controlQueue(mux)
 	return mux
 }
 

@@ -81,6 +81,9 @@ type Edge struct {
 	started time.Time
 	kept    map[string]map[string]any // by protocol: what it keeps over reloads
 
+	queues atomic.Pointer[[]*service.Queue] // of all protocols that there have been
+	left   atomic.Pointer[map[string]error] // by protocol: see service.Protocol.Left
+
 	ctx  context.Context // done when everything must stop
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -124,6 +127,8 @@ func New(o Options) (*Edge, error) {
 	e.routing.replaces = o.Replaces
 	e.opened = make(map[string]bool)
 	e.shut.Store(new(map[string]string))
+	e.queues.Store(new([]*service.Queue))
+	e.left.Store(new(map[string]error))
 	e.keeper = backend.NewKeeper(backend.KeeperOptions{Changed: e.healthChanged})
 	e.accessLog = accesslog.New(accesslog.Options{Loops: o.Loops, Now: e.now, Log: o.Log})
 	e.plane = e.newPlane()
@@ -264,6 +269,7 @@ func (e *Edge) commitLocked(g, old *generation) error {
 	e.ready.Store(true)
 	e.setShutLocked(g, shut)
 	e.applyPlaneLocked(g)
+	e.setQueuesLocked(g)
 	e.options.Flows.drop()
 	e.run(g)
 	if old == nil {

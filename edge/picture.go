@@ -34,7 +34,7 @@ func (e *Edge) Registry() *metrics.Registry { return &e.registry }
 func (e *Edge) Status() Status {
 	s := Status{Version: e.options.Version, PID: os.Getpid(), Started: e.started, Loops: e.loops.Len(),
 		Draining: int(e.draining.Load()), Services: []ServiceStatus{}, Backends: []BackendStatus{},
-		Certificates: []CertificateStatus{}, Findings: []FindingStatus{}, Refusals: []RefusalStatus{}, Counts: []CountStatus{}}
+		Certificates: []CertificateStatus{}, Findings: []FindingStatus{}, Refusals: []RefusalStatus{}, Counts: []CountStatus{}, Queues: []QueueStatus{}}
 	if text := e.reloadErr.Load(); text != nil {
 		s.ReloadErr = *text
 	}
@@ -45,6 +45,7 @@ func (e *Edge) Status() Status {
 	s.Site, s.Generation, s.Loaded = g.config.Site, g.number, time.Unix(0, e.loaded.Load())
 	s.Ledger = e.ledgerStatus()
 	s.Kernel = e.kernelStatus()
+	s.Queues = e.queueStatus()
 	s.AccessLog = AccessLogStatus(e.accessLog.Status())
 	s.Ready = e.ready.Load() && len(*e.shut.Load()) == 0
 	samples := make(map[rateKey]metrics.Sample)

@@ -32,6 +32,7 @@ type Status struct {
 	Findings     []FindingStatus     `json:"findings"` // the most frequent first
 	Refusals     []RefusalStatus     `json:"refusals"`
 	Counts       []CountStatus       `json:"counts"`
+	Queues       []QueueStatus       `json:"queues"`
 }
 
 // LedgerStatus is how full the ledger is.
@@ -172,6 +173,30 @@ type CountStatus struct {
 	Noun   string            `json:"noun"` // what tables call it
 	Labels map[string]string `json:"labels"`
 	Value  int64             `json:"value"`
+}
+
+// QueueStatus is messages that a protocol has answered for and that wait for servers.
+type QueueStatus struct {
+	Service  string `json:"service,omitempty"`
+	Pool     string `json:"pool,omitempty"`
+	Messages int64  `json:"messages"`
+	Bytes    int64  `json:"bytes"`
+	Stuck    string `json:"stuck,omitempty"` // why they cannot go, whatever the servers are
+}
+
+// QueuedStatus is one of them.
+type QueuedStatus struct {
+	ID         string    `json:"id"`
+	Service    string    `json:"service"`
+	Pool       string    `json:"pool"`
+	Sender     string    `json:"sender"`     // "" is nobody
+	Recipients []string  `json:"recipients"` // those that wait
+	Size       int64     `json:"size"`
+	Arrived    time.Time `json:"arrived"`
+	Next       time.Time `json:"next"` // when it is tried, if a server is there
+	Attempts   int       `json:"attempts"`
+	Busy       bool      `json:"busy"` // it is being delivered
+	Last       string    `json:"last,omitempty"`
 }
 
 // FlowStatus is one flow under way.

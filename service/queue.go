@@ -13,10 +13,10 @@ var ErrNotQueued = errors.New("no such message in the queue")
 
 // Queue is what a protocol has answered for and has still to bring to servers. Its functions may be called from anywhere.
 type Queue struct {
-	List  func() []Queued               // the oldest first
-	Retry func(id string) (int, error)  // has one message tried at once, or All, and says how many. Returns ErrNotQueued
-	Drop  func(id string) error         // forgets one: nobody is told. Returns ErrNotQueued
-	Stuck func() map[Destination]string // why nothing of a destination can go
+	List  func() []Queued              // the oldest first
+	Retry func(id string) (int, error) // has one message tried at once, or All, and says how many. Returns ErrNotQueued
+	Drop  func(id string) error        // forgets one: nobody is told. Returns ErrNotQueued
+	Held  func() []Held                // by destination, those that have something
 }
 
 // All is every message.
@@ -24,6 +24,14 @@ const All = "all"
 
 // Destination is where messages go.
 type Destination struct{ Service, Pool string }
+
+// Held is what waits for a destination.
+type Held struct {
+	Destination
+	Messages int64
+	Bytes    int64
+	Stuck    string // why nothing of it can go, whatever the servers are; "" if it can
+}
 
 // Queued is a message.
 type Queued struct {

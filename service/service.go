@@ -92,6 +92,10 @@ type Protocol struct {
 	Sources    []string           // the Go sources of the options, whose comments describe their keys to editors; may be empty
 	Build      func(services []*Service, env Env) (Server, error)
 
+	// Left, if set, returns what the protocol has left under Env.State and must not be forgotten, although the site has no
+	// service of it; nil if that is nothing. It waits for the disk.
+	Left func(state string) error
+
 	// Kernel, if set, says of a listen whether the kernel plane can carry what comes there: nil if none of it needs to be
 	// read, otherwise what must be; ErrRead if that is no wonder. Without Kernel all must be.
 	Kernel func(s *Service, at Listen) error

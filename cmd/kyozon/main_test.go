@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/smtp"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -77,6 +78,7 @@ func leaveNetwork() error {
 //	$LISTEN4 $LISTEN6     addresses at which nobody listens; $ADMIN another one
 //	expand FILE…          replaces such variables in a file
 //	ready SOCKET          waits until a kyozon answers at the control socket
+//	send ADDRESS FROM TO…  sends a short message
 //	get ADDRESS[/PATH]    asks a web server and prints what it answers
 func TestScript(t *testing.T) {
 	t.Parallel()
@@ -88,7 +90,7 @@ func TestScript(t *testing.T) {
 		WorkdirRoot:         memory(t),
 		Setup:               setUp,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"expand": expand, "ready": ready, "get": get,
+			"expand": expand, "ready": ready, "get": get, "send": send,
 		},
 	})
 }
@@ -173,4 +175,11 @@ func get(ts *testscript.TestScript, neg bool, args []string) {
 	body := make([]byte, 1000)
 	n, _ := r.Body.Read(body)
 	fmt.Fprintf(ts.Stdout(), "%s", body[:n])
+}
+
+func send(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: send ADDRESS FROM TO…")
+	}
+	ts.Check(smtp.SendMail(args[0], nil, args[1], args[2:], []byte("Subject: x\r\n\r\nhello\r\n")))
 }

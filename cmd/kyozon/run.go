@@ -324,7 +324,13 @@ func (p *process) reload() (edge.Done, error) {
 	case err != nil:
 		return edge.Done{}, err
 	}
-	done.Text = "generation " + strconv.Itoa(p.edge.Status().Generation) + " is in service"
+	st := p.edge.Status()
+	done.Text = "generation " + strconv.Itoa(st.Generation) + " is in service"
+	for _, q := range st.Queues {
+		if q.Stuck != "" {
+			done.Text += fmt.Sprintf("\nwarning: %s stuck: %s", messages(q.Messages, "is", "are"), q.Stuck)
+		}
+	}
 	return done, nil
 }
 

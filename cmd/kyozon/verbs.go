@@ -19,18 +19,22 @@ import (
 )
 
 func (e *env) checkCommand() *cobra.Command {
-	return &cobra.Command{
+	var control string
+	c := &cobra.Command{
 		Use: "check FILE", Short: "Say what is wrong with a site file", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			cfg, err := config.Load(args[0], protocols())
 			if err != nil {
 				return err
 			}
 			e.warn(cfg.Warnings)
+			e.warnQueue(c.Context(), control, cfg)
 			_, err = fmt.Fprintf(e.stdout, "%s: fine, %d services\n", args[0], len(cfg.Services))
 			return err
 		},
 	}
+	e.controlFlag(c, &control)
+	return c
 }
 
 // warn prints what is allowed but may not be meant.

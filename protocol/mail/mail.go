@@ -59,6 +59,7 @@ func Protocol() service.Protocol {
 		Options:   func() service.Options { return defaults() },
 		Sources:   []string{source, queueSource},
 		Build:     build,
+		Left:      left,
 		Kernel:    unread,
 	}
 }

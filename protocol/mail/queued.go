@@ -4,8 +4,12 @@
 package mail
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"math"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,9 +35,11 @@ func (q *queues) find(id string) (*holding, journal.ID, bool) {
 	return all[i], journal.ID(n), true
 }
 
-// queue is what the edge shows of the messages.
-func (q *queues) queue() *service.Queue {
-	return &service.Queue{List: q.list, Retry: q.retry, Drop: q.drop, Stuck: q.stuck}
+// newQueues makes the queues of a process.
+func newQueues(f *fronts, env service.Env) *queues {
+	q := &queues{all: f, loops: env.Loops, shelf: shelfOf(env.State), log: env.Log, wake: make(chan struct{}, 1)}
+	q.shown = &service.Queue{List: q.list, Retry: q.retry, Drop: q.drop, Held: q.held}
+	return q
 }
 
 func (q *queues) list() (all []service.Queued) {
@@ -81,24 +87,53 @@ func (q *queues) drop(id string) error {
 	return nil
 }
 
-// stuck says for which destinations messages wait that the generation in service does not have.
-func (q *queues) stuck() map[service.Destination]string {
-	all := make(map[service.Destination]string)
+// held says how much waits for whom, and which destinations the generation in service does not have.
+func (q *queues) held() (all []service.Held) {
 	counts := q.sums.Counts()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for d, c := range counts {
-		if c.Messages > 0 && q.ways[d] == nil {
-			all[service.Destination(d)] = fmt.Sprintf("%d messages wait for the pool %q of %q, which keeps none in this site file: name it in mail.queue.pools "+
-				"again, or drop them", c.Messages, d.Pool, d.Service)
+		if c.Messages == 0 {
+			continue
 		}
+		h := service.Held{Destination: service.Destination(d), Messages: c.Messages, Bytes: c.Bytes}
+		if q.ways[d] == nil {
+			h.Stuck = fmt.Sprintf("the site file keeps no messages for the pool %q of %q any more: name it in mail.queue.pools again, or drop them",
+				d.Pool, d.Service)
+		}
+		all = append(all, h)
 	}
+	slices.SortFunc(all, func(a, b service.Held) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Pool, b.Pool))
+	})
 	return all
 }
 
-// sayStuck says so in the log.
+// sayStuck says in the log what cannot go.
 func (q *queues) sayStuck() {
-	for d, why := range q.stuck() {
-		q.log.Error("messages are stuck", "service", d.Service, "pool", d.Pool, "err", why)
+	for _, h := range q.held() {
+		if h.Stuck != "" {
+			q.log.Error("messages are stuck", "service", h.Service, "pool", h.Pool, "messages", h.Messages, "err", h.Stuck)
+		}
 	}
 }
+
+// left says whether a process has left messages, where the site has no mail service.
+func left(state string) error {
+	shelf := shelfOf(state)
+	all, err := journal.OpenLeft(shelf, journal.Options{Size: math.MaxInt64 / 4})
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	records := 0
+	for _, j := range all {
+		records += j.Status().Records
+		err = errors.Join(err, j.Run(ended))
+	}
+	if err == nil && records > 0 {
+		err = fmt.Errorf("messages are left in %s, and the site file has no mail service: name theirs again", shelf)
+	}
+	return err
+}
+
+// shelfOf returns where the journals are.
+func shelfOf(state string) string { return filepath.Join(state, "mail", "queue") }

@@ -18,6 +18,7 @@ import (
 	"github.com/kyozon/kyozon/journal"
 	"github.com/kyozon/kyozon/protocol/mail/queue"
 	"github.com/kyozon/kyozon/relay"
+	"github.com/kyozon/kyozon/service"
 )
 
 // queues is the messages that the edge has answered for, and who brings them to servers. It outlives the generations. Each
@@ -33,6 +34,7 @@ type queues struct {
 	log   *slog.Logger
 	sums  queue.Sums
 	wake  chan struct{} // of size 1: one call to look is enough
+	shown *service.Queue
 
 	life sync.Mutex // comes before mu: opening and closing as a whole
 
@@ -127,6 +129,9 @@ func (q *queues) hold(ways map[queue.Destination]*way, terms map[string]queue.Te
 	q.mu.Lock()
 	q.holders++
 	q.ways, q.terms, q.stopping = ways, terms, false
+	if len(q.holdings) == 0 {
+		q.sums.Reopen()
+	}
 	q.mu.Unlock()
 	q.adopt()
 	q.sayStuck()
@@ -158,6 +163,7 @@ func (q *queues) release(stopped <-chan struct{}) {
 	q.mu.Lock()
 	all := q.holdings
 	q.holdings, q.own, q.stopping = nil, nil, false
+	q.ways, q.terms = nil, nil // what is left is stuck
 	q.mu.Unlock()
 	for _, h := range all {
 		h.close()

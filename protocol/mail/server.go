@@ -109,7 +109,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			tickets: openTickets(env), log: env.Log, hold: holdTime,
 			outcomes: outcomes{shelf: filepath.Join(env.State, "mail", "outcomes"), log: env.Log}}
 		f.proofs = newProofs(&f.known, env.Log)
-		f.queues = &queues{all: f, loops: env.Loops, shelf: filepath.Join(env.State, "mail", "queue"), log: env.Log, wake: make(chan struct{}, 1)}
+		f.queues = newQueues(f, env)
 		return f
 	})
 	b := &builder{env: env, kept: kept, tables: make(map[listen.Addr]*table), ways: make(map[queue.Destination]*way),
@@ -140,7 +140,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	server.Shut = func(service string) string { return kept.proofs.shut(service, b.subjects) }
 	server.Busy = kept.busy.Load
 	server.Run = b.run
-	server.Queue = kept.queues.queue()
+	server.Queue = kept.queues.shown
 	server.Counts = func() []service.Count { return kept.counts(services) }
 	server.Refusals = func() (all []service.Refusal) {
 		for _, s := range services {

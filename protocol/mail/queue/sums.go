@@ -76,6 +76,15 @@ func (s *Sums) release(m *Message) {
 	})
 }
 
+// Reopen forgets what waits: the queues are opened anew, and say it again.
+func (s *Sums) Reopen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.all {
+		c.Messages, c.Bytes = 0, 0
+	}
+}
+
 // count changes the counts of where m goes.
 func (s *Sums) count(m *Message, change func(*Counts)) {
 	s.mu.Lock()
