@@ -236,6 +236,7 @@ func parsePage() *template.Template {
 		"thousandths":     thousandths,
 		"join":            func(words []string) string { return strings.Join(words, ", ") },
 		"int64":           func(n int) int64 { return int64(n) },
+		"notCarrying":     notCarrying,
 		"digit":           func(f ip.Family) string { return string(rune('0' + f)) },
 		"datetime":        func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	}).ParseFS(assets, "assets/page.html"))

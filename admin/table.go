@@ -37,11 +37,11 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 			t.row(plain(""), cell{"new prefixes get no stand-in: " + l.Err, "bad", false})
 		}
 	}
-	if k := st.Kernel; k != nil && k.Open {
+	if k := st.Kernel; k != nil && notCarrying(k) == "" {
 		line("kernel", "on %s, %s flows; its packets go before the packet filter of this machine", strings.Join(k.Interfaces, ", "),
 			count(int64(k.Flows)))
 	} else if k != nil {
-		t.row(plain("kernel"), cell{"carries nothing: " + k.Err, "warn", false})
+		t.row(plain("kernel"), cell{notCarrying(k), "warn", false})
 	}
 	for _, c := range p.Crossings {
 		line(c.CrossingStatus.Crossing, "%s active, %s/s, %s opened (%s), %s errors",
@@ -117,6 +117,21 @@ func finding(f edge.FindingStatus) string {
 	}
 	return fmt.Sprintf("responses of %s/%s name %s in %s (%s, e.g. %s): IPv6 clients cannot reach that",
 		f.Service, f.Pool, f.Address, f.Field, times, f.Example)
+}
+
+// notCarrying says why the kernel plane takes nothing new, or ""; and what becomes of its flows, which go on without it.
+func notCarrying(k *edge.KernelStatus) string {
+	why := k.Err
+	switch {
+	case why == "" && len(k.Interfaces) > 0:
+		return ""
+	case why == "":
+		why = "no service uses it"
+	}
+	if k.Flows > 0 {
+		return fmt.Sprintf("takes no new flows, %s go on: %s", count(int64(k.Flows)), why)
+	}
+	return "carries nothing: " + why
 }
 
 func draining(generations int) string {

@@ -79,6 +79,34 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// TestNotCarrying: the line of the kernel plane says in whole words what it does.
+func TestNotCarrying(t *testing.T) {
+	t.Parallel()
+	for want, k := range map[string]edge.KernelStatus{
+		"":                                    {Open: true, Interfaces: []string{"eth0"}},
+		"carries nothing: no BPF file system": {Err: "no BPF file system"},
+		"carries nothing: interface eth0 does not forward":                 {Open: true, Err: "interface eth0 does not forward"},
+		"takes no new flows, 1,200 go on: interface eth0 does not forward": {Open: true, Interfaces: []string{"eth1"}, Flows: 1200, Err: "interface eth0 does not forward"},
+		"takes no new flows, 7 go on: no service uses it":                  {Open: true, Flows: 7},
+		"carries nothing: no service uses it":                              {Open: true},
+	} {
+		if got := notCarrying(&k); got != want {
+			t.Errorf("%+v: %q, want %q", k, got, want)
+		}
+		st := wellStatus()
+		st.Kernel = &k
+		var out bytes.Buffer
+		if err := WriteStatus(&out, st, Style{Now: now()}); err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{out.String(), string(render(t, st, nil))} {
+			if !strings.Contains(text, want) || strings.Contains(text, "on , ") {
+				t.Errorf("%q is not in %s", want, text)
+			}
+		}
+	}
+}
+
 // The zero Style counts ages from the present and has no colour, whatever a backend says.
 func TestTablesAreSafe(t *testing.T) {
 	t.Parallel()

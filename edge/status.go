@@ -49,7 +49,7 @@ type KernelStatus struct {
 	Open       bool           `json:"open"`
 	Interfaces []string       `json:"interfaces,omitempty"`
 	Flows      int            `json:"flows"`           // under way, when they were last counted
-	Err        string         `json:"error,omitempty"` // why it is not open
+	Err        string         `json:"error,omitempty"` // why it takes no new flows
 	Packets    []PacketStatus `json:"packets"`
 }
 

@@ -291,7 +291,7 @@ type Status struct {
 	Open       bool
 	Interfaces []string
 	Flows      int
-	Err        string // why it is not open, though a service could use it
+	Err        string // why it takes no new flows, though a service could use it
 }
 
 // Status returns a picture of the plane now.
