@@ -32,6 +32,7 @@ type options struct {
 	registrations int // that stay
 	calls         int // that stay
 	settle        time.Duration
+	profile       string // a folder for profiles of ours; "" takes none
 	only          string // name of a work, or the beginning of names; "" means all
 }
 
@@ -74,6 +75,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	f.IntVar(&o.registrations, "registrations", 1_000_000, "`registrations` that stay")
 	f.IntVar(&o.calls, "calls", 20_000, "`calls` that stay")
 	f.DurationVar(&o.settle, "settle", 40*time.Second, "how long to wait until transactions have ended")
+	f.StringVar(&o.profile, "profile", "", "`folder` to write processor profiles of ours into, one for each work, which are then not measured fairly")
 	f.StringVar(&o.only, "only", "", "measure only the works whose `name` begins so: "+strings.Join(names(), ", "))
 	f.BoolVar(&quick, "quick", false, "little of everything, one round: shows that it works, measures little")
 	if err := f.Parse(args); err != nil {

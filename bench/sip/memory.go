@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"time"
@@ -144,25 +145,50 @@ func parsePSS(text []byte) (int64, error) {
 
 // heap asks ours for its heap after a collection.
 func (p *place) heap(ctx context.Context) (int64, error) {
-	t := &http.Transport{DisableKeepAlives: true, DialContext: p.edge.DialContext}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/debug/pprof/heap?gc=1&debug=1", nil)
+	page, err := p.page(ctx, "heap?gc=1&debug=1")
 	if err != nil {
 		return 0, err
-	}
-	answer, err := t.RoundTrip(request)
-	if err != nil {
-		return 0, fmt.Errorf("ask %s: %w", ours, err)
-	}
-	defer answer.Body.Close()
-	page, err := io.ReadAll(io.LimitReader(answer.Body, 64<<20))
-	if err != nil {
-		return 0, fmt.Errorf("ask %s: %w", ours, err)
 	}
 	m := heapAlloc.FindSubmatch(page)
 	if m == nil {
 		return 0, errNoHeap
 	}
 	return strconv.ParseInt(string(m[1]), 10, 64)
+}
+
+// page asks ours for a profile.
+func (p *place) page(ctx context.Context, of string) ([]byte, error) {
+	t := &http.Transport{DisableKeepAlives: true, DialContext: p.edge.DialContext}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/debug/pprof/"+of, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := t.RoundTrip(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", ours, err)
+	}
+	defer answer.Body.Close()
+	page, err := io.ReadAll(io.LimitReader(answer.Body, 64<<20))
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", ours, err)
+	}
+	return page, nil
+}
+
+// profiles takes a profile of ours while a work is done, if there is a folder for it. The function that it returns waits.
+func (p *place) profiles(ctx context.Context, pr program, w work, o options) (wait func() error) {
+	if o.profile == "" || pr.name != ours {
+		return func() error { return nil }
+	}
+	taken := make(chan error, 1)
+	go func() {
+		page, err := p.page(ctx, fmt.Sprintf("profile?seconds=%d", max(1, int(o.time.Seconds()))))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(o.profile, w.name+".pprof"), page, 0o600)
+		}
+		taken <- err
+	}()
+	return func() error { return <-taken }
 }
 
 var (

@@ -98,8 +98,9 @@ func (p *place) sample(ctx context.Context, w work, pr program, o options) (one 
 		if err != nil {
 			return err
 		}
+		profiled := p.profiles(ctx, pr, w, o)
 		began := time.Now()
-		err = do()
+		err = errors.Join(do(), profiled())
 		took := time.Since(began)
 		after, cpuErr := processes.CPU()
 		one.Rate = float64(n) / took.Seconds()

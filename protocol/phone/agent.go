@@ -114,24 +114,32 @@ func (a *agent) wind() {
 // take takes what came in a datagram or what a stream found to be a message, on the loop of its socket, and gives it to the
 // agent that it belongs to.
 func (a *agent) take(data []byte, w sip.Way) {
-	verdict, err := transport.Read(data, &a.message, &a.core.limits)
-	switch to := a.core.agentOf(a.message.Get(sip.CallID)); {
-	case verdict == transport.Pong:
+	switch sip.Demux(data) {
+	case sip.Ping:
 		a.core.send(a, w, []byte(transport.KeptAlive))
-	case verdict == transport.STUN: // RFC 5626 §4.4.2: it keeps the way through a firewall open
+		return
+	case sip.STUN: // RFC 5626 §4.4.2: it keeps the way through a firewall open
 		if out, ok := stun.Append(a.rendered[:0], data, w.Remote); ok {
 			a.rendered = out
 			a.core.send(a, w, out)
 		}
-	case verdict != transport.Take && verdict != transport.Answer:
-	case to == a:
-		a.handle(err, w)
-	default:
+		return
+	case sip.Pong, sip.Part:
+		return
+	}
+	err := a.message.Parse(data, &a.core.limits)
+	if to := a.core.agentOf(a.message.Get(sip.CallID)); to != a { // who has it judges it
 		data = bytes.Clone(data)
-		to.loop.Post(func() {
-			_, err := transport.Read(data, &to.message, &a.core.limits)
-			to.handle(err, w)
-		})
+		to.loop.Post(func() { to.judge(to.message.Parse(data, &to.core.limits), w) })
+		return
+	}
+	a.judge(err, w)
+}
+
+// judge handles the message that has been read if it can be answered, whatever is wrong with it.
+func (a *agent) judge(err *sip.Error, w sip.Way) {
+	if verdict, err := transport.Judge(&a.message, err); verdict == transport.Take || verdict == transport.Answer {
+		a.handle(err, w)
 	}
 }
 

@@ -88,3 +88,20 @@ func FuzzStream(f *testing.F) {
 		}
 	})
 }
+
+// FuzzCut: what is seen at a glance is what is found byte by byte.
+func FuzzCut(f *testing.F) {
+	for _, s := range []string{"", ",", "a,b", `"a,b",c`, "<a,b>,c", "<a,b", `"a`, "a>,<b", "<a>,b<", `<"a",b>`} {
+		f.Add([]byte(s), byte(','))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, sep byte) {
+		if sep == '"' || sep == '<' || sep == '>' { // nobody cuts there
+			return
+		}
+		before, after, ok := cut(b, sep)
+		wantBefore, wantAfter, wantOK := cutSlowly(b, sep)
+		if !bytes.Equal(before, wantBefore) || !bytes.Equal(after, wantAfter) || (after == nil) != (wantAfter == nil) || ok != wantOK {
+			t.Errorf("cut %q at %q: got %q, %q, %v, want %q, %q, %v", b, sep, before, after, ok, wantBefore, wantAfter, wantOK)
+		}
+	})
+}

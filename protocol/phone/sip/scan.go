@@ -110,6 +110,26 @@ func number(b []byte, most uint64) (n uint64, ok bool) {
 // cut cuts b at the first sep that is neither within quotes nor within angle brackets; after is nil if there is none.
 // It fails if a quote or a bracket does not end.
 func cut(b []byte, sep byte) (before, after []byte, ok bool) {
+	at := bytes.IndexByte(b, sep)
+	head := b
+	if at >= 0 {
+		head = b[:at]
+	}
+	switch open := bytes.IndexByte(head, '<'); { // most values have no quotes, and no sep within brackets: that is seen at a glance
+	case bytes.IndexByte(head, '"') >= 0:
+	case open < 0 || bytes.LastIndexByte(head, '>') > bytes.LastIndexByte(head, '<'):
+		if at < 0 {
+			return b, nil, true
+		}
+		return head, b[at+1:], true
+	case at < 0:
+		return b, nil, false
+	}
+	return cutSlowly(b, sep)
+}
+
+// cutSlowly is cut, byte by byte.
+func cutSlowly(b []byte, sep byte) (before, after []byte, ok bool) {
 	bracketed := false
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {

@@ -46,7 +46,11 @@ func Read(data []byte, m *sip.Message, l *sip.Limits) (Verdict, *sip.Error) {
 	case sip.Pong, sip.Part:
 		return Drop, nil
 	}
-	err := m.Parse(data, l)
+	return Judge(m, m.Parse(data, l))
+}
+
+// Judge says what to do with a message that Parse has read, with the error that it has returned.
+func Judge(m *sip.Message, err *sip.Error) (Verdict, *sip.Error) {
 	if err == nil {
 		err = m.Check()
 	}
