@@ -76,7 +76,7 @@ func (r *Route) Dial(l *relay.Loop, client Client, reuse bool, done func(*Flow, 
 	}
 	tried := Tried{byKey: client.User != 0}
 	key := client.key()
-	b, pool, err := r.Next(key, l.Now(), &tried)
+	b, pool, err := r.nextFor(&client, key, l.Now(), &tried)
 	if err != nil {
 		r.fault(err)
 		done(nil, err)
@@ -132,7 +132,7 @@ func (a *attempt) next() {
 		a.fail(a.last)
 		return
 	}
-	b, pool, err := a.route.Next(a.key, a.loop.Now(), &a.tried)
+	b, pool, err := a.route.nextFor(&a.client, a.key, a.loop.Now(), &a.tried)
 	if err != nil {
 		a.fail(a.last)
 		return

@@ -20,6 +20,11 @@ type Client struct {
 	// User, if it is not 0, is what equal users have in common: they get the same backend whatever the pool picks by, and
 	// whatever prefix they come from.
 	User uint64
+
+	// Pool and Server, if they are set, are where the flow goes and nowhere else: whoever has set them knows better. They
+	// belong to the generation of the route.
+	Pool   *Pool
+	Server *Backend
 }
 
 func (c *Client) key() uint64 {

@@ -75,6 +75,18 @@ func (p *Pool) Pick(key uint64, now int64, tried *Tried) (*Backend, error) {
 	return nil, ErrNoneUp
 }
 
+// only takes a place in b for a flow that no other backend will do for, whether or not b is ejected.
+func (b *Backend) only(tried *Tried) error {
+	switch {
+	case !b.Up() || tried.has(b):
+		return ErrNoneUp
+	case b.full() || !b.take():
+		return ErrFull
+	}
+	tried.add(b)
+	return nil
+}
+
 // picking is what a flow asks for.
 type picking struct {
 	key     uint64

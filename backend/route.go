@@ -110,6 +110,18 @@ func (r *Route) Next(key uint64, now int64, tried *Tried) (*Backend, *Pool, erro
 	return nil, nil, ErrNoneUp
 }
 
+// nextFor is Next for a client who may be sent somewhere.
+func (r *Route) nextFor(c *Client, key uint64, now int64, tried *Tried) (*Backend, *Pool, error) {
+	switch {
+	case c.Server != nil:
+		return c.Server, c.Server.pool, c.Server.only(tried)
+	case c.Pool != nil:
+		b, err := c.Pool.Pick(key, now, tried)
+		return b, c.Pool, err
+	}
+	return r.Next(key, now, tried)
+}
+
 // Pools returns the pools that clients of r may be sent to: those with a share, then the fallbacks, each once.
 func (r *Route) Pools() []*Pool {
 	var all []*Pool

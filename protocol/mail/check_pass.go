@@ -42,7 +42,7 @@ func (o *Options) checkPassed(s *service.Service, at func(err error, warning boo
 	for _, read := range []struct {
 		key     string
 		written bool
-	}{{"policy", o.Policy != nil}, {"scan", o.Scan != nil}, {"auth-in-clear", o.AuthInClear}, {"line-ends", o.LineEnds == LineEndsRepair},
+	}{{"policy", o.Policy != nil}, {"scan", o.Scan != nil}, {"users", o.Users != nil}, {"auth-in-clear", o.AuthInClear}, {"line-ends", o.LineEnds == LineEndsRepair},
 		{"queue", o.Queue != nil}} {
 		if read.written {
 			at(errPassRead, false, "mail", read.key)

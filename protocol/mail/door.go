@@ -34,7 +34,9 @@ type memory struct {
 	known  policy.Known
 	counts policy.Counts
 	scans  scan.Counts
-	tally  tally
+
+	lookups [lookups]atomic.Int64
+	tally   tally
 }
 
 // resolvers are those in use, by the servers that they ask. They outlive the generations, so that what is known stays

@@ -35,6 +35,7 @@ const (
 	queueDeferred
 	queueReports
 	queueDropped
+	lookupsTotal
 )
 
 // figures is read only.
@@ -57,6 +58,8 @@ var figures = [...]service.Metric{
 	doubtfulTotal: {Name: "kyozon_mail_doubtful_total", Noun: "messages that may be there twice",
 		Help:   "Messages that may be delivered twice, because an edge has died, or a server was lost, before it was known what had become of them.",
 		Labels: []string{"lost"}},
+	lookupsTotal: {Name: "kyozon_mail_lookups_total", Noun: "users looked up", Help: "Users who logged in, by what the directory of mailboxes has said of them.",
+		Labels: []string{"service", "outcome"}},
 	outcomesKept: {Name: "kyozon_mail_outcomes_kept", Noun: "outcomes kept", Help: "Outcomes that clients may not have heard of, and may ask for again."},
 	queueMessages: {Name: "kyozon_mail_queue_messages", Noun: "messages in the queue", Help: "Messages that are kept until a server has them.",
 		Labels: []string{"service", "pool"}},
@@ -131,6 +134,11 @@ func (q *queues) read(r *reading, now time.Time) {
 
 // read reads what is counted of one service. What it no longer has is still there: a counter never goes back.
 func (m *memory) read(r *reading, s *service.Service) {
+	if s.Options.(*Options).Users != nil { // made by our own Protocol
+		for l := range lookups {
+			r.add(lookupsTotal, m.lookups[l].Load(), s.Name, l.String())
+		}
+	}
 	carries := make(map[ip.Family]bool)
 	for _, e := range m.tally.entrances() {
 		d, f, v := dialects[e.listen], e.family.String(), m.tally.at(e)

@@ -44,6 +44,7 @@ type bench struct {
 	standIns backend.StandIns // nil if there is no ledger
 	limits   *limit.Limits    // nil if there are none
 	health   backend.Health
+	fallback *backend.Spec // another pool, if there is one
 	state    string
 	hold     time.Duration
 	mute     time.Duration
@@ -137,8 +138,13 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 	}
 	e := &edge{at: l.AddrPort}
 	e.pool = backend.NewPool(backend.PoolOptions{Service: s.Name, Spec: spec, Health: b.health, TLS: credentials, Book: b.book})
-	route, err := backend.NewRoute(s.Name, backend.RouteSpec{Shares: []backend.Share{{Pool: "existing", Percent: 100}}},
-		map[string]*backend.Pool{"existing": e.pool})
+	all := map[string]*backend.Pool{"existing": e.pool}
+	clients := backend.RouteSpec{Shares: []backend.Share{{Pool: "existing", Percent: 100}}}
+	if f := b.fallback; f != nil {
+		all[f.Name] = backend.NewPool(backend.PoolOptions{Service: s.Name, Spec: *f, Health: b.health, Book: b.book})
+		clients.Fallback = []string{f.Name}
+	}
+	route, err := backend.NewRoute(s.Name, clients, all)
 	if err != nil {
 		t.Fatal(err)
 	}

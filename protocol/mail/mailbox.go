@@ -145,7 +145,7 @@ func (m *mailbox) attempt(l *login.Login) {
 		m.do(m.in.Tell(login.TooMany))
 		return
 	}
-	m.call(backend.Client{User: userKey(l.User)}, l)
+	m.seek(l)
 }
 
 // userKey is what stands for a user where a backend is chosen: the same in every process, and never 0. Domains are the

@@ -44,6 +44,9 @@ type Options struct {
 	// Who may bring mail to the listen `smtp`: looked at before a server is troubled.
 	Policy *Policy `yaml:"policy"`
 
+	// Where the mailboxes of users are. Without it each user has a server by a hash of his name.
+	Users *Users `yaml:"users"`
+
 	// Engines that look at each message that comes to the listen `smtp`, before a server gets it.
 	Scan *Scan `yaml:"scan"`
 
@@ -126,6 +129,37 @@ type Scan struct {
 
 	// Larger messages are not looked at; 25MiB if left out.
 	Largest service.Bytes `yaml:"largest" range:"64KiB..1GiB"`
+}
+
+// Users names what knows where mailboxes are: one of `file`, `http` and `sql`. What it says of a user is the address of a server,
+// with or without its port, or the name of a pool; of several words the first counts that the listen's clients can be sent to.
+// Users that it does not know go where they would without it; while it cannot be asked, logins are refused for now.
+type Users struct {
+	// A file with a line for each user: his name, and behind it what is said of him. `@example.jp` stands for all others of a
+	// domain, `*` for all others. A changed file is taken without a reload.
+	File service.Path `yaml:"file"`
+
+	// A URL that is asked by GET, with `{user}` in the place of the user. 200 has the answer as a line of text, or in JSON as
+	// `server`; 404 is that the user is not known.
+	HTTP string `yaml:"http"`
+
+	// A database that is asked.
+	SQL *SQL `yaml:"sql"`
+
+	// How long an answer is remembered; 1m if left out.
+	Keep time.Duration `yaml:"keep" range:"1s..1h"`
+
+	// How long the answer may take; 3s if left out.
+	Timeout time.Duration `yaml:"timeout" range:"100ms..30s"`
+}
+
+// SQL is a database.
+type SQL struct {
+	// Where PostgreSQL is: `postgres://edge:secret@10.0.2.9/mail`.
+	Database string `yaml:"database,required"`
+
+	// A query with one column, and with `$1` in the place of the user, in lower case.
+	Query string `yaml:"query,required"`
 }
 
 // Down says what becomes of a message when an engine is down. The zero value is that it is refused for now.
@@ -283,6 +317,7 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 		}
 	}
 	o.checkQueue(s, checkPools(s, at), at)
+	o.Users.check(s, at)
 	o.checkDoor(s, at)
 	if o.TLS == nil && s.Limits.Limits(limit.Handshakes) {
 		at(errNoShake, false, "limits", limit.Handshakes.String())

@@ -19,6 +19,7 @@ import (
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/protocol/mail/queue"
 	"github.com/kyozon/kyozon/protocol/mail/scan"
+	"github.com/kyozon/kyozon/protocol/mail/users"
 	"github.com/kyozon/kyozon/relay"
 	"github.com/kyozon/kyozon/service"
 )
@@ -97,6 +98,7 @@ type table struct {
 	engines  *scan.Engines   // nil if there are none
 	memory   *memory
 	visitors *visitors
+	places   *places     // nil if users are where they are without a directory
 	ending   atomic.Bool // nobody follows: sessions end after their transaction
 }
 
@@ -169,6 +171,8 @@ type builder struct {
 	ways     map[queue.Destination]*way
 	queued   map[string]queue.Terms // by service, of those that keep messages
 	scanners []*scan.Engines
+	files    []*users.File
+	remotes  []*users.Remote
 }
 
 // add makes the tables of a service.
@@ -179,6 +183,10 @@ func (b *builder) add(s *service.Service) error {
 		return err
 	}
 	m := b.kept.memory(s.Name)
+	directory, err := b.directory(o.Users)
+	if err != nil {
+		return err
+	}
 	guard, engines, keeps := b.guard(o), b.engines(o, m), b.keeps(s.Name, o)
 	for _, l := range s.Listen {
 		t := &table{dialect: dialects[l.Name], listen: l.Name, idle: s.Timeouts.Idle, options: o, service: s.Name, terms: terms, memory: m, keeps: keeps, visitors: m.tally.at(entrance{l.Name, l.Family()}),
@@ -188,6 +196,9 @@ func (b *builder) add(s *service.Service) error {
 		}
 		if t.dialect.mailbox {
 			t.idle = o.Timeouts.Mailbox
+			if directory != nil {
+				t.places = newPlaces(directory, t.route, &m.lookups)
+			}
 		}
 		for _, p := range t.route.Pools() {
 			for _, one := range p.Backends() {
@@ -207,6 +218,9 @@ func (b *builder) run(ctx context.Context) {
 	wg.Go(func() { b.watch(ctx) })
 	wg.Go(func() { b.kept.proofs.run(ctx, b) })
 	wg.Go(func() { b.kept.outcomes.run(ctx) })
+	for _, f := range b.files {
+		wg.Go(func() { b.watchUsers(ctx, f) })
+	}
 	wg.Wait()
 	<-ctx.Done()
 	b.kept.queues.release(b.env.Stopped)
@@ -214,6 +228,9 @@ func (b *builder) run(ctx context.Context) {
 	b.kept.outcomes.release()
 	for _, e := range b.scanners {
 		e.Close()
+	}
+	for _, r := range b.remotes {
+		r.Close()
 	}
 	for _, key := range b.used {
 		b.kept.resolvers.close(key)
