@@ -275,6 +275,7 @@ func (c *core) leave() {
 	}
 	c.write()
 	c.calls.leave()
+	c.homes.close()
 }
 
 // back is called when a datagram has come after leave: the other process has not made it, unless this one is gone.
@@ -290,15 +291,14 @@ func (c *core) back() bool {
 
 // saveAll saves all calls after back, or says when it must be tried again.
 func (c *core) saveAll() (again <-chan time.Time) {
-	if err := c.calls.reopen(); err != nil {
-		c.log.Error("calls end with this process", "err", err)
+	if err := errors.Join(c.calls.reopen(), c.homes.reopen()); err != nil {
+		c.log.Error("calls and bindings end with this process", "err", err)
 		return time.After(recordAgain)
 	}
 	for _, a := range c.agents {
 		a.loop.Post(func() {
 			for _, l := range a.legs {
-				if l.near && l.record != nil {
-					l.kept = 0
+				if l.near {
 					l.save()
 				}
 			}

@@ -38,6 +38,7 @@ type core struct {
 
 	calls   calls
 	begun   sync.Once
+	homes   bindings
 	strays  strays
 	away    atomic.Int32  // here, leaving or gone
 	returns chan struct{} // of size 1: it has not
@@ -79,6 +80,14 @@ func newCore(log *slog.Logger, loops *relay.Loops, state, records string) *core 
 	}
 	c.calls.directory, c.calls.log = filepath.Join(state, "calls"), log
 	c.restore(records)
+	c.homes = bindings{table: c.places, directory: state, log: log, wake: make(chan struct{}, 1), changed: make(map[string]bool)}
+	c.places.Changed = c.homes.note
+	switch count, err := c.homes.read(now()); {
+	case err != nil:
+		log.Error("bindings end with this process", "err", err)
+	case count > 0:
+		log.Info("subscribers are still registered", "count", count)
+	}
 	return c
 }
 

@@ -111,6 +111,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	server.Run = func(ctx context.Context) {
 		var all sync.WaitGroup
 		for _, c := range cores {
+			all.Go(func() { c.homes.run(ctx) })
 			all.Go(func() { c.watch(ctx, sets[c]) })
 			all.Go(func() { c.follow(ctx, sets[c]) })
 			all.Go(func() { c.look(ctx, sets[c]) })
@@ -119,6 +120,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 				c.calls.release(func() {
 					c.away.Store(gone)
 					c.write()
+					c.homes.close()
 				})
 			})
 		}

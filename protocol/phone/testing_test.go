@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -462,6 +463,16 @@ func (b *bench) call(caller, callee *device, invite, answer []string) (heard, ca
 	caller.send(caller.within(heard, "ACK", seq.Number))
 	callee.want("ACK")
 	return heard, came
+}
+
+// until waits for what no message says.
+func (b *bench) until(done func() bool) {
+	b.t.Helper()
+	for end := time.Now().Add(patience); !done(); runtime.Gosched() {
+		if time.Now().After(end) {
+			b.t.Fatal("it does not happen")
+		}
+	}
 }
 
 // hangUp has caller end a call, with a number of its own.

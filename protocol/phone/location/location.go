@@ -75,6 +75,10 @@ type Device struct {
 
 // Table holds the bindings of all addresses of record. It may be used by several at once.
 type Table struct {
+	// Changed, if set, is called when more than the time of an address of record's bindings is new, or one has gone. It is
+	// called on whatever goroutine did that, and may call the table.
+	Changed func(aor string)
+
 	seed  maphash.Seed
 	parts [Parts]part
 }
@@ -98,6 +102,39 @@ func (t *Table) part(aor string) *part { return &t.parts[maphash.String(t.seed, 
 // Update does what a REGISTER asks for, all of it or nothing, and returns the bindings that are there then. changed says
 // whether more than their time is new. Returns ErrOrder or ErrMany.
 func (t *Table) Update(aor string, u *Update, now int64) (left []Binding, changed bool, err error) {
+	left, changed, err = t.update(aor, u, now)
+	if changed {
+		t.tell(aor)
+	}
+	return left, changed, err
+}
+
+func (t *Table) tell(aors ...string) {
+	if t.Changed == nil {
+		return
+	}
+	for _, aor := range aors {
+		t.Changed(aor)
+	}
+}
+
+// Get returns the bindings of an address of record as they are, alive or not.
+func (t *Table) Get(aor string) []Binding {
+	p := t.part(aor)
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return slices.Clone(p.all[aor])
+}
+
+// Put sets the bindings of an address of record, which are the table's from now on. Changed is not called.
+func (t *Table) Put(aor string, all []Binding) {
+	p := t.part(aor)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all[aor] = all
+}
+
+func (t *Table) update(aor string, u *Update, now int64) (left []Binding, changed bool, err error) {
 	p := t.part(aor)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -235,6 +272,7 @@ func better(a, b Binding) int {
 
 // Drop forgets the bindings that can only be reached by a connection that has ended.
 func (t *Table) Drop(aor string, flow uint64) {
+	defer t.tell(aor)
 	p := t.part(aor)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -249,16 +287,20 @@ func (t *Table) Drop(aor string, flow uint64) {
 // Sweep forgets what has expired, in the i-th of the Parts.
 func (t *Table) Sweep(i int, now int64) {
 	p := &t.parts[i%Parts]
+	var changed []string
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for aor, all := range p.all {
-		switch left := alive(all, now); {
-		case len(left) == 0:
+		left := alive(all, now)
+		if len(left) == len(all) {
+			continue
+		}
+		changed = append(changed, aor)
+		if p.all[aor] = left; len(left) == 0 {
 			delete(p.all, aor)
-		case len(left) < len(all):
-			p.all[aor] = left
 		}
 	}
+	p.mu.Unlock()
+	t.tell(changed...)
 }
 
 // Len returns how many addresses of record have bindings.

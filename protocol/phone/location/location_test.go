@@ -239,3 +239,45 @@ func BenchmarkRegister(b *testing.B) {
 	}
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/many, "bytes/binding")
 }
+
+// Who keeps bindings elsewhere is told when they are others, and not when they last longer.
+func TestChanged(t *testing.T) {
+	t.Parallel()
+	table := New()
+	var got []string
+	table.Changed = func(aor string) { got = append(got, aor) }
+	u := &Update{CallID: "id", Sequence: 1, Contacts: []Contact{{URI: "sip:a@192.0.2.1", Lifetime: 60}}}
+	update := func(clear bool) {
+		u.Sequence++
+		u.Clear = clear
+		if _, _, err := table.Update("sip:a@example.jp", u, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(n int) {
+		t.Helper()
+		if len(got) != n {
+			t.Errorf("told %d times, want %d", len(got), n)
+		}
+	}
+	update(false)
+	want(1)
+	update(false)
+	want(1)
+	update(true)
+	want(2)
+	update(true)
+	want(2)
+	update(false)
+	for i := range Parts {
+		table.Sweep(i, 1059)
+	}
+	want(3)
+	for i := range Parts {
+		table.Sweep(i, 1060)
+	}
+	want(4)
+	update(false)
+	table.Drop("sip:a@example.jp", 0)
+	want(6)
+}

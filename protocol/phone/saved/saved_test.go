@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
+	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
 )
@@ -75,6 +76,47 @@ func TestShift(t *testing.T) {
 	if Shift(s, 50); s.Timer.Refresh != 0 || s.Timer.Expire != 1050 {
 		t.Errorf("got %d and %d", s.Timer.Refresh, s.Timer.Expire)
 	}
+}
+
+func home(contact string, expires int64) location.Binding {
+	return location.Binding{Contact: contact, Instance: "<urn:uuid:1>", Path: "<sip:p;lr>", CallID: "id", Sequence: 7, Flow: 1, Quality: 500,
+		Expires: expires, Way: sip.Way{Local: netip.MustParseAddrPort("192.0.2.1:5060"), Remote: netip.MustParseAddrPort("192.0.2.9:1")}}
+}
+
+// A binding lasts until it was given to, or as long as one that was refreshed until the end; connections do not.
+func TestBindings(t *testing.T) {
+	t.Parallel()
+	connected := home("sip:c@example.jp", 5000)
+	connected.Way.Flow = 3
+	b := AppendBindings(nil, []location.Binding{home("sip:a@example.jp", 1600), home("sip:b@example.jp", 5000), connected}, 1000)
+	for _, test := range []struct {
+		last, now int64
+		want      []location.Binding
+	}{
+		{1000, 1100, []location.Binding{home("sip:a@example.jp", 1600), home("sip:b@example.jp", 5000)}},
+		{1500, 1700, []location.Binding{home("sip:a@example.jp", 2100), home("sip:b@example.jp", 5500)}},
+		{1500, 2100, []location.Binding{home("sip:b@example.jp", 5500)}},
+		{1500, 9000, nil},
+	} {
+		got, err := ParseBindings(b, test.last, test.now)
+		if diff := cmp.Diff(test.want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" || err != nil {
+			t.Errorf("last seen at %d, now %d: %v (-want +got):\n%s", test.last, test.now, err, diff)
+		}
+	}
+}
+
+func FuzzBindings(f *testing.F) {
+	f.Add(AppendBindings(nil, []location.Binding{home("sip:a@example.jp", 1600)}, 1000))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		all, err := ParseBindings(b, 0, 0)
+		if err != nil || len(all) == 0 {
+			return
+		}
+		again, err := ParseBindings(AppendBindings(nil, all, 0), 0, 0)
+		if diff := cmp.Diff(all, again, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" || err != nil {
+			t.Errorf("%v\n%s", err, diff)
+		}
+	})
 }
 
 func FuzzParse(f *testing.F) {
