@@ -47,6 +47,7 @@ type branch struct {
 	status   int              // of the failure that has ended it
 	said     bool             // by the device, and not by us
 	tried    int              // bindings
+	proofs   int              // of who we are, to the one under way
 	at       location.Binding // that is tried
 	leg      *cdr.Leg
 }
@@ -172,7 +173,7 @@ func (b *branch) send(to *location.Binding) bool {
 		return false
 	}
 	var err error
-	b.invite, b.heard, b.at = text, false, *to
+	b.invite, b.heard, b.at, b.proofs = text, false, *to, 0
 	b.tries(id)
 	b.x, err = a.ask(text, b.way, user{branch: b})
 	return err == nil
@@ -209,7 +210,7 @@ func (b *branch) response(m *sip.Message) {
 	}
 	b.legs = nil
 	b.said = true
-	if status == 422 && b.longer(m) {
+	if status == 422 && b.longer(m) || b.prove(m) {
 		return
 	}
 	if b.again(status, early) {

@@ -30,6 +30,13 @@ func (e *exchange) who() *caller {
 	if s == nil {
 		return nil
 	}
+	if t := e.partnerOf(s); t != nil {
+		return e.peer(t)
+	}
+	if e.settings.subscribers[s.name] != s { // for a trunk of another network
+		e.answer(&sip.Answer{Status: 403})
+		return nil
+	}
 	c := &caller{address: s.address}
 	c.Proved, c.Wish = []string{s.name}, e.wish()
 	switch {

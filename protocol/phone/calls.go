@@ -234,7 +234,7 @@ func (a *agent) takeUp(call *saved.Call, id journal.ID) {
 	make := func(s *saved.Leg) *leg {
 		saved.Shift(s.Session, time.Duration(a.loop.Now()-time.Now().UnixNano()))
 		s.Session.Intervals = a.table.Timers
-		return &leg{agent: a, session: s.Session, way: s.Way, ahead: s.Ahead, update: s.Update, said: description{s.Kind, s.Said},
+		return &leg{agent: a, session: s.Session, way: s.Way, ahead: s.Ahead, update: s.Update, scheme: schemeOf(s.Session.Target), said: description{s.Kind, s.Said},
 			record: call.Record, chosen: true}
 	}
 	near, far := make(&call.Caller), make(&call.Called)

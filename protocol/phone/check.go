@@ -30,6 +30,7 @@ var (
 	errOnward   = errors.New("no trunk has this name")
 	errReach    = errors.New("the network has no listen of this family and, for TLS, of the port of TLS")
 	errClear    = errors.New(`reached in clear, and the trunk has tls; write, for example, "sips:10.0.5.11"`)
+	errName     = errors.New("not a name; at most 100 bytes without quotes and backslashes")
 	errPort     = errors.New("no listen has this port")
 )
 
@@ -101,6 +102,9 @@ func (o *Options) checkTrunks(s *service.Service) (errs []error) {
 		}
 		if t.Numbers != "" && t.Numbers != "global" && t.Numbers != national {
 			at(errForm, "numbers")
+		}
+		if t.Login != nil && !isName(t.Login.Name) {
+			at(errName, "login", "name")
 		}
 		if len(t.Gateways) == 0 {
 			at(errNone, "gateways")

@@ -68,11 +68,27 @@ type Trunk struct {
 	// How many calls may go out by it in a time, for example 20/s.
 	Rate limit.Rate `yaml:"rate"`
 
+	// Who we are to gateways that ask for a password.
+	Login *Login `yaml:"login"`
+
+	// The file of names and passwords, like that of subscribers, by which callers at other addresses of the network prove that
+	// they call for this trunk.
+	Callers service.Path `yaml:"callers"`
+
 	// How gateways are spoken to in TLS.
 	TLS *TrunkTLS `yaml:"tls"`
 
 	// The trunks that calls which come by this one may go on to. Where nothing is written, none: they reach subscribers alone.
 	Onward []string `yaml:"onward"`
+}
+
+// Login is who we are to others.
+type Login struct {
+	// The name.
+	Name string `yaml:"name,required"`
+
+	// The file whose first line is the password.
+	Password service.Path `yaml:"password,required"`
 }
 
 // TLS says with which certificates TLS is spoken, and where.

@@ -33,6 +33,7 @@ type settings struct {
 	plan        *plan.Plan // nil if there are no numbers
 	trunks      map[string]*trunk
 	sorted      []*trunk // by name
+	partners    map[string]partner
 	directory   atomic.Pointer[directory]
 	terms       *certs.Terms // nil if there is no TLS
 	store       *certs.Store
@@ -145,6 +146,11 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 	if set.terms, set.store, err = tlsOf(o.TLS, s.Name, tickets); err != nil {
 		return nil, err
 	}
+	if o.Subscribers.From != "" {
+		if set.subscribers, err = readSubscribers(string(o.Subscribers.From), o.Domain); err != nil {
+			return nil, err
+		}
+	}
 	if set.plan = o.Compile(); set.plan != nil {
 		if err := set.readTrunks(named); err != nil {
 			return nil, err
@@ -156,10 +162,7 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 			return nil, err
 		}
 	}
-	if o.Subscribers.From != "" {
-		set.subscribers, err = readSubscribers(string(o.Subscribers.From), o.Domain)
-	}
-	return set, err
+	return set, nil
 }
 
 // networks returns the networks of a service, by the names of its listens.

@@ -87,7 +87,7 @@ func (e *exchange) authenticate() *subscriber {
 		e.challenge(r, false)
 		return nil
 	}
-	who := e.settings.subscribers[string(f.Username)]
+	who := e.settings.known(string(f.Username))
 	var secret *digest.Secret
 	if who != nil {
 		secret = who.secret
@@ -130,7 +130,7 @@ func (e *exchange) credentials(f *digest.Fields) bool {
 // subscriber who is named has a digest: telephones that know MD5 alone, as those of libre up to 1.0 do, give up when they see
 // another.
 func (e *exchange) challenge(r *digest.Request, stale bool) {
-	named := e.settings.subscribers[e.user(sip.From)]
+	named := e.settings.known(e.user(sip.From))
 	lines := e.agent.out[:0]
 	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.MD5} {
 		if named != nil && !slices.Contains(named.algorithms, algorithm) {

@@ -273,13 +273,19 @@ func (d *device) ask(method, target string, lines ...string) int {
 // register registers the telephone, with its password, and returns the status.
 func (d *device) register(lines ...string) int {
 	d.t.Helper()
+	return d.registerBy(digest.MD5, lines...)
+}
+
+// registerBy registers with a digest of one algorithm.
+func (d *device) registerBy(by digest.Algorithm, lines ...string) int {
+	d.t.Helper()
 	target := "sip:" + domain
 	status := d.ask("REGISTER", target, lines...)
 	if status != 401 {
 		return status
 	}
 	for value, i := d.message.Field(sip.WWWAuthenticate, 0); value != nil; value, i = d.message.Field(sip.WWWAuthenticate, i) {
-		if strings.Contains(string(value), "MD5") {
+		if strings.Contains(string(value), "algorithm="+by.String()+",") {
 			if err := d.digest.Take(value); err != nil {
 				d.t.Fatal(err)
 			}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/protocol/phone/digest"
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
@@ -19,37 +20,40 @@ import (
 
 // trunk is a way to another telephone network.
 type trunk struct {
-	name    string
-	network *network
-	written []Gateway
-	onward  []string // trunks that its calls may go on to
-	health  time.Duration
+	name     string
+	network  *network
+	written  []Gateway
+	onward   []string // trunks that its calls may go on to
+	health   time.Duration
+	national bool // numbers are written so
+	domain   string
+	country  *plan.Country
+	login    *digest.Client // who we are to it, or nil
 
 	// Of TLS: who may sign, whom the certificates must be for, and whether gateways that open a connection must show one.
 	authorities *x509.CertPool
 	certified   string
 	proves      bool
-	national    bool // numbers are written so
-	domain      string
-	country     *plan.Country
 }
 
 // readTrunks makes the trunks of a service whose networks are known.
 func (s *settings) readTrunks(named map[string]*network) (err error) {
-	s.trunks = make(map[string]*trunk)
-	for name, o := range s.options.Trunks {
+	s.trunks, s.partners = make(map[string]*trunk), make(map[string]partner)
+	for _, name := range slices.Sorted(maps.Keys(s.options.Trunks)) {
+		o := s.options.Trunks[name]
 		t := &trunk{name: name, written: o.Gateways, network: named[o.Network], national: o.Numbers == national, domain: s.options.Domain,
 			country: s.plan.Country(), onward: o.Onward, health: o.Health}
 		s.trunks[name] = t
+		s.sorted = append(s.sorted, t)
+		if err := s.readLogins(t, &o); err != nil {
+			return fmt.Errorf("trunk %s: %w", name, err)
+		}
 		if o.TLS != nil {
 			t.certified, t.proves = o.TLS.Name, o.TLS.Require
 			if t.authorities, err = readAuthorities(string(o.TLS.CA)); err != nil {
 				return fmt.Errorf("trunk %s: %w", name, err)
 			}
 		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.trunks)) {
-		s.sorted = append(s.sorted, s.trunks[name])
 	}
 	return nil
 }
