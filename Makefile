@@ -80,6 +80,10 @@ bench-web: setup build bin/peers/caddy ## beside HAProxy, nginx and Caddy in one
 bench-kernel: setup build ## the kernel plane beside plain routing, HAProxy, nginx and the user plane; as root; BENCH="-quick"
 	go run ./bench/l4 $(BENCH)
 
+.PHONY: bench-rtp
+bench-rtp: setup build ## the relay of media beside rtpengine and plain routing; as root; BENCH="-quick"
+	go run ./bench/rtp $(BENCH)
+
 .PHONY: bench-mail
 bench-mail: setup build ## messages beside HAProxy, open mailboxes beside nginx; as root; BENCH="-quick"
 	go run ./bench/mail $(BENCH)

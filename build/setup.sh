@@ -40,6 +40,7 @@ clamd                                 clamav-daemon
 /usr/lib/dovecot/lmtp                  dovecot-lmtpd
 mbsync                                isync
 fetchmail                             fetchmail
+rtpengine                             rtpengine-daemon
 baresip                               baresip-core
 sipp                                  sip-tester
 kamailio                              kamailio

@@ -32,7 +32,7 @@ type options struct {
 const (
 	maxRounds  = 50
 	maxTime    = time.Minute
-	maxStreams = 8000 // what the ports of one address are enough for, with rtpengine's habits
+	maxStreams = 4900 // rtpengine has four sockets for each, and the limit on open files is often 20,000
 )
 
 var errUsage = errors.New("usage")

@@ -174,7 +174,7 @@ func (c *comparison) jitter(ctx context.Context) error {
 // memory compares what each call adds to the resident memory of a fresh relay.
 func (c *comparison) memory(ctx context.Context) error {
 	values := make(map[string]float64)
-	n := 4 * c.streams
+	n := min(4*c.streams, maxStreams)
 	for _, name := range []string{ours, engine} {
 		relay, err := c.fresh(ctx, name)
 		if err != nil {
