@@ -17,7 +17,7 @@ import (
 const (
 	packetSize = 1984 // a longer packet is dropped. An odd number of cache lines: buffers do not compete for the same ones
 	bundle     = 64   // packets in one recvmmsg(2)
-	packets    = 512  // of a round that wait to be sent
+	packets    = 256  // of a round that wait to be sent
 	infoSize   = 40   // one IPV6_PKTINFO
 	classSize  = 24   // one IPV6_TCLASS
 )
