@@ -194,7 +194,7 @@ func (c *comparison) memory(ctx context.Context) error {
 
 // grown returns how much n calls add.
 func (c *comparison) grown(ctx context.Context, r *relayed, n int) (float64, error) {
-	few, err := c.place.flows(ctx, r, 10) // what there is but once
+	few, err := c.place.flows(ctx, r, 500) // what there is but once
 	if err == nil {
 		_, err = exert(ctx, few, r.program, settle, time.Second)
 	}
