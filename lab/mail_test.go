@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -95,10 +96,8 @@ func (p *post) until(pattern string, spools ...*Host) {
 	match := regexp.MustCompile(pattern)
 	for deadline := time.Now().Add(mailTime); time.Now().Before(deadline); p.await(10) {
 		for _, all := range delivered(p.t, spools...) {
-			for _, text := range all {
-				if match.MatchString(text) {
-					return
-				}
+			if slices.ContainsFunc(all, match.MatchString) {
+				return
 			}
 		}
 	}
@@ -128,7 +127,9 @@ func (p *post) count(spools ...*Host) {
 			p.t.Errorf("message %s has come, and nobody was told that it was taken", number)
 		}
 	}
-	p.t.Logf("%d messages, each there once", len(p.sent))
+	if !p.t.Failed() {
+		p.t.Logf("%d messages, each there once", len(p.sent))
+	}
 }
 
 // poll asks until something is so, or for long enough: what is not so is for the caller to say.
