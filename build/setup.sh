@@ -38,6 +38,7 @@ clamd                                 clamav-daemon
 /usr/lib/dovecot/imap-login            dovecot-imapd
 /usr/lib/dovecot/pop3-login            dovecot-pop3d
 /usr/lib/dovecot/lmtp                  dovecot-lmtpd
+/usr/lib/dovecot/submission            dovecot-submissiond
 mbsync                                isync
 fetchmail                             fetchmail
 rtpengine                             rtpengine-daemon

@@ -28,6 +28,7 @@ type Dovecot struct {
 	IMAPS       netip.AddrPort // TLS first, like those that follow; none without a certificate
 	POP3S       netip.AddrPort
 	IMAPSProxy  netip.AddrPort
+	Submission  netip.AddrPort // none without a relay
 	t           testing.TB
 	folder, log string
 }
@@ -93,20 +94,41 @@ service pop3-login {
 %[9]s
 `
 
+// submissionConf is what a Dovecot needs to take mail: its relay, and its port.
+const submissionConf = `
+protocols = $protocols submission
+hostname = mx.example.test
+submission_relay_host = %v
+submission_relay_port = %d
+submission_relay_trusted = yes
+service submission-login {
+  service_count = 0
+  inet_listener submission {
+    port = %d
+  }
+}
+`
+
 // OpenDovecot starts one that listens on loopback of family f, and stops it when the test ends. Without root, or without
 // Dovecot, the test is skipped, unless KYOZON_LAB forbids that.
 func OpenDovecot(t testing.TB, f ip.Family) *Dovecot {
 	t.Helper()
-	return openDovecot(t, f, nil)
+	return openDovecot(t, f, nil, netip.AddrPort{})
+}
+
+// OpenDovecotSubmission is OpenDovecot for one that takes mail too, of who has logged in, and hands it to a relay.
+func OpenDovecotSubmission(t testing.TB, f ip.Family, relay netip.AddrPort) *Dovecot {
+	t.Helper()
+	return openDovecot(t, f, nil, relay)
 }
 
 // OpenDovecotTLS is OpenDovecot for one that has a certificate, and lets nobody in without TLS, also if it trusts him.
 func OpenDovecotTLS(t testing.TB, f ip.Family, server *tls.Config) *Dovecot {
 	t.Helper()
-	return openDovecot(t, f, server)
+	return openDovecot(t, f, server, netip.AddrPort{})
 }
 
-func openDovecot(t testing.TB, f ip.Family, server *tls.Config) *Dovecot {
+func openDovecot(t testing.TB, f ip.Family, server *tls.Config, relay netip.AddrPort) *Dovecot {
 	t.Helper()
 	program, err := exec.LookPath("dovecot")
 	if err == nil && os.Getuid() != 0 {
@@ -122,6 +144,9 @@ func openDovecot(t testing.TB, f ip.Family, server *tls.Config) *Dovecot {
 	all, ssl := []*netip.AddrPort{&d.IMAP, &d.POP3, &d.IMAPProxy}, "no"
 	if server != nil {
 		all, ssl = append(all, &d.IMAPS, &d.POP3S, &d.IMAPSProxy), "yes"
+	}
+	if relay.IsValid() {
+		all = append(all, &d.Submission)
 	}
 	for _, at := range all {
 		if *at, err = FreeAddr(f); err != nil {
@@ -140,6 +165,9 @@ func openDovecot(t testing.TB, f ip.Family, server *tls.Config) *Dovecot {
 	if server != nil {
 		certificate, key := Files(t, d.folder, server)
 		more = "ssl = required\nssl_cert = <" + certificate + "\nssl_key = <" + key
+	}
+	if relay.IsValid() {
+		more += fmt.Sprintf(submissionConf, relay.Addr(), relay.Port(), d.Submission.Port())
 	}
 	text := fmt.Sprintf(dovecotConf, d.folder, iptest.Loopback(f), d.IMAP.Port(), d.POP3.Port(), d.IMAPProxy.Port(),
 		d.IMAPS.Port(), d.POP3S.Port(), d.IMAPSProxy.Port(), more, ssl)
@@ -170,8 +198,8 @@ func (d *Dovecot) run(program, conf string) {
 		c.Process.Signal(syscall.SIGTERM)
 		<-ended
 	})
-	for _, at := range []netip.AddrPort{d.IMAP, d.POP3} {
-		for deadline := time.Now().Add(30 * time.Second); !greets(at); {
+	for _, at := range []netip.AddrPort{d.IMAP, d.POP3, d.Submission} {
+		for deadline := time.Now().Add(30 * time.Second); at.IsValid() && !greets(at); {
 			select {
 			case <-ended:
 				d.t.Fatalf("Dovecot has ended: %s%s", &output, d.Log())

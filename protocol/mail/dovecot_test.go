@@ -4,6 +4,7 @@
 package mail
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/netip"
 	"os"
@@ -282,4 +283,51 @@ func TestMailPrograms(t *testing.T) {
 		}
 		logs(t, b, d, "pop3-login: Info: Login: user=<tim>", "rip="+abroad(c.Client).Addr().String()+",")
 	})
+}
+
+// TestDovecotSubmission: Dovecot's submission service is told the client's own address by XCLIENT, which handover: auto finds
+// out, and writes it down; what is sent goes to its relay.
+func TestDovecotSubmission(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		relay := servertest.NewMail(t, x.Backend, nil)
+		d := servertest.OpenDovecotSubmission(t, x.Backend, relay.Addr)
+		spec := to(d.Submission)
+		spec.Handover = backend.HandoverAuto
+		e := b.serveAbroad(t, "submission", x.Client, spec)
+		b.waitFor("the proof", func() bool { return e.server.Shut("x") == "" })
+		c := dial(t, e.at)
+		c.do("EHLO client.example", "250")
+		c.do("MAIL FROM:<a@example>", "530")
+		c.do("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00me\x00secret")), "235")
+		c.do("MAIL FROM:<me@example>", "250")
+		c.do("RCPT TO:<b@example>", "250")
+		c.do("DATA", "354")
+		c.say("hello", ".")
+		c.want("250")
+		c.do("QUIT", "221")
+		if got := relay.Messages(); len(got) != 1 || !strings.Contains(got[0].Text, "hello") {
+			t.Errorf("the relay got %q", got)
+		}
+		logs(t, b, d, "submission-login: Info: Login: user=<me>", "rip="+abroad(x.Client).Addr().String()+",")
+	})
+}
+
+// TestDovecotSubmissionTwice: it believes XCLIENT again after the first, until the login. So a client must never be let
+// through to it before.
+func TestDovecotSubmissionTwice(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	d := servertest.OpenDovecotSubmission(t, ip.V4, netip.MustParseAddrPort("127.0.0.1:9"))
+	c := dial(t, d.Submission)
+	c.do("EHLO edge.example", "250")
+	c.do("XCLIENT ADDR=192.0.2.1", "220")
+	c.do("EHLO client.example", "250")
+	c.do("XCLIENT ADDR=192.0.2.2", "220")
+	c.do("EHLO client.example", "250")
+	c.say("AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00me\x00wrong")))
+	c.want("535")
+	c.do("QUIT", "221")
+	logs(t, b, d, "submission-login: Info:", "rip=192.0.2.2,")
 }

@@ -237,3 +237,40 @@ func TestPosttlsFinger(t *testing.T) {
 		}
 	})
 }
+
+// TestPostfixCounts: a Postfix that limits what a client may do counts the clients that it is told of, each by himself, not
+// the edge; by XCLIENT and by PROXY.
+func TestPostfixCounts(t *testing.T) {
+	t.Parallel()
+	one, another := netip.MustParseAddr("127.0.0.21"), netip.MustParseAddr("127.0.0.22")
+	for _, h := range []backend.Handover{backend.HandoverXclient, backend.HandoverProxyV2} {
+		for _, f := range []ip.Family{ip.V4, ip.V6} {
+			t.Run(h.String()+" "+f.String(), func(t *testing.T) {
+				t.Parallel()
+				b := newBench(t)
+				settings := []string{"smtpd_client_message_rate_limit = 1", "smtpd_client_connection_count_limit = 1"}
+				if h == backend.HandoverProxyV2 {
+					settings = append(settings, "smtpd_upstream_proxy_protocol = haproxy")
+				}
+				p := servertest.NewPostfix(t, f, settings...)
+				spec := to(p.Addr)
+				spec.Handover = h
+				e := b.serve(t, "smtp", ip.V4, spec, nil)
+				c := dialFrom(t, one, e.at)
+				c.want("220")
+				c.do("EHLO client.example", "250")
+				c.do("MAIL FROM:<a@example.com>", "250")
+				d := dialFrom(t, one, e.at)
+				d.want("220")
+				d.do("HELO client.example", "250")
+				d.do("MAIL FROM:<a@example.com>", "451 4.4.1") // his second connection at once
+				d = dialFrom(t, another, e.at)
+				d.want("220")
+				d.do("HELO client.example", "250")
+				d.do("MAIL FROM:<a@example.com>", "250")
+				c.do("RSET", "250")
+				c.do("MAIL FROM:<a@example.com>", "450 4.7.1") // his second message
+			})
+		}
+	}
+}
