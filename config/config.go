@@ -51,7 +51,7 @@ type Config struct {
 }
 
 // MediaSocket is the path of the socket at which signalling asks the relay of media.
-func (c *Config) MediaSocket() string { return filepath.Join(c.State.Directory, "media.sock") }
+func (c *Config) MediaSocket() string { return service.MediaSocket(c.State.Directory) }
 
 // Addresses are those of the whole site.
 type Addresses struct {

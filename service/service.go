@@ -11,6 +11,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"slices"
 
 	"github.com/kyozon/kyozon/accesslog"
@@ -59,6 +60,9 @@ type Network struct {
 	Media     []netip.Prefix // at most one of each family: an address, or a prefix of which each end of a call has one
 	Low, High uint16         // the ports at a single address
 }
+
+// MediaSocket is the path of the socket at which signalling asks the relay of media, by the directory of the state.
+func MediaSocket(state string) string { return filepath.Join(state, "media.sock") }
 
 // MediaName is what the relay of media calls the part of a network that is of one family.
 func MediaName(network string, f ip.Family) string { return network + "/" + f.String() }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/protocol/phone/digest"
+	"github.com/kyozon/kyozon/protocol/phone/sdp"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transport"
@@ -35,6 +36,8 @@ type agent struct {
 	other, third, own sip.Message
 	out, rendered     []byte
 	fields            digest.Fields
+
+	described, counterpart sdp.Session // what is said of media, and what the other end has said
 }
 
 // limits bound a message: one that comes over a connection must fit into what relay keeps of it.

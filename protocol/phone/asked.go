@@ -16,6 +16,22 @@ type asked struct {
 	onward  *transaction.Transaction[user]
 }
 
+// carry asks the other end.
+func (q *asked) carry(m *sip.Message) {
+	to := q.from.peer
+	text, status := to.described(m, m.Is("PRACK") && to.media != nil && to.media.offers(to.side()))
+	switch {
+	case to.gone:
+		q.answer(481)
+	case status == patient:
+		to.wait(m, q.carry)
+	case status != passed:
+		q.answer(status)
+	case !to.ask(m, text, q):
+		q.answer(500)
+	}
+}
+
 // response takes the response to a request that was passed on, which came on the leg l.
 func (q *asked) response(m *sip.Message) {
 	l := q.from.peer
@@ -41,6 +57,9 @@ func (q *asked) answer(status int) {
 	m := &a.other
 	if m.Parse(q.request, nil) != nil {
 		return
+	}
+	if q.from.media != nil && describes(m) && status != 491 {
+		q.from.media.refused()
 	}
 	answer := &sip.Answer{Status: status, Tag: []byte(q.from.session.LocalTag)}
 	a.rendered = answer.Append(a.rendered[:0], m, q.x.Way.Remote)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyozon/kyozon/media/control"
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
@@ -50,6 +51,9 @@ type branch struct {
 	proofs   int              // of who we are, to the one under way
 	at       location.Binding // that is tried
 	leg      *cdr.Leg
+	media    *media // between the caller and the device that is tried
+	freed    bool   // they are not kept for it any more
+	waits    bool   // for addresses of media
 }
 
 // call begins a call. RFC 3261 §13.3, §16.6.
@@ -120,36 +124,71 @@ func (b *branch) try() {
 		if b.network == nil || !c.agent.core.reaches(next.Way) {
 			continue // its listen has gone, or its connection
 		}
-		if !c.direct(b) {
-			b.status, b.said = 488, false
-			continue
-		}
-		if b.send(&next) {
+		b.free()
+		b.media = c.agent.newMedia(end{network: c.network, signal: c.x.Way.Remote.Addr()},
+			end{network: b.network, signal: next.Way.Remote.Addr(), behind: behind(&next)})
+		status := b.send(&next)
+		if status == passed {
 			return
 		}
-		b.status, b.said = 503, false
+		b.status, b.said = status, false
 	}
 	b.x = nil
 	if b.status == 0 {
 		b.status = 480
 	}
+	b.free()
 	c.failed()
 }
 
-// direct says whether the caller and a device can send each other media: they are in one network, and of one family.
-func (c *call) direct(b *branch) bool {
-	return b.network.name == c.network.name && b.way.Local.Addr().Is4() == c.x.Way.Local.Addr().Is4()
+// free lets the media be: a leg that needs them keeps them.
+func (b *branch) free() {
+	if b.media != nil && !b.freed {
+		b.media.drop()
+	}
+	b.freed = b.media != nil
 }
 
-// send writes and sends the INVITE of a branch: that of the caller, with all that belongs to a leg written for this one.
-func (b *branch) send(to *location.Binding) bool {
+// resume goes on when there are addresses for media, or none.
+func (b *branch) resume(to *location.Binding) {
+	b.waits = false
+	switch status := b.send(to); {
+	case b.cancel, status != passed:
+		b.status, b.said = status, false
+		b.try()
+	}
+}
+
+// behind says whether a telephone has registered from another address than it says that it has.
+func behind(b *location.Binding) bool {
+	u, err := sip.ParseURI([]byte(b.Contact))
+	return err == nil && u.Host.Addr.IsValid() && u.Host.Addr != b.Way.Remote.Addr()
+}
+
+// send writes and sends the INVITE of a branch: that of the caller, with all that belongs to a leg written for this one. It
+// returns passed, or the status of what prevents it.
+func (b *branch) send(to *location.Binding) int {
 	c, a := b.call, b.call.agent
 	m := &a.other
 	if m.Parse(c.invite, nil) != nil {
-		return false
+		return 503
 	}
 	var e sip.Editor
 	e.Edit(m)
+	if describes(m) {
+		text, status := b.media.pass(control.Caller, body(m), false)
+		switch status {
+		case passed:
+			e.Body(typeSDP, text)
+		case patient:
+			b.waits = true
+			next := *to
+			b.media.later(func() { b.resume(&next) })
+			return passed
+		default:
+			return status
+		}
+	}
 	e.Target([]byte(to.Contact))
 	for _, k := range [...]sip.Kind{sip.RecordRoute, sip.Authorization, sip.ProxyAuthorization, sip.ProxyRequire, sip.Path} {
 		e.RemoveAll(k)
@@ -170,13 +209,16 @@ func (b *branch) send(to *location.Binding) bool {
 	b.askTimer(&e, m)
 	text, ok := e.Append(nil)
 	if !ok {
-		return false
+		return 503
 	}
 	var err error
 	b.invite, b.heard, b.at, b.proofs = text, false, *to, 0
 	b.tries(id)
 	b.x, err = a.ask(text, b.way, user{branch: b})
-	return err == nil
+	if err != nil {
+		return 503
+	}
+	return passed
 }
 
 // appendParty writes an address without its tag.
@@ -220,6 +262,7 @@ func (b *branch) response(m *sip.Message) {
 		return
 	}
 	b.status = status
+	b.free()
 	c.failed()
 }
 
@@ -228,6 +271,7 @@ func (b *branch) silent() {
 	b.x, b.status, b.said = nil, 408, false
 	b.failed()
 	if b.cancel {
+		b.free()
 		return
 	}
 	b.try()
@@ -285,6 +329,7 @@ func (c *call) answer(b *branch, m *sip.Message) {
 	c.over, l.chosen, l.peer.call = true, true, nil
 	delete(c.agent.calls, c)
 	c.answered(b, l)
+	b.free()
 	l.peer.pass(m, c.x, c.invite)
 	l.save()
 	for _, other := range c.branches {
@@ -313,6 +358,7 @@ func (b *branch) unreachable(m *sip.Message) {
 	bye := d.Append(nil, &dialog.Request{Method: "BYE", Via: a.via(b.way)})
 	_, _ = a.ask(bye, b.way, user{}) // full: he finds out by himself
 	b.x, b.status, b.said = nil, 502, false
+	b.free()
 	b.call.failed()
 }
 
@@ -331,7 +377,7 @@ func (c *call) failed() {
 	}
 	best, by := 0, byEdge
 	for _, b := range c.branches {
-		if b.x != nil || b.status == 0 {
+		if b.x != nil || b.waits || b.status == 0 {
 			return
 		}
 		if s := b.status; best == 0 || s >= 600 && best < 600 || s < best && best < 600 {
@@ -354,7 +400,7 @@ func (c *call) refuse(status int) {
 	case status < 400, status == 401, status == 407:
 		answer.Status = 480
 	case status == 488: // RFC 3261 §20.43
-		answer.Lines = []byte(`Warning: 301 kyozon "the ends share no network and family, and media are not relayed here"` + "\r\n")
+		answer.Lines = []byte(`Warning: 301 kyozon "the ends do not reach each other, and nothing relays their media"` + "\r\n")
 	}
 	c.reply(answer)
 }

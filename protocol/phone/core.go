@@ -43,6 +43,7 @@ type core struct {
 	away    atomic.Int32  // here, leaving or gone
 	returns chan struct{} // of size 1: it has not
 	records recorder
+	relays  relays
 
 	dead     memory
 	answers  atomic.Pointer[target.Answers] // the last ones of the DNS about gateways

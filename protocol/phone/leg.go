@@ -36,6 +36,7 @@ type leg struct {
 	kept   journal.ID                     // what the call is saved as, on the caller's leg
 	chosen bool                           // it is the one that has answered
 	gone   bool
+	media  *media // of both legs; nil if nobody looks at them
 
 	call   *call                          // of the caller's leg, as long as it is not answered
 	early  early                          // what its end has to acknowledge with PRACK
@@ -70,6 +71,9 @@ func (a *agent) pair(c *call, b *branch, m *sip.Message) (*leg, dialog.Verdict) 
 	near := &leg{near: true, agent: a, session: caller, way: a.home(c.x.Way), scheme: schemeOf(came.Target()), call: c, update: came.Lists(sip.Allow, "update")}
 	far := &leg{agent: a, session: callee, way: b.way, scheme: schemeOf(sent.Target()), peer: near, update: m.Lists(sip.Allow, "update")}
 	near.peer = far
+	near.media, far.media = b.media, b.media
+	b.media.hold()
+	b.media.hold()
 	far.says(sent)
 	far.heard(m)
 	near.remember()
@@ -171,6 +175,17 @@ func (l *leg) pass(m *sip.Message, x *transaction.Transaction[user], request []b
 	if came.Parse(request, nil) != nil {
 		return
 	}
+	text, status := l.described(m, describes(came))
+	switch {
+	case status == patient:
+		l.wait(m, func(m *sip.Message) { l.pass(m, x, request) })
+		return
+	case status != passed:
+		l.unrelayed(m, came, x, status)
+		return
+	case m.Status() >= 300 && describes(came) && l.media != nil:
+		l.media.refused()
+	}
 	lines := appendCarried(a.out[:0], m)
 	if m.Has(sip.Contact) && m.Status() < 300 {
 		lines = sip.AppendField(lines, sip.Contact, a.contact(l.way, l.scheme))
@@ -178,7 +193,7 @@ func (l *leg) pass(m *sip.Message, x *transaction.Transaction[user], request []b
 	lines = l.appendTimer(lines, came, m)
 	a.out = lines
 	answer := &sip.Answer{Status: m.Status(), Phrase: string(m.Phrase()), Tag: []byte(l.session.LocalTag), Dialog: true,
-		Lines: lines, Type: string(m.Get(sip.ContentType)), Body: body(m)}
+		Lines: lines, Type: string(m.Get(sip.ContentType)), Body: text}
 	if answer.Status >= 300 && answer.Status < 400 || answer.Status == 401 || answer.Status == 407 {
 		*answer = sip.Answer{Status: 480, Tag: answer.Tag}
 	}
@@ -220,8 +235,8 @@ func (e *exchange) within() {
 		switch {
 		case l.peer.own != nil && (m.Is("INVITE") || m.Is("UPDATE")): // RFC 3261 §14.1: one at a time
 			q.answer(491)
-		case !l.peer.ask(m, q):
-			q.answer(500)
+		default:
+			q.carry(m)
 		}
 	}
 }
@@ -253,10 +268,10 @@ func (a *agent) find(m *sip.Message) *leg {
 	return a.legs[legKey(string(m.Get(sip.CallID)), string(to.Tag()))]
 }
 
-// ask asks the end of l what the other has asked.
-func (l *leg) ask(m *sip.Message, q *asked) bool {
+// ask asks the end of l what the other has asked, with its description of media as this end is to have it.
+func (l *leg) ask(m *sip.Message, text []byte, q *asked) bool {
 	a := l.agent
-	x, err := a.ask(l.write(m), l.way, user{asked: q})
+	x, err := a.ask(l.write(m, text), l.way, user{asked: q})
 	if err != nil {
 		return false
 	}
@@ -266,7 +281,7 @@ func (l *leg) ask(m *sip.Message, q *asked) bool {
 }
 
 // write writes a request of the other leg for this one.
-func (l *leg) write(m *sip.Message) []byte {
+func (l *leg) write(m *sip.Message, text []byte) []byte {
 	a := l.agent
 	seq, _ := m.Sequence() // checked
 	lines := appendCarried(a.out[:0], m)
@@ -281,7 +296,7 @@ func (l *leg) write(m *sip.Message) []byte {
 	}
 	a.out = lines
 	a.rendered = l.session.Append(a.rendered[:0], &dialog.Request{Method: string(seq.Method), Via: a.via(l.way), Seq: seq.Number + l.ahead,
-		Hops: hops(m), Lines: lines, Type: string(m.Get(sip.ContentType)), Body: body(m)})
+		Hops: hops(m), Lines: lines, Type: string(m.Get(sip.ContentType)), Body: text})
 	return a.rendered
 }
 
@@ -314,8 +329,13 @@ func (l *leg) acknowledge(m *sip.Message) {
 	a := l.agent
 	r := &dialog.Request{Method: "ACK", Via: a.via(l.way), Seq: l.session.Ours.Seq}
 	if m != nil {
-		r.Type, r.Body = string(m.Get(sip.ContentType)), body(m)
+		text, status := l.described(m, true)
+		r.Type, r.Body = string(m.Get(sip.ContentType)), text
 		r.Lines = appendCarried(nil, m)
+		if status != passed {
+			r.Type, r.Body = "", nil
+			defer l.silent()
+		}
 	}
 	l.ack = l.session.Append(l.ack[:0], r)
 	l.sent(l.ack)
@@ -336,7 +356,7 @@ func (l *leg) bye(m *sip.Message) {
 	}
 	if !l.session.Ended {
 		a := l.agent
-		_, _ = a.ask(l.write(m), l.way, user{}) // full: he finds out by himself
+		_, _ = a.ask(l.write(m, body(m)), l.way, user{}) // full: he finds out by himself
 	}
 	l.over()
 }
@@ -354,6 +374,9 @@ func (l *leg) hangUp() {
 }
 
 func (l *leg) over() {
+	if !l.gone && l.media != nil {
+		l.media.drop()
+	}
 	l.gone = true
 	l.forget()
 }

@@ -4,11 +4,13 @@
 package phone
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/journal"
+	"github.com/kyozon/kyozon/media/control"
 	"github.com/kyozon/kyozon/protocol/phone/cause"
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/plan"
@@ -66,7 +68,8 @@ func (b *branch) tries(callID string) {
 // answered notes that somebody has, and gives the record to the legs.
 func (c *call) answered(b *branch, l *leg) {
 	at := time.Now()
-	c.record.Answer, c.record.Called, c.record.Media = &at, b.leg, &cdr.Media{Path: "direct"}
+	c.record.Answer, c.record.Called = &at, b.leg
+	b.media.ended = l.unheardOf
 	l.record, l.peer.record = c.record, c.record
 }
 
@@ -98,9 +101,44 @@ func (l *leg) ended(by string, m *sip.Message) {
 		}
 		r.Cause = int(cause.Of(200, why))
 	} else {
-		r.Cause, r.Reason = int(cause.OnTimerExpiry), "an end is silent"
+		r.Cause, r.Reason = int(cause.OnTimerExpiry), cmp.Or(r.Reason, "an end is silent")
 	}
-	l.agent.core.close(r, by, l.kept+l.peer.kept) // one of them has it
+	r.End = time.Now()
+	saved := l.kept + l.peer.kept // one of them has it
+	if l.media == nil {
+		l.agent.core.close(r, by, saved)
+		return
+	}
+	r.Media = l.media.recorded()
+	l.media.close(func(s control.Stats, _ error) {
+		carried(r, &s)
+		l.agent.core.close(r, by, saved)
+	})
+}
+
+// unheardOf ends a call of which the relay hears nothing any more.
+func (l *leg) unheardOf() {
+	if r := l.record; r != nil {
+		r.Reason = "no media were heard"
+	}
+	l.silent()
+}
+
+// carried notes what was relayed.
+func carried(r *cdr.Record, s *control.Stats) {
+	if r.Media == nil {
+		return
+	}
+	for side, to := range [...]*cdr.Flow{control.Caller: &r.Media.ToCalled, control.Callee: &r.Media.ToCaller} {
+		for i, q := range s.Heard[side] {
+			to.Packets += q.Packets
+			to.Bytes += q.Bytes
+			to.Lost += q.Lost
+			if i == 0 {
+				to.Jitter, to.MOS = q.Jitter.Seconds()*1000, float64(q.MOS)
+			}
+		}
+	}
 }
 
 // who returns which end of the call a leg is.
@@ -114,7 +152,9 @@ func (l *leg) who() string {
 // close ends a record and has it written. saved is what the call was saved as, which is no longer needed.
 func (c *core) close(r *cdr.Record, by string, saved journal.ID) {
 	c.seats.free(r.ID)
-	r.End, r.EndedBy = time.Now(), by
+	if r.EndedBy = by; r.End.IsZero() {
+		r.End = time.Now()
+	}
 	if c.settings.Load().options.CDR == "" {
 		c.calls.settle(saved)
 		return

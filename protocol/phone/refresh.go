@@ -81,7 +81,7 @@ func (b *branch) longer(m *sip.Message) bool {
 		return false
 	}
 	b.least = n
-	return b.send(&b.at)
+	return b.send(&b.at) == passed
 }
 
 // appendTimer writes the session timer of the leg into a 2xx that goes to its end, in answer to a request that came; m is

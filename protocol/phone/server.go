@@ -21,6 +21,7 @@ import (
 	"github.com/kyozon/kyozon/protocol/phone/digest"
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/plan"
+	"github.com/kyozon/kyozon/protocol/phone/sdp"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -37,6 +38,7 @@ type settings struct {
 	directory   atomic.Pointer[directory]
 	terms       *certs.Terms // nil if there is no TLS
 	store       *certs.Store
+	policy      sdp.Policy
 }
 
 // clients is how many of those who have proved who they are are remembered at once, so that what they said cannot be said
@@ -50,6 +52,7 @@ type network struct {
 	routes      [2]*backend.Route // who may come in, over IPv4 and IPv6
 	locals      [2]netip.AddrPort // where calls go out to gateways
 	secures     [2]netip.AddrPort // in TLS
+	media       [2]bool           // they can be relayed from and to it, over IPv4 and IPv6
 }
 
 func (n *network) routeOf(a netip.Addr) *backend.Route {
@@ -72,6 +75,9 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			return service.Server{}, fmt.Errorf("service %s: %w", s.Name, err)
 		}
 		sets[c] = set
+		if len(s.Networks) > 0 {
+			c.relays.open(service.MediaSocket(env.State), c.log)
+		}
 		c.settings.CompareAndSwap(nil, set) // a door may open a moment before start
 		for _, l := range s.Listen {
 			server.Doors[l.Addr] = service.Handler{Conn: c.accept}
@@ -88,6 +94,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			c.calls.hold()
 			c.away.Store(here)
 			c.begun.Do(c.begin)
+			c.relays.hold()
 		})
 	}
 	server.Start = func() {
@@ -127,6 +134,9 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 		}
 		sweep(ctx, cores)
 		all.Wait()
+		for _, c := range cores {
+			c.relays.release()
+		}
 	}
 	return server, nil
 }
@@ -141,6 +151,7 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 		n.routes[familyIndex(l.AddrPort.Addr())] = env.Route(s.Name, service.Door{Listen: l.Name, Family: l.Family()})
 		set.networks[l.AddrPort] = n
 	}
+	set.policy.Ours = places(s.Networks)
 	var err error
 	tickets := service.Keep(env, "tickets", certs.NewTickets)
 	if set.terms, set.store, err = tlsOf(o.TLS, s.Name, tickets); err != nil {
@@ -171,7 +182,7 @@ func (o *Options) networks(s *service.Service) map[string]*network {
 	for _, l := range s.Listen {
 		n := named[l.Name]
 		if n == nil {
-			n = &network{name: l.Name}
+			n = &network{name: l.Name, media: mediaOf(s.Networks, l.Name)}
 			n.subscribers = o.Subscribers.From != "" &&
 				(len(o.Subscribers.Networks) == 0 || slices.Contains(o.Subscribers.Networks, l.Name))
 			named[l.Name] = n

@@ -51,6 +51,7 @@ type bench struct {
 	at          map[ip.Family]netip.AddrPort
 	more        string      // keys of the service
 	subscribers string      // keys of the subscribers
+	networks    string      // the section of that name
 	port        uint16      // of TLS
 	listens     string      // more of them, each after a comma
 	trusts      *tls.Config // how its certificate is verified
@@ -137,8 +138,8 @@ func (b *bench) site(options string) string {
 		state = "state"
 	}
 	return fmt.Sprintf("site: test\nservices:\n  phone:\n    protocol: phone\n    listen: {access: [%q, %q%s]}\n%s"+
-		"    phone: {domain: %s, subscribers: {from: subscribers%s}%s}\nstate: {directory: %s}\nadmin: {listen: off}\ndrain: 1s\n",
-		b.at[ip.V4], b.at[ip.V6], b.listens, b.more, domain, b.subscribers, options, state)
+		"    phone: {domain: %s, subscribers: {from: subscribers%s}%s}\nstate: {directory: %s}\nadmin: {listen: off}\ndrain: 1s\n%s",
+		b.at[ip.V4], b.at[ip.V6], b.listens, b.more, domain, b.subscribers, options, state, b.networks)
 }
 
 func (b *bench) parse(options string) *config.Config {
@@ -172,6 +173,7 @@ type device struct {
 	buffer  []byte
 	unread  []byte // over a connection
 	silent  bool   // it calls without an offer
+	body    string // its offer; empty is an ordinary one
 	message sip.Message
 }
 
@@ -319,6 +321,9 @@ func (b *bench) registered(transport string, f ip.Family, name string) *device {
 // offer is a description of media at an address of the family that the telephone has.
 func (d *device) offer() string {
 	a := addrOf(d).Addr()
+	if d.body != "" {
+		return d.body
+	}
 	word := map[bool]string{true: "IP4", false: "IP6"}[a.Is4()]
 	return fmt.Sprintf("v=0\r\no=- 1 1 IN %s %s\r\ns=-\r\nc=IN %s %s\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n", word, a, word, a)
 }

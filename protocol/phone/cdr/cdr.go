@@ -78,6 +78,11 @@ type Media struct {
 type Flow struct {
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
+
+	// Of the first medium: a call's audio.
+	Lost   uint64  `json:"lost,omitempty"`
+	Jitter float64 `json:"jitter,omitempty"` // milliseconds, RFC 3550 §A.8
+	MOS    float64 `json:"mos,omitempty"`    // estimate, 1 to 4.5
 }
 
 // Duration returns how long the call lasted from the answer on; 0 if there was none.

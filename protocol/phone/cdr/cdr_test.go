@@ -32,7 +32,7 @@ func calls() []Record {
 			ID: "01J", Start: start, Ring: &ring, Answer: &answer, End: answer.Add(61*time.Second + 500*time.Millisecond),
 			From: "05010000001", To: "0332345678", Dialled: "1840332345678", Class: "0ab-j", Withheld: true, Route: "routes[2]", Caller: caller,
 			Called:  &Leg{Network: "core", Family: "ipv4", Peer: "pstn", Address: netip.MustParseAddrPort("10.0.5.12:5060"), CallID: "b1@10.0.5.2", Media: "ipv4", Tried: 1},
-			Media:   &Media{Path: "other network", ToCaller: Flow{3075, 528900}, ToCalled: Flow{3074, 528728}},
+			Media:   &Media{Path: "other network", ToCaller: Flow{Packets: 3075, Bytes: 528900}, ToCalled: Flow{Packets: 3074, Bytes: 528728}},
 			EndedBy: "called", Cause: 16,
 		},
 		{

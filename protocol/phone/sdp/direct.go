@@ -53,15 +53,16 @@ func (p *Policy) Decide(a, b Leg) Path {
 	if a.Network != b.Network {
 		return OtherNetwork
 	}
-	for _, l := range [...]Leg{a, b} {
-		if path := p.reach(l); path != Direct {
-			return path
-		}
-	}
-	if crosses(a, b) || crosses(b, a) {
+	first, second := p.reach(a), p.reach(b)
+	switch {
+	case first == Translated || second == Translated:
+		return Translated
+	case crosses(a, b) || crosses(b, a):
 		return OtherFamily
+	case first != Direct:
+		return first
 	}
-	return Direct
+	return second
 }
 
 func (p *Policy) loops(s *Session) bool {

@@ -20,7 +20,9 @@
 package sdp
 
 import (
+	"bytes"
 	"net/netip"
+	"strconv"
 
 	"github.com/kyozon/kyozon/ip"
 )
@@ -132,4 +134,26 @@ func (m *Media) Live() bool { return m.Port != 0 && !m.Passed }
 // Held says whether the peer wants no media: it says so, or its address does. RFC 3264 §8.4.
 func (m *Media) Held() bool {
 	return m.Direction == SendOnly || m.Direction == Inactive || m.Kind == Unspecified
+}
+
+// Clock returns how many timestamps a second the first format of m-line i has, or 0 if it does not say so. RFC 8866 §6.6.
+func (s *Session) Clock(i int) uint32 {
+	section := s.bytes(s.media[i].line)
+	first, rest, _ := bytes.Cut(section, []byte("\n"))
+	words := bytes.Fields(first)
+	if len(words) < 4 {
+		return 0
+	}
+	for l := range bytes.Lines(rest) {
+		mapped, ok := bytes.CutPrefix(l, []byte("a=rtpmap:"))
+		format, encoding, _ := bytes.Cut(mapped, []byte(" "))
+		if !ok || !bytes.Equal(format, words[3]) {
+			continue
+		}
+		_, clock, _ := bytes.Cut(bytes.TrimSpace(encoding), []byte("/"))
+		clock, _, _ = bytes.Cut(clock, []byte("/"))
+		n, _ := strconv.ParseUint(string(clock), 10, 32)
+		return uint32(n)
+	}
+	return 0
 }

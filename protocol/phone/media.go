@@ -1,0 +1,346 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net/netip"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/media/control"
+	"github.com/kyozon/kyozon/protocol/phone/cause"
+	"github.com/kyozon/kyozon/protocol/phone/sdp"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
+	"github.com/kyozon/kyozon/service"
+)
+
+// media is how the media of a call go between the caller and one device: directly, or by the relay. Each offer decides that
+// anew, and its answer makes it true.
+//
+//	description of one end ─▶ pass ─▶ Policy.Decide ─▶ direct: it goes to the other end as it is
+//	                                       └─▶ relayed: with addresses of the relay, once there are some
+//
+// Whoever is told to wait comes again with the same description when he is called. It lives on the loop of its call.
+type media struct {
+	agent *agent
+	ends  [2]end   // by control.Side
+	path  sdp.Path // of the last answer
+	asked sdp.Path // of the offer that is not answered
+	open  bool     // there is such an offer
+	users int      // those for whom it is kept: the branch, and each leg
+
+	// The relay, as far as there is one.
+	id      control.ID
+	call    control.Call // once it has its addresses
+	held    control.Spec // what is used of it
+	busy    bool         // what was asked for is not there yet
+	fault   error        // why it will not be
+	waiting []func()
+	ended   func() // the relay has given up the call
+}
+
+// end is what is known of one end.
+type end struct {
+	network *network
+	signal  netip.Addr // where its signalling comes from
+	behind  bool       // a NAT, as its registration says
+	text    []byte     // its description that holds
+	offer   []byte     // its description that is not answered
+
+	// What it was shown when media are relayed.
+	shown       []byte
+	id, version uint64 // of o=
+}
+
+// What pass answers beside the status of a refusal.
+const (
+	passed  = 0 // go on
+	patient = 1 // wait: see later
+)
+
+// The refusals of a call for its media, beside 503: the relay is not there. RFC 3261 §20.43.
+const unrelayed = 488
+
+// typeSDP is the type of descriptions.
+const typeSDP = "application/sdp"
+
+// newMedia returns the media between the caller and a device, for one user.
+func (a *agent) newMedia(caller, device end) *media {
+	m := &media{agent: a, ends: [2]end{caller, device}, users: 1}
+	for i := range m.ends {
+		m.ends[i].id = rand.Uint64() >> 2
+	}
+	return m
+}
+
+// pass returns what the other end is to be told of a description, and passed; or patient, or the status of a refusal.
+func (m *media) pass(from control.Side, text []byte, answer bool) ([]byte, int) {
+	s := &m.agent.described
+	if err := s.Parse(text, &sdp.Limits{}); err != nil {
+		return nil, unrelayed
+	}
+	if answer {
+		return m.answered(from, s, text)
+	}
+	path := m.decide(from, s)
+	if path == sdp.Loop {
+		return nil, unrelayed
+	}
+	if path != sdp.Direct {
+		if status := m.reserve(from, s); status != passed {
+			return nil, status
+		}
+	}
+	m.ends[from].offer, m.asked, m.open = bytes.Clone(text), path, true
+	if path == sdp.Direct {
+		return text, passed
+	}
+	if m.ends[1-from].text == nil { // media may come to him before he is answered
+		m.update(m.remotes(from, s, nil))
+	}
+	return m.rewrite(from, s)
+}
+
+// decide says how media go after an offer.
+func (m *media) decide(from control.Side, s *sdp.Session) sdp.Path {
+	set := m.agent.core.settings.Load()
+	other := &m.ends[1-from]
+	far := sdp.Leg{Network: other.network.name, Source: other.signal}
+	if o := &m.agent.counterpart; other.text != nil && o.Parse(other.text, &sdp.Limits{}) == nil {
+		far.Media = o
+	}
+	path := set.policy.Decide(sdp.Leg{Network: m.ends[from].network.name, Source: m.ends[from].signal, Media: s}, far)
+	if path == sdp.Direct && other.behind && other.text == nil {
+		path = sdp.BehindNAT
+	}
+	switch path {
+	case sdp.OtherNetwork, sdp.OtherFamily, sdp.Loop:
+		return path
+	}
+	switch here := &m.ends[from]; {
+	case other.network.media != [2]bool{}:
+		return path
+	case here.signal.Is4() != other.signal.Is4():
+		return sdp.OtherFamily
+	}
+	return sdp.Direct // nothing is relayed there: perhaps they find each other
+}
+
+// answered takes the answer of an end. What both have said holds from now on.
+func (m *media) answered(from control.Side, s *sdp.Session, text []byte) ([]byte, int) {
+	offerer := &m.ends[1-from]
+	moved := [2]bool{}
+	if m.open && offerer.offer != nil {
+		moved[1-from] = offerer.text != nil && !bytes.Equal(offerer.text, offerer.offer)
+		offerer.text, offerer.offer = offerer.offer, nil
+		m.path, m.held, m.open = m.asked, m.call.Spec, false
+	}
+	moved[from] = m.ends[from].text != nil && !bytes.Equal(m.ends[from].text, text)
+	m.ends[from].text = bytes.Clone(text)
+	if m.path == sdp.Direct {
+		m.leave()
+		return text, passed
+	}
+	other := &m.agent.counterpart
+	if other.Parse(offerer.text, &sdp.Limits{}) != nil {
+		return nil, unrelayed
+	}
+	remotes := append(m.remotes(from, s, other), m.remotes(1-from, other, s)...)
+	for i := range remotes {
+		remotes[i].Learn = moved[remotes[i].Side]
+	}
+	m.update(remotes)
+	return m.rewrite(from, s)
+}
+
+// refused forgets an offer that was not taken.
+func (m *media) refused() {
+	if !m.open {
+		return
+	}
+	m.open = false
+	for i := range m.ends {
+		m.ends[i].offer = nil
+	}
+	switch {
+	case m.path == sdp.Direct:
+		m.leave()
+	case m.call.Spec != m.held:
+		m.ask(m.held)
+	}
+}
+
+// rewrite returns a description with the addresses of the relay for the other end.
+func (m *media) rewrite(from control.Side, s *sdp.Session) ([]byte, int) {
+	to := 1 - from
+	local, shown := m.call.Local[to], &m.ends[to]
+	if len(local) == 0 {
+		return nil, unrelayed
+	}
+	r := sdp.Rewrite{Addr: local[0].RTP.Addr(), Media: make([]sdp.Endpoint, s.Len()), ID: shown.id, Version: max(shown.version, 1)}
+	for i := range r.Media {
+		if i < len(local) && s.Media(i).Transport != sdp.Other && s.Media(i).Ports == 1 {
+			r.Media[i] = endpoint(local[i])
+		}
+	}
+	out, err := s.Append(nil, &r)
+	if err == nil && shown.shown != nil && !bytes.Equal(out, shown.shown) { // RFC 3264 §8
+		r.Version++
+		out, err = s.Append(nil, &r)
+	}
+	if err != nil {
+		return nil, unrelayed
+	}
+	shown.shown, shown.version = out, r.Version
+	return out, passed
+}
+
+func endpoint(l control.Local) sdp.Endpoint {
+	p := sdp.Endpoint{Addr: l.RTP}
+	if l.RTCP.Port() != l.RTP.Port()+1 {
+		p.RTCP = l.RTCP.Port()
+	}
+	return p
+}
+
+// remotes returns what the relay is to know of an end, of whose description other is the counterpart, if there is one.
+func (m *media) remotes(side control.Side, s, other *sdp.Session) (all []control.Remote) {
+	for i := range min(s.Len(), m.call.Streams) {
+		d := s.Media(i)
+		r := control.Remote{Side: side, Stream: uint8(i), Signal: m.ends[side].signal, DSCP: dscp(s.Name(i)), Mux: d.Mux, Held: d.Held(),
+			Opaque: d.Transport == sdp.UDPTL, Clock: s.Clock(i)}
+		if other != nil && i < other.Len() {
+			r.Mux = r.Mux && other.Media(i).Mux
+			r.Held = r.Held || other.Media(i).Held()
+		}
+		if d.Live() && reachable(d) {
+			r.RTP = netip.AddrPortFrom(d.Addr, d.Port)
+			if d.RTCP != 0 {
+				r.RTCP = netip.AddrPortFrom(d.Addr, d.RTCP)
+			}
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// reachable says whether somebody may be sent media at the address that he has named.
+func reachable(d *sdp.Media) bool {
+	switch d.Kind {
+	case sdp.Global, sdp.Private, sdp.NAT64:
+		return d.Addr.IsValid()
+	}
+	return false
+}
+
+// The classes of what the relay sends. RFC 4594 §4.1, §4.4.
+const (
+	expedited = 46
+	video     = 34 // AF41
+)
+
+func dscp(name []byte) uint8 {
+	if string(name) == "video" {
+		return video
+	}
+	return expedited
+}
+
+// shape returns what the relay is asked for, or false if a network has no address for media of a family.
+func (m *media) shape(from control.Side, s *sdp.Session) (control.Spec, bool) {
+	spec := control.Spec{Streams: min(max(s.Len(), 1, m.call.Streams), control.MaxStreams)}
+	for i := range m.ends {
+		e := &m.ends[i]
+		family := ip.FamilyOf(e.signal)
+		described := s
+		if control.Side(i) != from {
+			if described = &m.agent.counterpart; e.text == nil || described.Parse(e.text, &sdp.Limits{}) != nil {
+				described = nil
+			}
+		}
+		for at := range length(described) {
+			if d := described.Media(at); d.Live() {
+				family = d.Family
+				break
+			}
+		}
+		if !e.network.media[indexOf(family)] {
+			return spec, false
+		}
+		spec.Networks[i] = service.MediaName(e.network.name, family)
+	}
+	return spec, true
+}
+
+func length(s *sdp.Session) int {
+	if s == nil {
+		return 0
+	}
+	return s.Len()
+}
+
+// offers says whether there is an offer of an end that is not answered.
+func (m *media) offers(side control.Side) bool { return m.open && m.ends[side].offer != nil }
+
+// describes says whether the body of a message is a description of media.
+func describes(m *sip.Message) bool {
+	kind, _, _ := bytes.Cut(m.Get(sip.ContentType), []byte{';'})
+	return len(body(m)) > 0 && bytes.EqualFold(bytes.TrimSpace(kind), []byte(typeSDP))
+}
+
+// side returns which end of the call a leg is.
+func (l *leg) side() control.Side {
+	if l.near {
+		return control.Caller
+	}
+	return control.Callee
+}
+
+// described returns the body of a message of the other end as the end of l is to have it, and what pass says.
+func (l *leg) described(m *sip.Message, answer bool) ([]byte, int) {
+	if l.media == nil || !describes(m) {
+		return body(m), passed
+	}
+	return l.media.pass(l.peer.side(), body(m), answer)
+}
+
+// wait has f look at a message again when there are addresses for media, or none.
+func (l *leg) wait(m *sip.Message, f func(m *sip.Message)) {
+	text := append(bytes.Clone(m.Head()), body(m)...)
+	l.media.later(func() {
+		if m := &l.agent.message; m.Parse(text, nil) == nil {
+			f(m)
+		}
+	})
+}
+
+// unrelayed ends a call of which an end has offered media, in a response, that cannot come to the other.
+func (l *leg) unrelayed(m, came *sip.Message, x *transaction.Transaction[user], status int) {
+	a := l.agent
+	first := x.User.call != nil
+	if first && !x.User.call.over {
+		x.User.call.end(status, byEdge)
+		return
+	}
+	if m.Status()/100 == 2 && came.Is("INVITE") {
+		l.peer.acknowledge(nil)
+	}
+	answer := &sip.Answer{Status: status, Tag: []byte(l.session.LocalTag)}
+	a.rendered = answer.Append(a.rendered[:0], came, x.Way.Remote)
+	l.sent(a.rendered)
+	a.table.Answer(x, a.rendered, status, a.loop.Now())
+	if !first {
+		l.silent()
+		return
+	}
+	if r := l.record; r != nil { // it was not answered after all
+		l.record, l.peer.record = nil, nil
+		r.Answer, r.Status, r.Cause = nil, status, int(cause.OfStatus(status))
+		a.core.close(r, byEdge, l.kept+l.peer.kept)
+	}
+	l.peer.hangUp()
+	l.over()
+}

@@ -1,0 +1,217 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"bytes"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/ip/iptest"
+	"github.com/kyozon/kyozon/media/control"
+	"github.com/kyozon/kyozon/media/controltest"
+	"github.com/kyozon/kyozon/protocol/phone/cdr"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
+)
+
+// relayAt is where the relay in memory has media come in.
+var relayAt = map[ip.Family]netip.Addr{ip.V4: netip.MustParseAddr("192.0.2.5"), ip.V6: netip.MustParseAddr("2001:db8:5::5")}
+
+// relayed gives a bench a relay.
+func (b *bench) relayed(options string) *controltest.Relay {
+	b.t.Helper()
+	r := controltest.Open(b.t, map[string]netip.Addr{"access/ipv4": relayAt[ip.V4], "access/ipv6": relayAt[ip.V6]})
+	if err := os.MkdirAll(filepath.Join(b.dir, "state"), 0o700); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.Symlink(r.Path, filepath.Join(b.dir, "state", "media.sock")); err != nil {
+		b.t.Fatal(err)
+	}
+	b.networks = `networks: {access: {media: [192.0.2.5, "2001:db8:5::/64"]}}` + "\n"
+	b.reload(options)
+	for !b.core.relays.client.Load().Up() { // the socket is there: the connection is as good as made
+		runtime.Gosched()
+	}
+	return r
+}
+
+// TestRelayed: ends of different families are each given an address of the relay in their own; the relay learns where they
+// are, and what it carried is in the record. Nothing of one leg's addresses is shown to the other.
+func TestRelayed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	r := b.relayed(", cdr: calls.jsonl")
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b.t = t
+		caller, callee := b.registered("udp", x.Client, "05010000001"), b.registered("udp", x.Backend, "05010000002")
+		defer callee.unregister()
+		caller.invite("05010000002")
+		invite := keep(callee.want("INVITE"))
+		wantMedia(t, "the offer", invite, x.Backend)
+		callee.response(invite, 180, "")
+		caller.want("180")
+		callee.response(invite, 200, callee.offer())
+		answer := keep(caller.want("200"))
+		wantMedia(t, "the answer", answer, x.Client)
+		seq, _ := answer.Sequence()
+		caller.send(caller.within(answer, "ACK", seq.Number))
+		callee.want("ACK")
+		var id control.ID
+		r.Await(func(calls map[control.ID][]control.Remote, _ []control.ID) bool {
+			for i, remotes := range calls {
+				id = i
+				return hasRemote(remotes, control.Caller, caller) && hasRemote(remotes, control.Callee, callee)
+			}
+			return false
+		})
+
+		hold := strings.Replace(callee.offer(), "m=audio 4000 RTP/AVP 0\r\n", "m=audio 4000 RTP/AVP 0\r\na=sendonly\r\n", 1)
+		callee.send(withBody(callee.within(invite, "INVITE", 100), hold))
+		again := keep(caller.want("INVITE"))
+		wantMedia(t, "the offer to hold", again, x.Client)
+		caller.response(again, 488, "") // he does not want to: what was before holds
+		caller.want("ACK")
+		callee.want("488")
+		callee.send(callee.within(invite, "ACK", 100))
+
+		callee.send(callee.within(invite, "BYE", 101))
+		callee.want("200")
+		caller.response(keep(caller.want("BYE")), 200, "")
+		r.Await(func(_ map[control.ID][]control.Remote, closed []control.ID) bool { return slices.Contains(closed, id) })
+	})
+	b.end() // which writes what is still there
+	b.end = func() {}
+	text, err := os.ReadFile(filepath.Join(b.dir, "calls.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	records := 0
+	for line := range bytes.Lines(text) {
+		record, err := cdr.Parse(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "other family"
+		if record.Caller.Family == record.Called.Family {
+			want = "no address" // that others could send to: they are on loopback
+		}
+		if m := record.Media; m == nil || m.Path != want || m.ToCaller.Packets != 100 || m.ToCalled.MOS < 4 {
+			t.Errorf("got %s", line)
+		}
+		records++
+	}
+	if records != 4 {
+		t.Errorf("there are %d records, want 4", records)
+	}
+}
+
+// wantMedia looks at the description in a message for the end of a family.
+func wantMedia(t *testing.T, what string, m *sip.Message, f ip.Family) {
+	t.Helper()
+	text := bodyOf(m)
+	word := map[ip.Family]string{ip.V4: "IP4", ip.V6: "IP6"}[f]
+	if !strings.Contains(text, "c=IN "+word+" "+relayAt[f].String()+"\r\n") || strings.Contains(text, "127.0.0.1") || strings.Contains(text, " ::1") {
+		t.Errorf("%s for %v is\n%s", what, f, text)
+	}
+}
+
+// hasRemote says whether the relay was told where an end hears.
+func hasRemote(remotes []control.Remote, side control.Side, d *device) bool {
+	return slices.ContainsFunc(remotes, func(r control.Remote) bool {
+		return r.Side == side && r.Signal == addrOf(d).Addr()
+	})
+}
+
+// TestRelayLate: an end that was called without an offer makes one in its answer, and it is carried all the same.
+func TestRelayLate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	b.relayed("")
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b.t = t
+		caller, callee := b.registered("udp", x.Client, "05010000001"), b.registered("udp", x.Backend, "05010000002")
+		defer callee.unregister()
+		caller.silent = true
+		caller.invite("05010000002")
+		invite := keep(callee.want("INVITE"))
+		callee.response(invite, 200, callee.offer())
+		answer := keep(caller.want("200"))
+		wantMedia(t, "the offer", answer, x.Client)
+		seq, _ := answer.Sequence()
+		caller.send(withBody(caller.within(answer, "ACK", seq.Number), caller.offer()))
+		wantMedia(t, "the answer", callee.want("ACK"), x.Backend)
+		caller.send(caller.within(answer, "BYE", seq.Number+1))
+		caller.want("200")
+		callee.response(keep(callee.want("BYE")), 200, "")
+	})
+}
+
+// TestRelayRefuses: calls that no media could go with fail, and say why; what was taken for them is given back.
+func TestRelayRefuses(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	r := b.relayed("")
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b.t = t
+		caller, callee := b.registered("udp", x.Client, "05010000001"), b.registered("udp", x.Backend, "05010000002")
+		defer callee.unregister()
+
+		caller.body = strings.ReplaceAll(caller.offer(), addrOf(caller).Addr().String(), relayAt[x.Client].String()) // round and round
+		invite := caller.invite("05010000002")
+		caller.send(reply(invite, caller.want("488"), "ACK"))
+		caller.body = "v=0\r\nwhat\r\n"
+		invite = caller.invite("05010000002")
+		caller.send(reply(invite, caller.want("488"), "ACK"))
+		caller.body = ""
+
+		invite = caller.invite("05010000002")
+		callee.response(keep(callee.want("INVITE")), 486, "")
+		callee.want("ACK")
+		caller.send(reply(invite, caller.want("486"), "ACK"))
+		r.Await(func(calls map[control.ID][]control.Remote, _ []control.ID) bool { return len(calls) == 0 })
+	})
+	r.Stop()
+	for b.core.relays.client.Load().Up() {
+		runtime.Gosched()
+	}
+	caller, callee := b.registered("udp", ip.V6, "05010000001"), b.registered("udp", ip.V4, "05010000002")
+	defer callee.unregister()
+	invite := caller.invite("05010000002")
+	caller.send(reply(invite, caller.want("503"), "ACK"))
+}
+
+// TestRelayEnds: a call of which nobody has heard anything for long is ended, at both ends.
+func TestRelayEnds(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	r := b.relayed("")
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b.t = t
+		caller, callee := b.registered("udp", x.Client, "05010000001"), b.registered("udp", x.Backend, "05010000002")
+		defer callee.unregister()
+		caller.invite("05010000002")
+		callee.response(keep(callee.want("INVITE")), 200, callee.offer())
+		answer := keep(caller.want("200"))
+		seq, _ := answer.Sequence()
+		caller.send(caller.within(answer, "ACK", seq.Number))
+		callee.want("ACK")
+		var id control.ID
+		r.Await(func(calls map[control.ID][]control.Remote, _ []control.ID) bool {
+			for id = range calls {
+				return true
+			}
+			return false
+		})
+		r.End(id)
+		for _, d := range []*device{caller, callee} {
+			d.response(keep(d.want("BYE")), 200, "")
+		}
+	})
+}
