@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/vishvananda/netns"
@@ -15,11 +16,12 @@ import (
 	"github.com/kyozon/kyozon/ip"
 )
 
-// model is the parser of kernel/bpf/parse.h in Go: what a frame to the front of a UDP service is.
+// model is the parser of kernel/bpf/parse.h in Go: what a frame to the front of a service is.
 type model struct {
 	from, to netip.AddrPort
+	protocol uint8
 	ttl      uint8
-	l4       []byte // the datagram
+	l4       []byte // the datagram, or the segment
 	fragment bool
 	later    bool // it has no ports of its own
 }
@@ -38,8 +40,14 @@ func parseModel(frame []byte) (m model, ok bool) {
 	if !ok || m.later || len(m.l4) < 8 {
 		return m, false
 	}
-	length := int(binary.BigEndian.Uint16(m.l4[4:]))
-	if length < 8 || length > len(m.l4) && !m.fragment {
+	length, least := int(binary.BigEndian.Uint16(m.l4[4:])), 8
+	if m.protocol == protocolTCP {
+		if len(m.l4) < 20 {
+			return m, false
+		}
+		length, least = int(m.l4[12]>>4)*4, 20
+	}
+	if length < least || length > len(m.l4) && (m.protocol == protocolTCP || !m.fragment) {
 		return m, false
 	}
 	m.from = netip.AddrPortFrom(m.from.Addr(), binary.BigEndian.Uint16(m.l4))
@@ -47,8 +55,14 @@ func parseModel(frame []byte) (m model, ok bool) {
 	return m, true
 }
 
+// carries says whether there are services of a protocol, and notes it.
+func (m *model) carries(protocol uint8) bool {
+	m.protocol = protocol
+	return protocol == protocolUDP || protocol == protocolTCP
+}
+
 func (m *model) parse4(b []byte) bool {
-	if len(b) < 20 || b[0]>>4 != 4 || b[0]&15 < 5 || b[9] != protocolUDP {
+	if len(b) < 20 || b[0]>>4 != 4 || b[0]&15 < 5 || !m.carries(b[9]) {
 		return false
 	}
 	header, size, at := int(b[0]&15)*4, int(binary.BigEndian.Uint16(b[2:])), binary.BigEndian.Uint16(b[6:])
@@ -83,7 +97,7 @@ func (m *model) parse6(b []byte) bool {
 		}
 		next, at = b[at], at+(int(b[at+1])+1)*8
 	}
-	if next != protocolUDP || size > len(b) || at > size {
+	if !m.carries(next) || size > len(b) || at > size {
 		return false
 	}
 	m.ttl, m.l4 = b[7], b[at:size]
@@ -106,7 +120,7 @@ func compareModel(t *testing.T, r *rig, c ip.Crossing, frame []byte) {
 		}
 		return
 	}
-	if verdict == actUnspec {
+	if verdict == actUnspec && m.protocol == protocolUDP { // of TCP, what opens no flow and belongs to none passes
 		t.Errorf("%x passes; the model says that it is ours", frame)
 	}
 	if verdict != actRedirect || m.ttl <= 1 || m.fragment {
@@ -120,13 +134,28 @@ func compareModel(t *testing.T, r *rig, c ip.Crossing, frame []byte) {
 		t.Errorf("%x becomes %x, which is no packet", frame, out)
 		return
 	}
-	if got.from != sourceOf(c) || got.to != serverOf(c.Backend) || got.ttl != m.ttl-1 || !bytes.Equal(got.l4[8:], m.l4[8:]) {
+	if got.from != sourceOf(c) || got.to != serverOf(c.Backend) || got.ttl != m.ttl-1 || !bytes.Equal(got.kept(), m.kept()) {
 		t.Errorf("%x becomes %x", frame, out)
 	}
-	was := checksum(m.l4, pseudo(m.from.Addr(), m.to.Addr(), protocolUDP, len(m.l4))) == 0
-	if is := checksum(got.l4, pseudo(got.from.Addr(), got.to.Addr(), protocolUDP, len(got.l4))) == 0; was && !is {
+	if m.summed() && !got.summed() {
 		t.Errorf("%x has a good checksum; %x has not", frame, out)
 	}
+}
+
+// summed says whether the checksum is right.
+func (m *model) summed() bool {
+	return checksum(m.l4, pseudo(m.from.Addr(), m.to.Addr(), m.protocol, len(m.l4))) == 0
+}
+
+// kept is what the translator does not touch: all but ports, checksum and, on SYN, options.
+func (m *model) kept() []byte {
+	switch {
+	case m.protocol == protocolUDP:
+		return m.l4[8:]
+	case m.l4[13]&syn != 0:
+		return slices.Concat(m.l4[4:16], m.l4[18:20], m.l4[int(m.l4[12]>>4)*4:])
+	}
+	return slices.Concat(m.l4[4:16], m.l4[18:])
 }
 
 // TestTruncated: a packet that ends anywhere, in either family, is never forwarded but whole, and one whose bytes say
@@ -165,6 +194,13 @@ func TestTruncated(t *testing.T) {
 func FuzzForward(f *testing.F) {
 	for i, c := range ip.Crossings() {
 		f.Add(byte(i), question(c, []byte("hello")).bytes())
+		for _, flags := range []uint8{syn, ack, syn | ack} {
+			segment := question(c, []byte("\xffhello"))
+			segment.protocol, segment.flags, segment.options = protocolTCP, flags, []byte{1, 2, 4, 1460 >> 8, 1460 & 255, 1, 1, 0}
+			f.Add(byte(i), segment.bytes())
+			segment.options = []byte{1, 2, 4, 1460 >> 8} // goes on in the payload
+			f.Add(byte(i), segment.bytes())
+		}
 		f.Add(byte(i), fragment6(question(ip.Crossing{Client: ip.V6, Backend: c.Backend}, make([]byte, 24)).bytes(), 0, 16, 1))
 	}
 	var rigs [4]*rig

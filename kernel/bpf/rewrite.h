@@ -236,7 +236,7 @@ SUBPROGRAM int clamp(struct __sk_buff *skb, __u32 l4, __u32 length, __u16 mss)
 	__u8 option[4];
 	__u16 old, new = be16(mss);
 
-	if (!at || bpf_skb_load_bytes(skb, at, option, sizeof option) || option[1] != 4)
+	if (!at || at + sizeof option > l4 + length || bpf_skb_load_bytes(skb, at, option, sizeof option) || option[1] != 4)
 		return 0;
 	old = option[2] << 8 | option[3];
 	if (old <= mss)
