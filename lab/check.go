@@ -155,7 +155,7 @@ func (c *checker) routes(h HostSpec, at func(...string) []string) {
 func (c *checker) server(h HostSpec, s Server, path []string) {
 	kinds := s.kinds()
 	if len(kinds) != 1 {
-		c.add(errors.New("a server is exactly one of postgres, app, udp, nginx, dovecot, postfix, haproxy, kyozon"), path...)
+		c.add(errors.New("a server is exactly one of postgres, app, udp, nginx, dovecot, postfix, haproxy, kyozon, baresip"), path...)
 	}
 	for _, k := range kinds {
 		for _, p := range k.check(h) {
@@ -172,13 +172,13 @@ func (c *checker) attempt(a Attempt, path ...string) {
 		c.add(fmt.Errorf("%s has no %s address", a.From, f), at("crossing")...)
 	}
 	n := 0
-	for _, set := range []bool{a.Get != "", a.Ask != "", len(a.Command) > 0} {
+	for _, set := range []bool{a.Get != "", a.Ask != "", a.Dial != "", len(a.Command) > 0} {
 		if set {
 			n++
 		}
 	}
 	if n != 1 {
-		c.add(errors.New("an attempt has exactly one of get, ask, command"), path...)
+		c.add(errors.New("an attempt has exactly one of get, ask, dial, command"), path...)
 	}
 	if a.Get != "" {
 		if u, err := url.Parse(a.Get); err != nil || u.Host == "" {
@@ -189,6 +189,9 @@ func (c *checker) attempt(a Attempt, path ...string) {
 		if _, err := netip.ParseAddrPort(a.Ask); err != nil {
 			c.add(fmt.Errorf("ask %q: must be an address and a port", a.Ask), at("ask")...)
 		}
+	}
+	if a.Dial != "" && !telephoneNumber.MatchString(a.Dial) {
+		c.add(fmt.Errorf("dial %q: must be a number", a.Dial), at("dial")...)
 	}
 	for _, p := range [...]struct{ key, pattern string }{{"body", a.Want.Body}, {"not", a.Want.Not}} {
 		if _, err := regexp.Compile(p.pattern); err != nil {

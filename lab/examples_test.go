@@ -31,6 +31,8 @@ func TestExamples(t *testing.T) {
 	t.Run("s2", func(t *testing.T) { move(t, upExample(t, binary, "s2-lab.yaml")) })
 	t.Run("s3", func(t *testing.T) { scaleMail(t, upExample(t, binary, "s3-lab.yaml")) })
 	t.Run("s4", func(t *testing.T) { moveMail(t, upExample(t, binary, "s4-lab.yaml")) })
+	t.Run("s6", func(t *testing.T) { joinGateways(t, upExample(t, binary, "s6-lab.yaml")) })
+	t.Run("s7", func(t *testing.T) { callAround(t, upExample(t, binary, "s7-lab.yaml")) })
 	t.Run("s16", func(t *testing.T) { upExample(t, binary, "s16-lab.yaml") })
 	t.Run("front", func(t *testing.T) { leave(t, upExample(t, binary, "front-lab.yaml")) })
 }

@@ -45,7 +45,7 @@ type Route struct {
 	Via netip.Addr   `yaml:"via"`
 }
 
-// Attempt is one thing to try. Exactly one of Get, Ask and Command is set.
+// Attempt is one thing to try. Exactly one of Get, Ask, Dial and Command is set.
 type Attempt struct {
 	From     string        `yaml:"from"`     // the host that tries
 	Crossing Crossing      `yaml:"crossing"` // for the table; the client's family is also the one that is used
@@ -53,6 +53,7 @@ type Attempt struct {
 	Headers  List[string]  `yaml:"headers"`  // of Get
 	Ask      string        `yaml:"ask"`      // address and port to send a datagram to
 	Send     string        `yaml:"send"`     // what is in it
+	Dial     string        `yaml:"dial"`     // a number that the host's telephone is to call, and hear something
 	Command  []string      `yaml:"command"`  // anything else; kyozon is the binary under test
 	Timeout  time.Duration `yaml:"timeout"`  // 0 means 5 s
 	Want     Want          `yaml:"want"`
@@ -88,6 +89,8 @@ func (a Attempt) to() string {
 		return a.Get
 	case a.Ask != "":
 		return "udp " + a.Ask
+	case a.Dial != "":
+		return "call " + a.Dial
 	case len(a.Command) > 0:
 		return a.Command[0]
 	}

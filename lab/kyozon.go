@@ -16,6 +16,8 @@ type Kyozon struct {
 	Site   string `yaml:"site"`   // path of the site file, from the lab file; or
 	Inline string `yaml:"inline"` // the site file itself
 
+	Files map[string]string `yaml:"files"` // what stands beside the site file, by name
+
 	// Certificates are made for the lab, and nobody else believes them: "mx6" is mx6.pem and mx6.key beside the site file, for
 	// the host name that is given.
 	Certificates map[string]string `yaml:"certificates"`
@@ -30,6 +32,11 @@ func (k *Kyozon) check(HostSpec) []problem {
 		return []problem{{nil, errors.New("give either site or inline")}}
 	}
 	var all []problem
+	for name := range k.Files {
+		if name != filepath.Base(name) || name == filepath.Base(sitePath) || name == "." || name == ".." {
+			all = append(all, problem{[]string{"files", name}, errors.New("must be the name of a file beside the site file")})
+		}
+	}
 	for name, host := range k.Certificates {
 		if !hostName.MatchString(name) || !domainName.MatchString(host) {
 			all = append(all, problem{[]string{"certificates", name}, errors.New("must be a plain name, and the host name of a certificate")})
@@ -50,8 +57,15 @@ func (k *Kyozon) daemon(_ context.Context, h *Host) (Daemon, error) {
 	if err := h.WriteFile(sitePath, text); err != nil {
 		return Daemon{}, err
 	}
-	if err := h.WriteFile("/var/lib/kyozon/.lab", nil); err != nil { // makes the usual state directory
-		return Daemon{}, err
+	for _, dir := range []string{"/var/lib/kyozon", "/var/log/kyozon"} { // which systemd makes: StateDirectory, LogsDirectory
+		if err := h.WriteFile(dir+"/.lab", nil); err != nil {
+			return Daemon{}, err
+		}
+	}
+	for name, text := range k.Files {
+		if err := h.WriteFile(filepath.Join(filepath.Dir(sitePath), name), []byte(text)); err != nil {
+			return Daemon{}, err
+		}
 	}
 	for name, host := range k.Certificates {
 		chain, key, err := certify(host)

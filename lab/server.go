@@ -21,6 +21,7 @@ type Server struct {
 	Postfix  *Postfix  `yaml:"postfix"`
 	HAProxy  *HAProxy  `yaml:"haproxy"`
 	Kyozon   *Kyozon   `yaml:"kyozon"`
+	Baresip  *Baresip  `yaml:"baresip"`
 }
 
 // kind is the one of the server's fields that is set.
@@ -32,7 +33,7 @@ type kind interface {
 
 // all returns the fields in the order in which servers depend on one another; those not set are nil.
 func (s Server) all() []kind {
-	all := make([]kind, 8)
+	all := make([]kind, 9)
 	set(&all[0], s.Postgres)
 	set(&all[1], s.App)
 	set(&all[2], s.UDP)
@@ -41,6 +42,7 @@ func (s Server) all() []kind {
 	set(&all[5], s.Postfix)
 	set(&all[6], s.HAProxy)
 	set(&all[7], s.Kyozon)
+	set(&all[8], s.Baresip) // registers with it
 	return all
 }
 

@@ -61,6 +61,8 @@ func (l *Lab) Try(ctx context.Context, a Attempt) Result {
 		got = h.get(ctx, a)
 	case a.Ask != "":
 		got = h.ask(ctx, a)
+	case a.Dial != "":
+		got = h.dial(ctx, a.Dial)
 	default:
 		got = h.run(ctx, a)
 	}
