@@ -118,6 +118,7 @@ type Health struct {
 	HTTP      string         // path to ask for; "" means that a connection is enough
 	Host      string         // Host header of the question
 	Status    [2]int         // lowest and highest status that is well
+	SIP       probe.Asking   // how a server of SIP is asked by OPTIONS
 	Greeting  probe.Greeting // that a server must say; none means that a connection is enough
 	Eject     int            // failed connects in a row after which a backend is passed over without being asked; 0 means never
 	EjectFor  time.Duration

@@ -175,6 +175,9 @@ func (c *checker) health(f *healthFile) {
 	if n := f.Greeting.node; n != nil && f.HTTP.node != nil && !n.bad {
 		c.fail(n, "a server is asked over HTTP, or it greets; remove one of the two")
 	}
+	if n := f.SIP.node; n != nil && (f.HTTP.node != nil || f.Greeting.node != nil) && !n.bad {
+		c.fail(n, "a server is asked by OPTIONS, over HTTP, or it greets; leave one of them")
+	}
 	if n := f.HTTP.node; n != nil {
 		if !n.bad && !strings.HasPrefix(f.HTTP.value, "/") {
 			c.fail(n, "must be a path; write /%s", f.HTTP.value)

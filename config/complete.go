@@ -204,6 +204,7 @@ func (f *healthFile) health() backend.Health {
 		Host:      f.Host.value,
 		Status:    f.Status.value,
 		Greeting:  probe.Greeting(f.Greeting.value),
+		SIP:       probe.Asking(f.SIP.value),
 		Eject:     f.Eject.value,
 		EjectFor:  f.EjectFor.value,
 		SlowStart: f.SlowStart.value,

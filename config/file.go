@@ -350,6 +350,9 @@ type healthFile struct {
 	// for a service whose pools speak several.
 	Greeting located[greeting] `yaml:"greeting"`
 
+	// How a server of SIP is asked by OPTIONS, over `udp` or `tcp`, with `tls` in TLS. Whoever answers is well, but with 503 and 408.
+	SIP located[asking] `yaml:"sip"`
+
 	// How many connects of clients may fail in a row until a server is passed over without being asked; 0 for never.
 	Eject located[int] `yaml:"eject" range:"0..1000"`
 

@@ -206,6 +206,8 @@ func TestWordsAreConstants(t *testing.T) {
 		{greeting(0).words(), "imap", int(probe.IMAP)},
 		{greeting(0).words(), "pop3", int(probe.POP3)},
 		{greeting(0).words(), "mail", int(probe.AnyMail)},
+		{asking(0).words(), "udp", int(probe.SIPOverUDP)},
+		{asking(0).words(), "tcp", int(probe.SIPOverTCP)},
 		{plane(0).words(), "auto", int(service.PlaneAuto)},
 		{plane(0).words(), "kernel", int(service.PlaneKernel)},
 		{plane(0).words(), "user", int(service.PlaneUser)},

@@ -37,6 +37,7 @@ type (
 	hosting  uint8
 	plane    uint8
 	greeting uint8
+	asking   uint8
 )
 
 // The words of verify.
@@ -60,6 +61,8 @@ func (plane) words() []string   { return []string{"auto", "kernel", "user"} }
 func (greeting) words() []string {
 	return []string{"none", "smtp", "imap", "pop3", "mail"}
 }
+
+func (asking) words() []string { return []string{"none", "udp", "tcp"} }
 
 // shape reads a service: its protocol comes first, for it says which section the service may have.
 func (f *serviceFile) shape(d *decoder, n *node) {

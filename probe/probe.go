@@ -49,6 +49,7 @@ type Target struct {
 	Status [2]int // lowest and highest status that is well; zero means 200 to 399
 
 	Greeting Greeting // what a server that speaks first must speak
+	SIP      Asking   // how a server of SIP is asked by OPTIONS
 }
 
 // Func asks one address once. It never tries another family, and returns at the latest when ctx is done.
@@ -68,13 +69,15 @@ type Phase struct {
 	Took time.Duration
 }
 
-// Ask asks as much as t says: HTTP if it names a path, a greeting if it names one, else TCP.
+// Ask asks as much as t says: HTTP if it names a path, a greeting or OPTIONS if it names one, else TCP.
 func Ask(ctx context.Context, t Target) Result {
 	switch {
 	case t.HTTP != "":
 		return HTTP(ctx, t)
 	case t.Greeting != NoGreeting:
 		return Greet(ctx, t)
+	case t.SIP != NoSIP:
+		return SIP(ctx, t)
 	}
 	return TCP(ctx, t)
 }
