@@ -117,6 +117,7 @@ func (e *Edge) controlHandler(do Commands) http.Handler {
 		do.Stop(r.FormValue("detach") != "")
 	})
 	e.controlQueue(mux)
+	e.controlTelephony(mux)
 	return mux
 }
 

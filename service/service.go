@@ -175,6 +175,9 @@ type Server struct {
 	// Queue, if set, is what the protocol has answered for and has still to bring to servers.
 	Queue *Queue
 
+	// Telephony, if set, is what the protocol knows of calls and subscribers.
+	Telephony *Telephony
+
 	// Drain, if set, is called when the generation is replaced, or the edge stops (last): end what waits for
 	// nothing. Flows under way end by themselves or are cut when the drain deadline passes.
 	Drain func(last bool)

@@ -98,7 +98,8 @@ func (e *env) root() *cobra.Command {
 	verbs := []*cobra.Command{e.runCommand(), e.checkCommand(), e.reloadCommand(), e.upgradeCommand(), e.stopCommand(),
 		e.demoCommand(), e.labCommand(), e.mediaCommand()}
 	nouns := []*cobra.Command{e.statusCommand(), e.servicesCommand(), e.backendsCommand(), e.flowsCommand(),
-		e.ledgerCommand(), e.queueCommand(), e.explainCommand(), e.protocolsCommand(), e.schemaCommand()}
+		e.ledgerCommand(), e.queueCommand(), e.callsCommand(), e.subscribersCommand(),
+		e.explainCommand(), e.protocolsCommand(), e.schemaCommand()}
 	for _, c := range verbs {
 		c.GroupID = "verbs"
 	}

@@ -37,6 +37,7 @@ const (
 //	REGISTER ─▶ location.Table ─▶ note ─▶ run: up to 1000 in one transaction
 type bindings struct {
 	table     *location.Table
+	names     *agents
 	directory string
 	log       *slog.Logger
 	wake      chan struct{} // of size 1: one call to look is enough
@@ -100,6 +101,9 @@ func (b *bindings) read(now int64) (count int, err error) {
 		if len(all) == 0 {
 			b.note(aor)
 			return nil
+		}
+		for i := range all {
+			all[i].Agent = b.names.name(all[i].Agent)
 		}
 		b.table.Put(aor, all)
 		count++

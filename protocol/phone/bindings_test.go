@@ -101,7 +101,7 @@ func TestBindingsLeave(t *testing.T) {
 	b := newBench(t, "")
 	d := b.registered("udp", ip.V6, "05010000001")
 	b.core.leave()
-	homes := bindings{table: location.New(), directory: b.core.homes.directory, changed: make(map[string]bool)}
+	homes := bindings{table: location.New(), names: new(agents), directory: b.core.homes.directory, changed: make(map[string]bool)}
 	if n, err := homes.read(now()); n != 1 || err != nil {
 		t.Errorf("%d are left: %v", n, err)
 	}

@@ -250,6 +250,7 @@ func (c *core) begin() {
 		a.loop.Post(func() {
 			for _, l := range a.legs {
 				if r := l.record; l.near && r != nil && r.Called != nil {
+					c.tally.begin(r)
 					all := []seat{seatOf(trunks[r.Caller.Peer], r.Caller.Peer), seatOf(trunks[r.Called.Peer], r.Called.Peer)}
 					c.seats.take(r.ID, all, func(seat) int { return 0 }, true)
 				}

@@ -22,6 +22,7 @@ import (
 
 // core is a service over all its generations.
 type core struct {
+	name     string
 	log      *slog.Logger
 	loops    *relay.Loops
 	able     sip.Abilities
@@ -39,6 +40,8 @@ type core struct {
 	calls   calls
 	begun   sync.Once
 	homes   bindings
+	tally   tally
+	names   agents // of devices
 	strays  strays
 	away    atomic.Int32  // here, leaving or gone
 	returns chan struct{} // of size 1: it has not
@@ -81,7 +84,7 @@ func newCore(log *slog.Logger, loops *relay.Loops, state, records string) *core 
 	}
 	c.calls.directory, c.calls.log = filepath.Join(state, "calls"), log
 	c.restore(records)
-	c.homes = bindings{table: c.places, directory: state, log: log, wake: make(chan struct{}, 1), changed: make(map[string]bool)}
+	c.homes = bindings{table: c.places, names: &c.names, directory: state, log: log, wake: make(chan struct{}, 1), changed: make(map[string]bool)}
 	c.places.Changed = c.homes.note
 	switch count, err := c.homes.read(now()); {
 	case err != nil:

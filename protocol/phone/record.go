@@ -32,6 +32,7 @@ func (e *exchange) begin(who *caller) {
 	if who.trunk != nil {
 		e.record.Caller.Peer = who.trunk.name
 	}
+	e.agent.core.tally.begin(e.record)
 }
 
 // routed notes what was dialled and what the number plan has said of it.
@@ -89,20 +90,25 @@ func (c *call) unanswered(status int, by string) {
 
 // ended closes the record of a call that was answered, if it is not closed yet. The BYE says why, if there is one.
 func (l *leg) ended(by string, m *sip.Message) {
+	if m == nil {
+		l.closed(by, cause.OnTimerExpiry, "an end is silent")
+		return
+	}
+	var why cause.Reason
+	for value, i := m.Field(sip.Reason, 0); value != nil; value, i = m.Field(sip.Reason, i) {
+		why.Add(value)
+	}
+	l.closed(by, cause.Of(200, why), "")
+}
+
+// closed closes the record of a call that was answered, if it is not closed yet.
+func (l *leg) closed(by string, why cause.Cause, reason string) {
 	r := l.record
 	if r == nil {
 		return
 	}
 	l.record, l.peer.record = nil, nil
-	var why cause.Reason
-	if m != nil {
-		for value, i := m.Field(sip.Reason, 0); value != nil; value, i = m.Field(sip.Reason, i) {
-			why.Add(value)
-		}
-		r.Cause = int(cause.Of(200, why))
-	} else {
-		r.Cause, r.Reason = int(cause.OnTimerExpiry), cmp.Or(r.Reason, "an end is silent")
-	}
+	r.Cause, r.Reason = int(why), cmp.Or(r.Reason, reason)
 	r.End = time.Now()
 	saved := l.kept + l.peer.kept // one of them has it
 	if l.media == nil {
@@ -155,6 +161,7 @@ func (c *core) close(r *cdr.Record, by string, saved journal.ID) {
 	if r.EndedBy = by; r.End.IsZero() {
 		r.End = time.Now()
 	}
+	c.tally.end(r)
 	if c.settings.Load().options.CDR == "" {
 		c.calls.settle(saved)
 		return

@@ -61,7 +61,8 @@ func (e *exchange) register() {
 func (e *exchange) update() (*location.Update, *sip.Answer) {
 	m := e.message
 	seq, _ := m.Sequence() // checked
-	u := &location.Update{CallID: string(m.Get(sip.CallID)), Sequence: seq.Number, Way: e.transaction.Way, Path: e.path()}
+	u := &location.Update{CallID: string(m.Get(sip.CallID)), Sequence: seq.Number, Way: e.transaction.Way, Path: e.path(),
+		Agent: e.device()}
 	if u.Path != "" && !m.Lists(sip.Supported, "path") { // RFC 3327 §5.3: the client must know of it
 		return nil, &sip.Answer{Status: 421, Lines: []byte("Require: path\r\n")}
 	}
@@ -89,6 +90,16 @@ func (e *exchange) update() (*location.Update, *sip.Answer) {
 		return nil, &sip.Answer{Status: 423, Lines: append(strconv.AppendInt([]byte("Min-Expires: "), least, 10), "\r\n"...)}
 	}
 	return u, nil
+}
+
+// device returns what the device calls itself.
+func (e *exchange) device() string {
+	for i := range e.message.Fields() {
+		if _, name, value := e.message.At(i); len(name) == len("User-Agent") && strings.EqualFold(string(name), "User-Agent") {
+			return e.agent.core.names.name(string(value))
+		}
+	}
+	return ""
 }
 
 // spread makes a lifetime shorter by up to a tenth, but not shorter than least.

@@ -67,7 +67,9 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	sets := make(map[*core]*settings)
 	for _, s := range services {
 		c := service.Keep(env, s.Name, func() *core {
-			return newCore(env.Log.With("service", s.Name), env.Loops, filepath.Join(env.State, "phone", s.Name), string(s.Options.(*Options).CDR))
+			c := newCore(env.Log.With("service", s.Name), env.Loops, filepath.Join(env.State, "phone", s.Name), string(s.Options.(*Options).CDR))
+			c.name = s.Name
+			return c
 		})
 		cores = append(cores, c)
 		set, err := c.read(s, env)
@@ -107,6 +109,13 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			if store := sets[c].store; store != nil {
 				all = append(all, store.Infos()...)
 			}
+		}
+		return all
+	}
+	server.Telephony = telephony(cores)
+	server.Counts = func() (all []service.Count) {
+		for _, c := range cores {
+			all = append(all, c.counts()...)
 		}
 		return all
 	}

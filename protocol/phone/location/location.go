@@ -18,7 +18,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
+	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 )
 
@@ -42,6 +44,7 @@ type Binding struct {
 	Instance string // +sip.instance: which device it is. RFC 5626 §4.1
 	Path     string // the values of Path, as they came: where requests go through. RFC 3327 §5.3
 	CallID   string
+	Agent    string  // what the device calls itself
 	Way      sip.Way // by which the REGISTER came, and requests go back
 	Expires  int64
 	Sequence uint32 // CSeq
@@ -53,6 +56,7 @@ type Binding struct {
 type Update struct {
 	Path     string
 	CallID   string
+	Agent    string
 	Way      sip.Way
 	Sequence uint32
 	Contacts []Contact
@@ -79,8 +83,9 @@ type Table struct {
 	// called on whatever goroutine did that, and may call the table.
 	Changed func(aor string)
 
-	seed  maphash.Seed
-	parts [Parts]part
+	seed   maphash.Seed
+	parts  [Parts]part
+	counts [2]atomic.Int64 // of bindings, by family: IPv4, IPv6
 }
 
 type part struct {
@@ -118,6 +123,40 @@ func (t *Table) tell(aors ...string) {
 	}
 }
 
+// Count returns how many bindings there are over a family, alive or not.
+func (t *Table) Count(f ip.Family) int64 {
+	if f == ip.V6 {
+		return t.counts[1].Load()
+	}
+	return t.counts[0].Load()
+}
+
+// setLocked puts bindings in the place of others.
+func (t *Table) setLocked(p *part, aor string, all []Binding) {
+	var by [2]int64
+	count := func(all []Binding, n int64) {
+		for i := range all {
+			if all[i].Way.Remote.Addr().Is6() {
+				by[1] += n
+			} else {
+				by[0] += n
+			}
+		}
+	}
+	count(p.all[aor], -1)
+	count(all, 1)
+	for i := range by {
+		if by[i] != 0 {
+			t.counts[i].Add(by[i])
+		}
+	}
+	if len(all) == 0 {
+		delete(p.all, aor)
+	} else {
+		p.all[aor] = all
+	}
+}
+
 // Get returns the bindings of an address of record as they are, alive or not.
 func (t *Table) Get(aor string) []Binding {
 	p := t.part(aor)
@@ -131,7 +170,7 @@ func (t *Table) Put(aor string, all []Binding) {
 	p := t.part(aor)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.all[aor] = all
+	t.setLocked(p, aor, all)
 }
 
 func (t *Table) update(aor string, u *Update, now int64) (left []Binding, changed bool, err error) {
@@ -148,11 +187,7 @@ func (t *Table) update(aor string, u *Update, now int64) (left []Binding, change
 	if err != nil {
 		return slices.Clone(before), false, err
 	}
-	if len(after) == 0 {
-		delete(p.all, aor)
-	} else {
-		p.all[strings.Clone(aor)] = after
-	}
+	t.setLocked(p, strings.Clone(aor), after)
 	return slices.Clone(after), !slices.EqualFunc(before, after, func(a, b Binding) bool { return a.same(&b) }), nil
 }
 
@@ -189,7 +224,7 @@ func apply(all []Binding, u *Update, now int64) ([]Binding, error) {
 }
 
 func bind(u *Update, c *Contact, now int64) Binding {
-	return Binding{Contact: c.URI, Instance: c.Instance, Path: u.Path, CallID: u.CallID, Way: u.Way,
+	return Binding{Contact: c.URI, Instance: c.Instance, Path: u.Path, CallID: u.CallID, Agent: u.Agent, Way: u.Way,
 		Expires: now + c.Lifetime, Sequence: u.Sequence, Flow: c.Flow, Quality: c.Quality}
 }
 
@@ -277,11 +312,7 @@ func (t *Table) Drop(aor string, flow uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	left := slices.DeleteFunc(slices.Clone(p.all[aor]), func(b Binding) bool { return b.Way.Flow == flow })
-	if len(left) == 0 {
-		delete(p.all, aor)
-		return
-	}
-	p.all[aor] = left
+	t.setLocked(p, aor, left)
 }
 
 // Sweep forgets what has expired, in the i-th of the Parts.
@@ -295,9 +326,7 @@ func (t *Table) Sweep(i int, now int64) {
 			continue
 		}
 		changed = append(changed, aor)
-		if p.all[aor] = left; len(left) == 0 {
-			delete(p.all, aor)
-		}
+		t.setLocked(p, aor, left)
 	}
 	p.mu.Unlock()
 	t.tell(changed...)

@@ -41,7 +41,7 @@ func ParseBindings(text []byte, last, now int64) (all []location.Binding, err er
 }
 
 func (c *coder) binding(b *location.Binding, lifetime int64) int64 {
-	for _, t := range [...]*string{&b.Contact, &b.Instance, &b.Path, &b.CallID} {
+	for _, t := range [...]*string{&b.Contact, &b.Instance, &b.Path, &b.CallID, &b.Agent} {
 		c.text(t)
 	}
 	quality, transport := uint32(b.Quality), uint32(b.Way.Transport)

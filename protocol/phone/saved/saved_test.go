@@ -79,7 +79,7 @@ func TestShift(t *testing.T) {
 }
 
 func home(contact string, expires int64) location.Binding {
-	return location.Binding{Contact: contact, Instance: "<urn:uuid:1>", Path: "<sip:p;lr>", CallID: "id", Sequence: 7, Flow: 1, Quality: 500,
+	return location.Binding{Contact: contact, Instance: "<urn:uuid:1>", Path: "<sip:p;lr>", CallID: "id", Agent: "baresip v3", Sequence: 7, Flow: 1, Quality: 500,
 		Expires: expires, Way: sip.Way{Local: netip.MustParseAddrPort("192.0.2.1:5060"), Remote: netip.MustParseAddrPort("192.0.2.9:1")}}
 }
 
