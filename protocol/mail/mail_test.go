@@ -89,9 +89,15 @@ func (b *bench) sum() metrics.Sample {
 
 func (b *bench) waitFor(what string, ok func() bool) {
 	b.t.Helper()
+	await(b.t, what, ok)
+}
+
+// await waits until something is so.
+func await(t testing.TB, what string, ok func() bool) {
+	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); runtime.Gosched() {
 		if time.Now().After(deadline) {
-			b.t.Fatalf("did not happen within %v: %s; counted %+v", patience, what, b.sum())
+			t.Fatalf("did not happen within %v: %s", patience, what)
 		}
 	}
 }
