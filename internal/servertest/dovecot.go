@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +31,7 @@ type Dovecot struct {
 	POP3S       netip.AddrPort
 	IMAPSProxy  netip.AddrPort
 	Submission  netip.AddrPort // none without a relay
+	LMTP        netip.AddrPort // none but of OpenDovecotLMTP
 	t           testing.TB
 	folder, log string
 }
@@ -59,10 +62,6 @@ remote 100.64.0.0/10 { # told by PROXY: not trusted, and TLS has ended before
 passdb {
   driver = static
   args = password=secret
-}
-userdb {
-  driver = static
-  args = uid=dovecot gid=dovecot home=%[1]s/mail/%%u
 }
 service imap-login {
   service_count = 0
@@ -113,22 +112,66 @@ service submission-login {
 // Dovecot, the test is skipped, unless KYOZON_LAB forbids that.
 func OpenDovecot(t testing.TB, f ip.Family) *Dovecot {
 	t.Helper()
-	return openDovecot(t, f, nil, netip.AddrPort{})
+	return openDovecot(t, f, dovecotKind{})
 }
 
 // OpenDovecotSubmission is OpenDovecot for one that takes mail too, of who has logged in, and hands it to a relay.
 func OpenDovecotSubmission(t testing.TB, f ip.Family, relay netip.AddrPort) *Dovecot {
 	t.Helper()
-	return openDovecot(t, f, nil, relay)
+	return openDovecot(t, f, dovecotKind{relay: relay})
 }
+
+// dovecotEverybody lets everybody be.
+const dovecotEverybody = `
+userdb {
+  driver = static
+  args = uid=dovecot gid=dovecot home=FOLDER/mail/%u
+}
+`
+
+// dovecotLMTP is what one needs that takes messages.
+const dovecotLMTP = `
+protocols = imap pop3 lmtp
+service lmtp {
+  inet_listener lmtp {
+    port = PORT
+  }
+}
+userdb {
+  driver = passwd-file
+  args = FOLDER/users
+  default_fields = uid=dovecot gid=dovecot home=FOLDER/mail/%u
+}
+`
+
+// OpenDovecotLMTP is OpenDovecot for one that takes messages too, for these users, whose mailboxes are in Mailbox.
+func OpenDovecotLMTP(t testing.TB, f ip.Family, users ...string) *Dovecot {
+	t.Helper()
+	at, err := FreeAddr(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return openDovecot(t, f, dovecotKind{lmtp: at, users: users})
+}
+
+// Mailbox returns the folder of a user's mailbox, which need not be there.
+func (d *Dovecot) Mailbox(user string) string { return filepath.Join(d.folder, "mail", user) }
 
 // OpenDovecotTLS is OpenDovecot for one that has a certificate, and lets nobody in without TLS, also if it trusts him.
 func OpenDovecotTLS(t testing.TB, f ip.Family, server *tls.Config) *Dovecot {
 	t.Helper()
-	return openDovecot(t, f, server, netip.AddrPort{})
+	return openDovecot(t, f, dovecotKind{server: server})
 }
 
-func openDovecot(t testing.TB, f ip.Family, server *tls.Config, relay netip.AddrPort) *Dovecot {
+// dovecotKind is what one is beside a server of mailboxes for everybody.
+type dovecotKind struct {
+	server *tls.Config    // it has this certificate
+	relay  netip.AddrPort // it takes mail, and hands it to a relay
+	lmtp   netip.AddrPort // it takes messages there, for these users, and has no others
+	users  []string
+}
+
+func openDovecot(t testing.TB, f ip.Family, k dovecotKind) *Dovecot {
 	t.Helper()
 	program, err := exec.LookPath("dovecot")
 	if err == nil && os.Getuid() != 0 {
@@ -142,10 +185,10 @@ func openDovecot(t testing.TB, f ip.Family, server *tls.Config, relay netip.Addr
 	}
 	d := &Dovecot{t: t}
 	all, ssl := []*netip.AddrPort{&d.IMAP, &d.POP3, &d.IMAPProxy}, "no"
-	if server != nil {
+	if k.server != nil {
 		all, ssl = append(all, &d.IMAPS, &d.POP3S, &d.IMAPSProxy), "yes"
 	}
-	if relay.IsValid() {
+	if k.relay.IsValid() {
 		all = append(all, &d.Submission)
 	}
 	for _, at := range all {
@@ -161,17 +204,21 @@ func openDovecot(t testing.TB, f ip.Family, server *tls.Config, relay netip.Addr
 	d.log = filepath.Join(d.folder, "log")
 	mail := filepath.Join(d.folder, "mail")
 	conf := filepath.Join(d.folder, "dovecot.conf")
-	more := ""
-	if server != nil {
-		certificate, key := Files(t, d.folder, server)
-		more = "ssl = required\nssl_cert = <" + certificate + "\nssl_key = <" + key
+	more := dovecotEverybody
+	if k.lmtp.IsValid() {
+		d.LMTP, more = k.lmtp, strings.Replace(dovecotLMTP, "PORT", strconv.Itoa(int(k.lmtp.Port())), 1)
 	}
-	if relay.IsValid() {
-		more += fmt.Sprintf(submissionConf, relay.Addr(), relay.Port(), d.Submission.Port())
+	if k.server != nil {
+		certificate, key := Files(t, d.folder, k.server)
+		more += "ssl = required\nssl_cert = <" + certificate + "\nssl_key = <" + key
+	}
+	if k.relay.IsValid() {
+		more += fmt.Sprintf(submissionConf, k.relay.Addr(), k.relay.Port(), d.Submission.Port())
 	}
 	text := fmt.Sprintf(dovecotConf, d.folder, iptest.Loopback(f), d.IMAP.Port(), d.POP3.Port(), d.IMAPProxy.Port(),
-		d.IMAPS.Port(), d.POP3S.Port(), d.IMAPSProxy.Port(), more, ssl)
-	for _, err := range []error{os.Chmod(d.folder, 0o755), os.Mkdir(mail, 0o777), os.Chmod(mail, 0o777), os.WriteFile(conf, []byte(text), 0o644)} {
+		d.IMAPS.Port(), d.POP3S.Port(), d.IMAPSProxy.Port(), strings.ReplaceAll(more, "FOLDER", d.folder), ssl)
+	for _, err := range []error{os.Chmod(d.folder, 0o755), os.Mkdir(mail, 0o777), os.Chmod(mail, 0o777), os.WriteFile(conf, []byte(text), 0o644),
+		os.WriteFile(filepath.Join(d.folder, "users"), []byte(strings.Join(k.users, "::::::\n")+"::::::\n"), 0o644)} {
 		if err != nil {
 			t.Fatal(err)
 		}

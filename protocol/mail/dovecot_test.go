@@ -31,12 +31,17 @@ func abroad(f ip.Family) netip.AddrPort {
 // serveAbroad is serve for clients who all come from abroad, as if a proxy that is believed had said so.
 func (b *bench) serveAbroad(t testing.TB, name string, f ip.Family, spec backend.Spec) *edge {
 	t.Helper()
+	return b.serveAbroadAs(t, name, f, spec, inClear)
+}
+
+func (b *bench) serveAbroadAs(t testing.TB, name string, f ip.Family, spec backend.Spec, change func(*Options)) *edge {
+	t.Helper()
 	lease, err := b.sockets.Stream(listen.Addr{Transport: listen.TCP, AddrPort: netip.AddrPortFrom(iptest.Loopback(f), 0)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(lease.Close)
-	e := b.build(t, service.Listen{Name: name, Addr: lease.Addr()}, spec, inClear)
+	e := b.build(t, service.Listen{Name: name, Addr: lease.Addr()}, spec, change)
 	acceptor, err := b.loops.Listen(lease.FD(), func(c *relay.Conn) {
 		c.SetAddrs(abroad(f), c.Local())
 		e.server.Doors[lease.Addr()].Conn(c)

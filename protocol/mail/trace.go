@@ -5,6 +5,7 @@ package mail
 
 import (
 	"bytes"
+	"net/netip"
 	"time"
 )
 
@@ -25,14 +26,18 @@ func (s *session) trace(now time.Time) []byte {
 	if name := s.name(); name != nil {
 		line = append(append(line, words(name)...), ' ')
 	}
-	a := s.conn.Remote().Addr()
-	line = append(line, '[')
-	if a.Is6() {
-		line = append(line, "IPv6:"...) // RFC 5321 §4.1.3
-	}
-	line = append(a.AppendTo(line), "])\r\n\tby "...)
+	line = append(append(line, "["...), literal(s.conn.Remote().Addr())...)
+	line = append(line, "])\r\n\tby "...)
 	line = append(append(append(append(line, s.table.options.Name...), " with "...), with...), ";\r\n\t"...)
 	return append(now.AppendFormat(line, "Mon, 02 Jan 2006 15:04:05 -0700"), "\r\n"...)
+}
+
+// literal is an address as it stands between brackets. RFC 5321 §4.1.3.
+func literal(a netip.Addr) string {
+	if a.Is6() {
+		return "IPv6:" + a.String()
+	}
+	return a.String()
 }
 
 // words are what a client says of itself, as it can stand in a header.
