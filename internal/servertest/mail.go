@@ -99,6 +99,7 @@ type dialogue struct {
 	text bytes.Buffer
 
 	lmtp     bool
+	open     bool // MAIL has been accepted
 	accepted []string
 }
 
@@ -152,7 +153,11 @@ func (d *dialogue) say(reply string) bool {
 
 func (d *dialogue) command(verb, line, rest string) bool {
 	switch verb {
+	case "RSET":
+		d.open = false
+		return d.answer(line, "250 2.0.0 Ok")
 	case "EHLO", "LHLO":
+		d.open = false
 		d.lmtp = verb == "LHLO"
 		d.now = Message{Helo: rest, Xclient: d.now.Xclient}
 		offers := d.Offers
@@ -170,8 +175,13 @@ func (d *dialogue) command(verb, line, rest string) bool {
 		d.now.Xclient = rest
 		return d.answer(line, "220 server.example ESMTP")
 	case "MAIL":
+		if d.open {
+			return d.say("503 5.5.1 There is a transaction already")
+		}
 		d.now, d.accepted = Message{Helo: d.now.Helo, Xclient: d.now.Xclient, Mail: line}, nil
-		return d.answer(line, "250 2.1.0 Ok")
+		reply := d.reply(line, "250 2.1.0 Ok")
+		d.open = strings.HasPrefix(reply, "2")
+		return d.say(reply)
 	case "RCPT":
 		d.now.Rcpt = append(d.now.Rcpt, line)
 		reply := d.reply(line, "250 2.1.5 Ok")
@@ -180,10 +190,11 @@ func (d *dialogue) command(verb, line, rest string) bool {
 		}
 		return d.say(reply)
 	case "DATA":
-		if !d.answer(line, "354 Go on") {
+		reply := d.reply(line, "354 Go on")
+		if !d.say(reply) {
 			return false
 		}
-		return d.data() && d.keep()
+		return !strings.HasPrefix(reply, "354") || d.data() && d.keep()
 	case "BDAT":
 		var size int64
 		var last string
@@ -227,7 +238,7 @@ func (d *dialogue) data() bool {
 
 // keep takes the message, unless the answer to it is another.
 func (d *dialogue) keep() bool {
-	d.now.Text = d.text.String()
+	d.now.Text, d.open = d.text.String(), false
 	d.text.Reset()
 	if d.lmtp {
 		return d.keepEach()

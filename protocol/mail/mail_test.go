@@ -48,6 +48,7 @@ type bench struct {
 	state    string
 	hold     time.Duration
 	mute     time.Duration
+	stopped  chan struct{}           // see service.Env; nil if nothing is waited for
 	more     map[string]backend.Spec // pools beside the one that clients are sent to
 	building sync.Mutex              // of generations, one after the other
 }
@@ -107,6 +108,7 @@ type edge struct {
 	at     netip.AddrPort
 	server service.Server
 	pool   *backend.Pool
+	end    func() // of its generation, if not with the test
 }
 
 // serve opens a listen for clients of family f until the test ends.
@@ -160,7 +162,7 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 	b.building.Lock() // as the edge does
 	defer b.building.Unlock()
 	e.server, err = p.Build([]*service.Service{s}, service.NewEnv(service.Env{Log: slog.New(slog.DiscardHandler), Loops: b.loops,
-		State: b.state, Route: func(string, service.Door) *backend.Route { return route }, Pools: pools, Direct: direct}, b.kept))
+		State: b.state, Route: func(string, service.Door) *backend.Route { return route }, Pools: pools, Direct: direct, Stopped: b.stopped}, b.kept))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,10 +174,11 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { e.server.Run(ctx) })
-	t.Cleanup(func() {
+	e.end = sync.OnceFunc(func() {
 		cancel()
 		wg.Wait()
 	})
+	t.Cleanup(e.end)
 	return e
 }
 

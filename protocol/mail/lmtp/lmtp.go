@@ -74,6 +74,7 @@ type Client struct {
 	name     string // of the server
 	named    bool   // whose they are has been said
 	begun    bool   // the server has answered to MAIL
+	open     bool   // it has a transaction that did not come to its end
 	broken   bool
 }
 
@@ -85,6 +86,7 @@ const (
 	telling
 	upgrading
 	ready
+	resetting
 	sender
 	recipients
 	data
@@ -101,6 +103,12 @@ func (c *Client) Open(m Message) {
 // Again delivers another message over the connection, and returns what to send. OK must have said that it may.
 func (c *Client) Again(m Message) []byte {
 	c.begin(m)
+	if c.open {
+		c.phase, c.open = resetting, false
+		c.in.Sent(smtp.Rset)
+		c.lines = append(c.lines[:0], "RSET\r\n"...)
+		return c.lines
+	}
 	return c.mail()
 }
 
@@ -185,8 +193,13 @@ func (c *Client) heard(r smtp.Reply) (Step, []byte) {
 		return c.met(r)
 	case upgrading:
 		return c.agreed(r)
-	case sender:
+	case resetting:
 		if !good {
+			return c.fail("the server does not give a transaction up: " + string(r.Raw)), nil
+		}
+		return Write, c.mail()
+	case sender:
+		if c.open = good; !good {
 			c.phase = ready
 			return c.all(r), nil
 		}
@@ -353,7 +366,7 @@ func (c *Client) told(r smtp.Reply) (Step, []byte) {
 
 // End returns what ends the message; start says whether it ends with a line, as smtp.AppendContent has it.
 func (c *Client) End(start bool) []byte {
-	c.phase, c.answered = finals, 0
+	c.phase, c.answered, c.open = finals, 0, false
 	replies := 1
 	if !c.SMTP {
 		replies = len(c.accepted) // RFC 2033 §4.2: one for each, in order

@@ -229,6 +229,29 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestReset: a transaction that has come to nothing is given up before another one.
+func TestReset(t *testing.T) {
+	t.Parallel()
+	const hello = "220 it\n250 it\n"
+	for name, first := range map[string]string{"nobody": "250 Ok\n550 No\n", "no message": "250 Ok\n250 Ok\n451 Later\n"} {
+		c := &Client{Host: "mx.example"}
+		talk(c, message("b@x"), hello+first)
+		var b strings.Builder
+		say(&b, c.Again(message("c@x")))
+		got := follow(c, &b, "250 Ok\n250 Ok\n250 Ok\n354 Go on\n250 One\n")
+		if !strings.HasPrefix(got, "C: RSET\nS: 250 Ok\nC: MAIL FROM:<a@x>\nS: 250 Ok\nC: RCPT TO:<c@x>") || !c.OK() || c.Results()[0].Code != 250 {
+			t.Errorf("%s: got %s", name, got)
+		}
+	}
+	c := &Client{Host: "mx.example"}
+	talk(c, message("b@x"), hello+"250 Ok\n550 No\n")
+	var b strings.Builder
+	say(&b, c.Again(message("c@x")))
+	if got := follow(c, &b, "451 No\n"); c.OK() || c.Begun() || c.Results()[0].Code != 0 {
+		t.Errorf("got %s: %+v", got, c.Results())
+	}
+}
+
 // FuzzNext shows a client anything: in the end each recipient has a code or a reason, and none has a good code that the
 // server has not said behind the message.
 func FuzzNext(f *testing.F) {
