@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,21 +91,24 @@ func (c *control) read() (e phoneEvent, err error) {
 	return e, json.Unmarshal(text[:n], &e)
 }
 
-// await waits for an event.
-func (c *control) await(kind string) (e phoneEvent, err error) {
-	for {
+// await waits for events, which may come in any order.
+func (c *control) await(kinds ...string) error {
+	for len(kinds) > 0 {
+		var e phoneEvent
 		if len(c.events) > 0 {
 			e, c.events = c.events[0], c.events[1:]
-		} else if e, err = c.read(); err != nil {
-			return e, fmt.Errorf("wait for %s: %w", kind, err)
+		} else {
+			var err error
+			if e, err = c.read(); err != nil {
+				return fmt.Errorf("wait for %v: %w", kinds, err)
+			}
 		}
-		switch e.Type {
-		case kind:
-			return e, nil
-		case "CALL_CLOSED":
-			return e, fmt.Errorf("the call is over: %s", e.Param)
+		if e.Type == "CALL_CLOSED" && !slices.Contains(kinds, e.Type) {
+			return fmt.Errorf("the call is over: %s", e.Param)
 		}
+		kinds = slices.DeleteFunc(kinds, func(k string) bool { return k == e.Type })
 	}
+	return nil
 }
 
 // dial has the telephone of a host call a number, waits until it hears the other end, and hangs up.
@@ -115,10 +119,7 @@ func (h *Host) dial(ctx context.Context, number string) answer {
 	}
 	defer c.Close()
 	if _, err = c.do("dial", number); err == nil {
-		_, err = c.await("CALL_ESTABLISHED")
-	}
-	if err == nil {
-		_, err = c.await("CALL_RTPESTAB")
+		err = c.await("CALL_ESTABLISHED", "CALL_RTPESTAB") // what is said may come before the answer
 	}
 	if err == nil {
 		_, err = c.do("hangup", "")

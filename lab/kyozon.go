@@ -9,6 +9,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/kyozon/kyozon/service"
 )
 
 // Kyozon is the edge.
@@ -46,7 +50,7 @@ func (k *Kyozon) check(HostSpec) []problem {
 }
 
 // daemon copies the site file to the host, so that a test can change it there and reload.
-func (k *Kyozon) daemon(_ context.Context, h *Host) (Daemon, error) {
+func (k *Kyozon) daemon(ctx context.Context, h *Host) (Daemon, error) {
 	text := []byte(k.Inline)
 	if k.Site != "" {
 		var err error
@@ -85,7 +89,30 @@ func (k *Kyozon) daemon(_ context.Context, h *Host) (Daemon, error) {
 	if err != nil {
 		return Daemon{}, err
 	}
+	if err := k.relay(ctx, h, binary, text); err != nil {
+		return Daemon{}, err
+	}
 	return Daemon{Name: "kyozon", Argv: []string{binary, "run", sitePath}, Ready: AnswersHTTP(admin, "/readyz")}, nil
+}
+
+// relay starts the relay of media, if the site has networks for it.
+func (k *Kyozon) relay(ctx context.Context, h *Host, binary string, site []byte) error {
+	var s struct {
+		Networks map[string]any `yaml:"networks"`
+	}
+	if err := yaml.Unmarshal(site, &s); err != nil {
+		return fmt.Errorf("read site: %w", err)
+	}
+	if len(s.Networks) == 0 {
+		return nil
+	}
+	_, err := h.Start(ctx, Daemon{Name: "kyozon media", Argv: []string{binary, "media", sitePath}, Ready: func(context.Context) error {
+		return h.inside(func() error {
+			_, err := os.Stat(service.MediaSocket("/var/lib/kyozon"))
+			return err
+		})
+	}})
+	return err
 }
 
 // kyozon returns the path of the binary under test.

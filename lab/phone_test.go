@@ -25,6 +25,7 @@ type callRecord struct {
 	Cause    int    `json:"cause"`
 	EndedBy  string `json:"ended-by"`
 	Answered bool   `json:"-"`
+	Path     string `json:"-"` // of media
 }
 
 // records waits for n records of calls and returns them.
@@ -42,11 +43,14 @@ func records(t *testing.T, l *Lab, n int) (all []callRecord) {
 			var r struct {
 				callRecord
 				Answer string `json:"answer"`
+				Media  struct {
+					Path string `json:"path"`
+				} `json:"media"`
 			}
 			if err := json.Unmarshal([]byte(line), &r); err != nil {
 				t.Fatalf("%v: %s", err, line)
 			}
-			r.Answered = r.Answer != ""
+			r.Answered, r.Path = r.Answer != "", r.Media.Path
 			all = append(all, r.callRecord)
 		}
 		return all
@@ -119,10 +123,7 @@ func joinGateways(t *testing.T, l *Lab) {
 	}
 	defer c.Close()
 	if _, err = c.do("dial", "0662345678"); err == nil {
-		_, err = c.await("CALL_ESTABLISHED")
-	}
-	if err == nil {
-		_, err = c.await("CALL_RTPESTAB")
+		err = c.await("CALL_ESTABLISHED", "CALL_RTPESTAB")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +135,7 @@ func joinGateways(t *testing.T, l *Lab) {
 	}
 	reload(ctx, t, l, strings.Replace(site, before, after, 1))
 	if _, err = c.do("hold", ""); err == nil { // still answered from end to end
-		_, err = c.await("CALL_REMOTE_SDP")
+		err = c.await("CALL_REMOTE_SDP")
 	}
 	if err == nil {
 		_, err = c.do("hangup", "")
@@ -143,7 +144,7 @@ func joinGateways(t *testing.T, l *Lab) {
 		t.Fatal(err)
 	}
 	carried := func(from, to, route string) callRecord {
-		return callRecord{From: from, To: to, Route: route, Cause: 16, EndedBy: "caller", Answered: true}
+		return callRecord{From: from, To: to, Route: route, Cause: 16, EndedBy: "caller", Answered: true, Path: "direct"}
 	}
 	const tokyo, osaka = "0312345678", "0662345678"
 	sameRecords(t, l, []callRecord{carried(tokyo, osaka, "routes[1]"), carried(tokyo, osaka, "routes[1]"), carried(osaka, tokyo, "routes[0]"),
@@ -154,25 +155,24 @@ func joinGateways(t *testing.T, l *Lab) {
 	ownAlone(t, l, 4, nil)
 }
 
-// callAround looks at the calls of S7, each in its own words alone.
+// callAround looks at the calls of S7: whom they went to, by which route, and how media went.
 func callAround(t *testing.T, l *Lab) {
-	heard := func(from, to string) callRecord {
-		return callRecord{From: from, To: to, Route: "routes[0]", Cause: 16, EndedBy: "caller", Answered: true}
-	}
-	relayed := func(from, to, route string) callRecord {
-		return callRecord{From: from, To: to, Route: route, Status: 488, Cause: 31, EndedBy: "edge"}
+	heard := func(from, to, route, path string) callRecord {
+		return callRecord{From: from, To: to, Route: route, Cause: 16, EndedBy: "caller", Answered: true, Path: path}
 	}
 	const one, two, three, four = "05010000001", "05010000002", "05010000003", "05010000004"
-	sameRecords(t, l, []callRecord{heard(one, two), heard(three, four), heard(four, three),
-		relayed(three, one, "routes[0]"), relayed(one, three, "routes[0]"), // between families
-		relayed(three, "0312345678", "routes[2]"), relayed(one, "09012345678", "routes[2]"), relayed(three, "110", "routes[2]"), // the telephone network
-		relayed(three, "05099990000", "routes[2]"), relayed(three, "05020000001", "routes[1]"), // other carriers' 050, by it and by IP
-		relayed(three, "01012025550123", "routes[3]"),                                         // abroad
-		relayed("0312345678", three, "routes[0]"), relayed("05020000001", three, "routes[0]"), // and back
-		{From: three, To: "0990123456", Route: "routes[4]", Status: 403, Cause: 21, EndedBy: "edge"}}) // premium
-	inside := []string{"10.0.5.", "198.51.100.", "2001:db8:900:"}
-	ownAlone(t, l, 6, map[string][]string{"ta4a": inside, "ta4b": inside, "ta6a": inside, "ta6b": inside,
-		"mg1": {"203.0.113.", "2001:db8:"}, "neighbour6": {"10.0.5.", "2001:db8:100::50", "2001:db8:100::10"}})
+	const fixed, mobile, other, neighbour, abroad = "0312345678", "09012345678", "05099990000", "05020000001", "01012025550123"
+	const direct, family, network = "direct", "other family", "other network"
+	const own, carrier, pstn, far = "routes[0]", "routes[1]", "routes[2]", "routes[3]"
+	sameRecords(t, l, []callRecord{heard(one, two, own, direct), heard(three, four, own, direct), heard(three, one, own, family), heard(one, three, own, family),
+		heard(three, fixed, pstn, network), heard(one, mobile, pstn, network), heard(three, "110", pstn, network), heard(three, other, pstn, network),
+		heard(three, neighbour, carrier, network), heard(one, neighbour, carrier, network), heard(three, abroad, far, network),
+		heard(fixed, three, own, network), heard(fixed, one, own, network), heard(neighbour, three, own, network), heard(neighbour, three, own, network),
+		{From: three, To: "0990123456", Route: "routes[4]", Status: 403, Cause: 21, EndedBy: "edge"}})
+	inside := []string{"10.0.5.", "198.51.100.", "2001:db8:900:", "2001:db8:100:51:"}
+	outside := []string{"203.0.113.", "198.51.100.", "2001:db8:"}
+	ownAlone(t, l, 9, map[string][]string{"ta4a": inside, "ta4b": inside, "ta6a": inside, "ta6b": inside, "mg1": outside, "mg2": outside, "abroad": outside,
+		"neighbour4": {"10.0.5.", "203.0.113.11", "203.0.113.10"}, "neighbour6": {"10.0.5.", "2001:db8:100::50", "2001:db8:100::10", "2001:db8:100:50:"}})
 }
 
 // A lab file with telephones, wrong in each place.
