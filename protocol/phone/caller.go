@@ -33,7 +33,7 @@ func (e *exchange) who() *caller {
 	if t := e.partnerOf(s); t != nil {
 		return e.peer(t)
 	}
-	if e.settings.subscribers[s.name] != s { // for a trunk of another network
+	if e.settings.subscriber(s.name) != s { // for a trunk of another network
 		e.answer(&sip.Answer{Status: 403})
 		return nil
 	}

@@ -32,6 +32,8 @@ type core struct {
 	places   *location.Table
 	settings atomic.Pointer[settings]
 
+	roster *roster // the last one; only build touches it
+
 	guard *digest.Server // of the domain, with the nonces that were used; only build touches it
 
 	mu      sync.Mutex // of those who change sockets

@@ -73,7 +73,7 @@ type partner struct {
 
 // known returns the subscriber or the partner of a name, or nil.
 func (s *settings) known(name string) *subscriber {
-	if one := s.subscribers[name]; one != nil {
+	if one := s.subscriber(name); one != nil {
 		return one
 	}
 	return s.partners[name].subscriber

@@ -143,7 +143,11 @@ const national = "national"
 type Subscribers struct {
 	// The file of their names and passwords; docs/phone.md has its form. It is read at the start and at each reload, also if
 	// only it has changed.
-	From service.Path `yaml:"from,required"`
+	From service.Path `yaml:"from"`
+
+	// A database that has them instead. It is read at the start, which fails if it does not answer, and then as often as it
+	// says; while it is down, subscribers are those who are known.
+	Database *Database `yaml:"database"`
 
 	// The networks that they are in, by the names of listens. Where nothing is written, all.
 	Networks []string `yaml:"networks"`
@@ -169,6 +173,8 @@ func defaults() *Options {
 
 // The mistakes that Check finds.
 var (
+	errEither  = errors.New("there is a file of subscribers too; write either")
+	errNeither = errors.New("say where subscribers are: from: FILE, or database: {url: …}")
 	errDomain  = errors.New("not a domain; write, for example, voip.example.jp")
 	errNetwork = errors.New("no listen has this name")
 	errMinMax  = errors.New("more than max")
@@ -181,6 +187,12 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 	}
 	if !isDomain(o.Domain) {
 		at(errDomain, "domain")
+	}
+	switch from := o.Subscribers.From != ""; {
+	case from && o.Subscribers.Database != nil:
+		at(errEither, "subscribers", "database")
+	case !from && o.Subscribers.Database == nil && (len(o.Subscribers.Networks) > 0 || o.Subscribers.Calls > 0):
+		at(errNeither, "subscribers")
 	}
 	for i, name := range o.Subscribers.Networks {
 		if !hasListen(s, name) {

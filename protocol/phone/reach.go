@@ -98,7 +98,7 @@ func (d *destination) secure() bool {
 
 // subscriber returns where the subscriber of a name is reached.
 func (e *exchange) subscriber(name string) (*destination, *sip.Answer) {
-	called := e.settings.subscribers[name]
+	called := e.settings.subscriber(name)
 	if called == nil {
 		return nil, &sip.Answer{Status: 404}
 	}

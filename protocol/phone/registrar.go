@@ -36,7 +36,7 @@ func (e *exchange) register() {
 		return
 	}
 	aor := e.party(sip.To)
-	if aor != who.address || e.settings.subscribers[who.name] != who { // steps 4 and 5: a subscriber registers himself
+	if aor != who.address || e.settings.subscriber(who.name) != who { // steps 4 and 5: a subscriber registers himself
 		e.answer(&sip.Answer{Status: 403})
 		return
 	}

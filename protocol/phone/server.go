@@ -29,6 +29,7 @@ import (
 type settings struct {
 	options     *Options
 	networks    map[netip.AddrPort]*network // by the address of a listen
+	roster      *roster                     // where they are in a database
 	subscribers map[string]*subscriber      // by name
 	guard       *digest.Server
 	plan        *plan.Plan // nil if there are no numbers
@@ -129,6 +130,9 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 		var all sync.WaitGroup
 		for _, c := range cores {
 			all.Go(func() { c.homes.run(ctx) })
+			if d := sets[c].roster; d != nil {
+				all.Go(func() { d.watch(ctx, sets[c].options.Domain, c) })
+			}
 			all.Go(func() { c.watch(ctx, sets[c]) })
 			all.Go(func() { c.follow(ctx, sets[c]) })
 			all.Go(func() { c.look(ctx, sets[c]) })
@@ -171,6 +175,11 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 			return nil, err
 		}
 	}
+	if o.Subscribers.Database != nil {
+		if set.roster, err = c.rosterOf(o); err != nil {
+			return nil, err
+		}
+	}
 	if set.plan = o.Compile(); set.plan != nil {
 		if err := set.readTrunks(named); err != nil {
 			return nil, err
@@ -192,7 +201,7 @@ func (o *Options) networks(s *service.Service) map[string]*network {
 		n := named[l.Name]
 		if n == nil {
 			n = &network{name: l.Name, media: mediaOf(s.Networks, l.Name)}
-			n.subscribers = o.Subscribers.From != "" &&
+			n.subscribers = (o.Subscribers.From != "" || o.Subscribers.Database != nil) &&
 				(len(o.Subscribers.Networks) == 0 || slices.Contains(o.Subscribers.Networks, l.Name))
 			named[l.Name] = n
 		}

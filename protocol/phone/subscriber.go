@@ -23,11 +23,21 @@ type subscriber struct {
 	secret  *digest.Secret
 
 	algorithms []digest.Algorithm // that the secret has
+	written    string             // his digests in a database
+}
+
+// subscriber returns the one of a name, or nil.
+func (s *settings) subscriber(name string) *subscriber {
+	if s.roster == nil {
+		return s.subscribers[name]
+	}
+	return (*s.roster.all.Load())[name] // never nil once it is in the settings
 }
 
 var (
 	errLine  = errors.New("not NAME:REALM:DIGEST")
 	errRealm = errors.New("the realm is not the domain, written as in the site file")
+	errColon = errors.New("the name has a colon or blanks")
 	errHash  = errors.New("the digest is neither MD5 nor SHA-256 in hexadecimal")
 )
 

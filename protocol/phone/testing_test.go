@@ -58,8 +58,9 @@ type bench struct {
 	core        *core
 	end         func()
 
-	loops int
-	state string // its directory; "state" if empty
+	loops  int
+	source string // of the subscribers; a file if empty
+	state  string // its directory; "state" if empty
 }
 
 // newBench starts one; subscribers 0501000000x have the password "secret".
@@ -92,6 +93,14 @@ func newBenchOf(t *testing.T, loops int, options string) *bench {
 // start starts the edge, again after end: at the same addresses, with the state that there is.
 func (b *bench) start(options string) {
 	b.t.Helper()
+	if err := b.tryStart(options); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// tryStart returns why it does not start.
+func (b *bench) tryStart(options string) error {
+	b.t.Helper()
 	syscall.ForkLock.RLock() // a process that another test is just starting may still have what was closed
 	syscall.ForkLock.RUnlock()
 	p := Protocol()
@@ -118,9 +127,10 @@ func (b *bench) start(options string) {
 	}
 	select {
 	case <-started:
+		return nil
 	case err := <-ended:
 		ended <- nil
-		b.t.Fatal(err)
+		return err
 	}
 }
 
@@ -133,13 +143,10 @@ func (b *bench) write(name, text string) {
 
 // site returns the site file.
 func (b *bench) site(options string) string {
-	state := b.state
-	if state == "" {
-		state = "state"
-	}
+	state, source := cmp.Or(b.state, "state"), cmp.Or(b.source, "from: subscribers")
 	return fmt.Sprintf("site: test\nservices:\n  phone:\n    protocol: phone\n    listen: {access: [%q, %q%s]}\n%s"+
-		"    phone: {domain: %s, subscribers: {from: subscribers%s}%s}\nstate: {directory: %s}\nadmin: {listen: off}\ndrain: 1s\n%s",
-		b.at[ip.V4], b.at[ip.V6], b.listens, b.more, domain, b.subscribers, options, state, b.networks)
+		"    phone: {domain: %s, subscribers: {%s%s}%s}\nstate: {directory: %s}\nadmin: {listen: off}\ndrain: 1s\n%s",
+		b.at[ip.V4], b.at[ip.V6], b.listens, b.more, domain, source, b.subscribers, options, state, b.networks)
 }
 
 func (b *bench) parse(options string) *config.Config {

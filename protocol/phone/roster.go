@@ -1,0 +1,169 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Database is a PostgreSQL database that has the subscribers.
+type Database struct {
+	// Where it is: postgres://user:password@host/database, or a list of words like host=/run/postgresql dbname=voip.
+	URL string `yaml:"url,required"`
+
+	// What is asked: rows of a name and a digest in hexadecimal, by MD5 or SHA-256, of NAME:DOMAIN:PASSWORD. A name has a row
+	// for each algorithm.
+	Query string `yaml:"query"`
+
+	// How often it is asked. A NOTIFY on the channel kyozon_subscribers has it asked at once.
+	Every time.Duration `yaml:"every" range:"1s..24h"`
+}
+
+const (
+	// subscribersQuery is what is asked where nothing else is written.
+	subscribersQuery = "select name, digest from subscribers"
+
+	// subscribersEvery is how often, where nothing is written.
+	subscribersEvery = 5 * time.Minute
+
+	// notifications is the channel on which a database says that something has changed.
+	notifications = "kyozon_subscribers"
+
+	// rosterPatience is how long a database may take to begin with an answer.
+	rosterPatience = 10 * time.Second
+
+	// readPatience is how long it may take to say who they all are.
+	readPatience = 2 * time.Minute
+)
+
+// roster is the subscribers as a database last had them. It outlives the generations: while the database is down, they are
+// those who are known.
+type roster struct {
+	from Database
+	all  atomic.Pointer[map[string]*subscriber]
+}
+
+// rosterOf returns the roster of a service, which has been read at least once.
+func (c *core) rosterOf(o *Options) (*roster, error) {
+	from := *o.Subscribers.Database
+	if from.Query == "" {
+		from.Query = subscribersQuery
+	}
+	if from.Every == 0 {
+		from.Every = subscribersEvery
+	}
+	d := c.roster
+	if d == nil || d.from.URL != from.URL || d.from.Query != from.Query {
+		d = &roster{}
+	}
+	next := &roster{from: from}
+	next.all.Store(d.all.Load())
+	ctx, cancel := context.WithTimeout(context.Background(), rosterPatience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, from.URL)
+	if err == nil {
+		defer conn.Close(ctx)
+		err = next.read(ctx, conn, o.Domain, c)
+	}
+	switch {
+	case err != nil && next.all.Load() == nil:
+		return nil, fmt.Errorf("read subscribers: %w", err)
+	case err != nil:
+		c.log.Error("subscribers are those who were known", "err", err)
+	}
+	c.roster = next
+	return next, nil
+}
+
+// read asks the database, and puts what it says in the place of what it said before. Who is as he was stays the same.
+func (d *roster) read(ctx context.Context, conn *pgx.Conn, domain string, c *core) error {
+	rows, err := conn.Query(ctx, d.from.Query)
+	if err != nil {
+		return err
+	}
+	all, lines := make(map[string]*subscriber), make(map[string]string)
+	var name, hash string
+	bad, why := 0, error(nil)
+	_, err = pgx.ForEachRow(rows, []any{&name, &hash}, func() error {
+		if strings.ContainsAny(name, ":\r\n") || name != strings.TrimSpace(name) || strings.HasPrefix(name, "#") {
+			bad, why = bad+1, errColon
+		} else if err := addSubscriber(all, name+":"+domain+":"+hash, domain); err != nil {
+			bad, why = bad+1, err
+		} else {
+			lines[name] += hash + " "
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if bad > 0 {
+		c.log.Error("subscribers of a database are left out", "rows", bad, "err", why)
+	}
+	before := d.all.Load()
+	for name, s := range all {
+		digests := strings.Fields(lines[name])
+		slices.Sort(digests)
+		s.written = strings.Join(digests, " ")
+		if before != nil && (*before)[name] != nil && (*before)[name].written == s.written && (*before)[name].address == s.address {
+			all[name] = (*before)[name]
+		}
+	}
+	d.all.Store(&all)
+	return nil
+}
+
+// watch asks the database now and then, and when it says that something has changed, until ctx is done. Nobody waits for it.
+func (d *roster) watch(ctx context.Context, domain string, c *core) {
+	wait := time.Second
+	for ctx.Err() == nil {
+		err := d.listen(ctx, domain, c, func() { wait = time.Second })
+		if ctx.Err() != nil {
+			return
+		}
+		c.log.Error("subscribers are those who were known", "err", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+		wait = min(wait*2, time.Minute)
+	}
+}
+
+// listen does so over one connection. well is called when it has been read.
+func (d *roster) listen(ctx context.Context, domain string, c *core, well func()) error {
+	connecting, cancel := context.WithTimeout(ctx, rosterPatience)
+	defer cancel()
+	conn, err := pgx.Connect(connecting, d.from.URL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(connecting))
+	if _, err := conn.Exec(ctx, "listen "+notifications); err != nil {
+		return err
+	}
+	for {
+		reading, cancel := context.WithTimeout(ctx, readPatience)
+		err := d.read(reading, conn, domain, c)
+		cancel()
+		if err != nil {
+			return err
+		}
+		well()
+		waiting, cancel := context.WithTimeout(ctx, d.from.Every)
+		_, err = conn.WaitForNotification(waiting)
+		late := waiting.Err() != nil
+		cancel()
+		if ctx.Err() != nil || err != nil && !late {
+			return err
+		}
+	}
+}
