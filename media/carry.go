@@ -98,7 +98,7 @@ func (w *wide) readable() {
 		m := &b.messages[i]
 		to := b.infos[i][unix.SizeofCmsghdr:]
 		s := w.seats.at(binary.BigEndian.Uint64(to[8:])).seat
-		if s == nil || m.header.Flags&unix.MSG_TRUNC != 0 || s.local.Addr() != netip.AddrFrom16([16]byte(to[:16])) {
+		if s == nil || m.header.Flags&unix.MSG_TRUNC != 0 || s.pair.addr != netip.AddrFrom16([16]byte(to[:16])) {
 			h.unknown++
 			continue
 		}
@@ -121,8 +121,9 @@ func (h *shard) room(n int) [][packetSize]byte {
 	return h.arena.packets[h.arena.used : h.arena.used+n]
 }
 
-// readOwn reads one packet of a port that has a socket of its own; another brings another event.
-func (h *shard) readOwn(s *seat) {
+// read reads one packet of a port that has a socket of its own; another brings another event.
+func (s *seat) read() {
+	h := s.pair.shard
 	p := &h.room(1)[0]
 	size := uint32(unix.SizeofSockaddrAny)
 	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(p)), packetSize,
@@ -148,12 +149,12 @@ func (h *shard) readOwn(s *seat) {
 
 // pass sends a packet on that has come to a seat. True: it will be sent later, and must stay where it is.
 func (h *shard) pass(s *seat, from netip.AddrPort, p []byte) (later bool) {
-	c := s.call
+	c := s.pair.call
 	out, to, ok := c.streams[s.index].Pass(s.side, s.at, from, p, h.loop.Now())
 	if !ok {
 		return false
 	}
-	o := c.pairs[1-s.side][s.index].seats[out]
+	o := &c.pairs[1-s.side][s.index].seats[out]
 	if o.wide != nil {
 		o.wide.add(o, to, p)
 		return true
@@ -174,7 +175,7 @@ func (w *wide) add(s *seat, to netip.AddrPort, p []byte) {
 	b.names[i] = unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: to.Addr().As16(), Port: order(to.Port())}
 	m := &b.messages[i].header
 	c := &b.controls[i]
-	*(*unix.Inet6Pktinfo)(unsafe.Pointer(&c[unix.SizeofCmsghdr])) = unix.Inet6Pktinfo{Addr: s.local.Addr().As16()}
+	*(*unix.Inet6Pktinfo)(unsafe.Pointer(&c[unix.SizeofCmsghdr])) = unix.Inet6Pktinfo{Addr: s.pair.addr.As16()}
 	m.Controllen = infoSize
 	if s.dscp != 0 {
 		m.Controllen = infoSize + classSize

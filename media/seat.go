@@ -16,24 +16,27 @@ import (
 
 // seat is one port of one side of a stream.
 type seat struct {
-	call  *call
-	local netip.AddrPort
+	pair  *pair
 	wide  *wide // the socket that it shares; nil if it has one of its own
-	fd    int
+	fd    int32
+	at    stream.Port
 	side  control.Side
 	index uint8 // of the stream
-	at    stream.Port
 	dscp  uint8 // of what is sent
 }
 
-// pair is the ports of one side of a stream.
+// pair is the two ports of one side of a stream, at one address.
 type pair struct {
 	network *network
-	seats   [2]*seat // by stream.Port
+	call    *call
+	shard   *shard
+	addr    netip.Addr
+	port    uint16  // for RTP; 0 until it has one
+	seats   [2]seat // by stream.Port
 }
 
 func (p *pair) local() control.Local {
-	return control.Local{RTP: p.seats[stream.RTP].local, RTCP: p.seats[stream.RTCP].local}
+	return control.Local{RTP: netip.AddrPortFrom(p.addr, p.port), RTCP: netip.AddrPortFrom(p.addr, p.port+1)}
 }
 
 // maxTries bounds how many pairs of ports are tried, in case somebody else has opened some.
@@ -41,9 +44,9 @@ const maxTries = 64
 
 // openPair gives a side of a stream its ports. want, if it is valid, is which.
 func (h *shard) openPair(n *network, c *call, side control.Side, index int, want control.Local) (*pair, error) {
-	p := &pair{network: n}
+	p := &pair{network: n, call: c, shard: h, addr: n.Media.Addr()}
 	for at := range p.seats {
-		p.seats[at] = &seat{call: c, side: side, index: uint8(index), at: stream.Port(at), fd: -1}
+		p.seats[at] = seat{pair: p, side: side, index: uint8(index), at: stream.Port(at), fd: -1}
 	}
 	if !n.single {
 		return p, h.openWidePair(p, want)
@@ -68,9 +71,9 @@ func (h *shard) openPair(n *network, c *call, side control.Side, index int, want
 
 // openPorts opens the sockets of a pair that was taken; on error it is given back.
 func (h *shard) openPorts(p *pair, port uint16) error {
-	for i, s := range p.seats {
-		s.local = netip.AddrPortFrom(p.network.Media.Addr(), port+uint16(i))
-		if err := h.openSeat(s); err != nil {
+	p.port = port
+	for i := range p.seats {
+		if err := h.openSeat(&p.seats[i]); err != nil {
 			h.closePair(p)
 			return err
 		}
@@ -78,15 +81,16 @@ func (h *shard) openPorts(p *pair, port uint16) error {
 	return nil
 }
 
-func (h *shard) openSeat(s *seat) (err error) {
-	if s.fd, err = bound(s.local, false); err != nil {
+func (h *shard) openSeat(s *seat) error {
+	fd, err := bound(netip.AddrPortFrom(s.pair.addr, s.pair.port+uint16(s.at)), false)
+	if err != nil {
 		return err
 	}
-	if err := h.loop.Watch(s.fd, func() { h.readOwn(s) }); err != nil {
-		unix.Close(s.fd)
-		s.fd = -1
+	if err := h.loop.Watch(fd, s.read); err != nil {
+		unix.Close(fd)
 		return err
 	}
+	s.fd = int32(fd)
 	return nil
 }
 
@@ -99,21 +103,23 @@ func (h *shard) closePair(p *pair) {
 		h.closeWidePair(p)
 		return
 	}
-	for _, s := range p.seats {
-		if s.fd >= 0 {
-			h.loop.Unwatch(s.fd)
-			unix.Close(s.fd)
+	for i := range p.seats {
+		if s := &p.seats[i]; s.fd >= 0 {
+			h.loop.Unwatch(int(s.fd))
+			unix.Close(int(s.fd))
 			s.fd = -1
 		}
 	}
-	if at := p.seats[stream.RTP].local; at.IsValid() {
-		p.network.giveBack(at.Port())
+	if p.port != 0 {
+		p.network.giveBack(p.port)
+		p.port = 0
 	}
 }
 
 // mark has what is sent from the pair carry a code point.
 func (p *pair) mark(dscp uint8) {
-	for _, s := range p.seats {
+	for i := range p.seats {
+		s := &p.seats[i]
 		if s.dscp == dscp {
 			continue
 		}
@@ -122,10 +128,10 @@ func (p *pair) mark(dscp uint8) {
 			continue
 		}
 		level, option := unix.IPPROTO_IP, unix.IP_TOS
-		if s.local.Addr().Is6() {
+		if p.addr.Is6() {
 			level, option = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
 		}
-		unix.SetsockoptInt(s.fd, level, option, int(dscp)<<2) // fails only for what is no socket
+		unix.SetsockoptInt(int(s.fd), level, option, int(dscp)<<2) // fails only for what is no socket
 	}
 }
 

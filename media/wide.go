@@ -92,9 +92,10 @@ func (h *shard) openWidePair(p *pair, want control.Local) error {
 			id = h.newID()
 		}
 	}
+	p.addr, p.port = p.network.address(id), PrefixPort
 	for at, w := range []*wide{rtp, rtcp} {
-		s := p.seats[at]
-		s.local, s.wide, s.fd = netip.AddrPortFrom(p.network.address(id), w.port), w, w.fd
+		s := &p.seats[at]
+		s.wide = w
 		if !w.seats.insert(id, s) {
 			h.closeWidePair(p)
 			return control.ErrFull
@@ -104,9 +105,9 @@ func (h *shard) openWidePair(p *pair, want control.Local) error {
 }
 
 func (h *shard) closeWidePair(p *pair) {
-	for _, s := range p.seats {
-		if s.wide != nil {
-			id, _ := p.network.idOf(s.local.Addr())
+	id, _ := p.network.idOf(p.addr)
+	for i := range p.seats {
+		if s := &p.seats[i]; s.wide != nil {
 			s.wide.seats.remove(id, s)
 		}
 	}

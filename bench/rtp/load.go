@@ -27,6 +27,7 @@ const (
 	packetSize       = 172 // RTP with 160 bytes of speech
 	tick             = time.Millisecond
 	batch            = 64
+	maxBehind        = 100 * time.Millisecond // what is later than this is not sent: the machine can do no more
 )
 
 // end is one end of all streams: a socket that sends for all of them and counts what comes.
@@ -125,7 +126,12 @@ func (f *flow) send(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		for due := int64(time.Since(began).Seconds()*rate) - f.sent.Load(); due > 0; {
+		due := int64(time.Since(began).Seconds()*rate) - f.sent.Load()
+		if late := time.Duration(float64(due)/rate*float64(time.Second)) - maxBehind; late > 0 {
+			began = began.Add(late) // never to be made up
+			due = int64(maxBehind.Seconds() * rate)
+		}
+		for due > 0 && ctx.Err() == nil {
 			n := f.fill(messages[:min(due, batch)])
 			for sent := 0; sent < n; {
 				k, err := c.WriteBatch(messages[sent:n], 0)
@@ -157,13 +163,24 @@ func (f *flow) fill(messages []ipv6.Message) int {
 
 // result is what came of a load.
 type result struct {
+	due            int64 // what should have been sent
 	sent, received int64
 	cpu            time.Duration // of the whole machine
 	process        time.Duration // of the relay
 	p50, p99       time.Duration
 }
 
-func (r result) loss() float64 { return 1 - float64(r.received)/float64(max(r.sent, 1)) }
+// loss returns which part has not arrived; or was not sent, because the machine had no time for it.
+func (r result) loss() float64 {
+	lost, unsent := 1-float64(r.received)/float64(max(r.sent, 1)), 1-float64(r.sent)/float64(r.due)
+	if unsent > maxUnsent {
+		return max(lost, unsent)
+	}
+	return lost
+}
+
+// maxUnsent is how much may be sent later than the end of a measurement.
+const maxUnsent = 0.02
 
 var errNothing = errors.New("no packet has arrived")
 
@@ -205,6 +222,7 @@ func exert(ctx context.Context, flows [2]*flow, program bench.Program, settle, d
 	r.process = cpu() - own
 	busy, failed := used()
 	r.cpu = busy
+	r.due = int64(float64((len(flows[0].to)+len(flows[1].to))*packetsPerSecond) * d.Seconds())
 	r.sent, r.received = after.sent-before.sent, after.received-before.received
 	r.p50, r.p99 = quantile(flows, 0.5), quantile(flows, 0.99)
 	if r.received == 0 {

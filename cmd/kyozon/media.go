@@ -27,7 +27,7 @@ import (
 )
 
 // mediaGCPercent is small: what lives is calls, and packets allocate nothing.
-const mediaGCPercent = 15
+const mediaGCPercent = 10
 
 var errNoNetworks = errors.New("the file names no networks; add networks:, with where media come in")
 

@@ -32,25 +32,24 @@ const (
 // from, in IPv6 its /64; of several the better one counts. After it, only who was heard, or exactly who was described. A
 // new SSRC is no reason to listen to somebody else.
 type Latch struct {
-	want   netip.AddrPort // as described; zero: nobody
-	signal netip.Addr
-	from   netip.AddrPort // who was heard
-	rank   rank           // of from
-	mute   bool           // nothing is to be sent
-	until  int64          // end of the window
+	want  netip.AddrPort // as described; zero: nobody
+	from  netip.AddrPort // who was heard
+	rank  rank           // of from
+	mute  bool           // nothing is to be sent
+	until int64          // end of the window
 }
 
-// Set tells who is expected. If that has not changed, who was heard stays heard; with learn he may move. Where nobody is
-// described, nothing is sent, and the rest stays as it is: hold, as RFC 2543 had it.
-func (l *Latch) Set(want netip.AddrPort, signal netip.Addr, learn bool, now int64) {
+// Set tells who is expected. If that has not changed, who was heard stays heard; with learn he may move, and if the signalling
+// has moved, who was heard by it. Where nobody is described, nothing is sent, and the rest stays as it is: hold, as RFC 2543
+// had it.
+func (l *Latch) Set(want netip.AddrPort, moved, learn bool, now int64) {
 	l.mute = !want.IsValid() || want.Port() == 0 || want.Addr().IsUnspecified() || want.Addr().IsMulticast()
 	if !l.mute && want != l.want {
 		l.want, l.from, l.rank = want, netip.AddrPort{}, stranger
 	}
-	if signal != l.signal && l.rank == signalled || learn && l.rank < exact {
+	if moved && l.rank == signalled || learn && l.rank < exact {
 		l.rank = stranger // he goes on being heard until somebody fits
 	}
-	l.signal = signal
 	if l.rank == stranger {
 		l.until = now + int64(Window)
 	}
@@ -63,14 +62,14 @@ func (l *Latch) Reopen(now int64) {
 	}
 }
 
-// Hear says whether a packet from from is to be heard.
-func (l *Latch) Hear(from netip.AddrPort, now int64) bool {
-	return from == l.from || l.latch(from, now)
+// Hear says whether a packet from from is to be heard. signal is where the signalling comes from, if that was proved.
+func (l *Latch) Hear(from netip.AddrPort, signal netip.Addr, now int64) bool {
+	return from == l.from || l.latch(from, signal, now)
 }
 
 // latch takes somebody who was not heard before.
-func (l *Latch) latch(from netip.AddrPort, now int64) bool {
-	r := l.fit(from)
+func (l *Latch) latch(from netip.AddrPort, signal netip.Addr, now int64) bool {
+	r := l.fit(from, signal)
 	open := now <= l.until || r == exact && !l.from.IsValid()
 	if r <= l.rank || !open {
 		return false
@@ -82,13 +81,13 @@ func (l *Latch) latch(from netip.AddrPort, now int64) bool {
 	return true
 }
 
-func (l *Latch) fit(from netip.AddrPort) rank {
+func (l *Latch) fit(from netip.AddrPort, signal netip.Addr) rank {
 	switch {
 	case from == l.want:
 		return exact
 	case from.Addr() == l.want.Addr():
 		return described
-	case sameHost(from.Addr(), l.signal):
+	case sameHost(from.Addr(), signal):
 		return signalled
 	}
 	return stranger
@@ -96,13 +95,13 @@ func (l *Latch) fit(from netip.AddrPort) rank {
 
 // To returns where packets go: to who was heard, or to who is expected. An address that is not the signalling's is sent
 // nothing before it was heard, for nobody has proved that it wants it.
-func (l *Latch) To() netip.AddrPort {
+func (l *Latch) To(signal netip.Addr) netip.AddrPort {
 	switch {
 	case l.mute:
 		return netip.AddrPort{}
 	case l.from.IsValid():
 		return l.from
-	case l.signal.IsValid() && !sameHost(l.want.Addr(), l.signal):
+	case signal.IsValid() && !sameHost(l.want.Addr(), signal):
 		return netip.AddrPort{}
 	}
 	return l.want

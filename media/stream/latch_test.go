@@ -74,14 +74,15 @@ func TestLatch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var l Latch
+			var signal netip.Addr
 			for _, step := range steps {
-				play(t, &l, step)
+				play(t, &l, &signal, step)
 			}
 		})
 	}
 }
 
-func play(t *testing.T, l *Latch, step string) {
+func play(t *testing.T, l *Latch, from *netip.Addr, step string) {
 	t.Helper()
 	f := strings.Fields(step)
 	seconds, err := time.ParseDuration(f[0] + "s")
@@ -95,7 +96,9 @@ func play(t *testing.T, l *Latch, step string) {
 		if len(f) > 3 && f[3] != "learn" {
 			signal = f[3]
 		}
-		l.Set(at(f[2]), addr(signal), learn, now)
+		moved := *from != addr(signal)
+		*from = addr(signal)
+		l.Set(at(f[2]), moved, learn, now)
 	case "open":
 		l.Reopen(now)
 	case "to":
@@ -103,11 +106,11 @@ func play(t *testing.T, l *Latch, step string) {
 		if len(f) > 2 {
 			want = f[2]
 		}
-		if got := l.To(); got != at(want) {
+		if got := l.To(*from); got != at(want) {
 			t.Errorf("%s: sends to %v", step, got)
 		}
 	default:
-		if got := l.Hear(at(f[1]), now); got != (f[2] == "+") {
+		if got := l.Hear(at(f[1]), *from, now); got != (f[2] == "+") {
 			t.Errorf("%s: heard: %v", step, got)
 		}
 	}

@@ -73,7 +73,7 @@ func (s *Stream) Pass(side control.Side, at Port, from netip.AddrPort, p []byte,
 	case other.mux:
 		out = RTP
 	}
-	to = other.Latches[out].To()
+	to = other.Latches[out].To(other.signal)
 	return out, to, to.IsValid()
 }
 
@@ -89,7 +89,7 @@ func (e *End) hears(at Port, from netip.AddrPort, now int64) bool {
 			return false
 		}
 	}
-	return l.Hear(from, now)
+	return l.Hear(from, e.signal, now)
 }
 
 // takes says whether packets of a kind may come at a port.

@@ -34,6 +34,7 @@ type End struct {
 	Strangers uint64 // packets that were dropped: from others, or of no known kind
 	Heard     int64  // when something last came; 0 if nothing did
 
+	signal netip.Addr // where its signalling comes from, if that was proved
 	clock  uint32
 	mux    bool
 	opaque bool
@@ -54,8 +55,10 @@ func (s *Stream) Set(r *control.Remote, now int64) {
 	if !rtcp.IsValid() && r.RTP.Port() > 0 && r.RTP.Port() < 65535 {
 		rtcp = netip.AddrPortFrom(r.RTP.Addr(), r.RTP.Port()+1) // RFC 3550 §11
 	}
-	e.Latches[RTP].Set(r.RTP, r.Signal, r.Learn, now)
-	e.Latches[RTCP].Set(rtcp, r.Signal, r.Learn, now)
+	moved := r.Signal != e.signal
+	e.signal = r.Signal
+	e.Latches[RTP].Set(r.RTP, moved, r.Learn, now)
+	e.Latches[RTCP].Set(rtcp, moved, r.Learn, now)
 	other := &s.Ends[1-r.Side]
 	other.Latches[RTP].Reopen(now)
 	other.Latches[RTCP].Reopen(now)
