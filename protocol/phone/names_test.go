@@ -46,6 +46,7 @@ func TestNames(t *testing.T) {
 		caller := b.registered("udp", x.Client, "05010000001")
 		b.reload(byName(server, "sip:carrier.example"))
 		conn := gateway.take("gateway")
+		conn.well = true
 		m := conn.asked("")
 		if got := string(m.Target()); got != "sip:carrier.example;user=phone" {
 			t.Errorf("asked %s", got)
@@ -55,11 +56,7 @@ func TestNames(t *testing.T) {
 			return
 		}
 		r := caller.invite("0312345678")
-		m = keep(conn.hear())
-		for m.Is("OPTIONS") {
-			conn.response(m, 200, "")
-			m = keep(conn.hear())
-		}
+		m = keep(conn.want("INVITE"))
 		isVia(t, m, sip.TCP, b.at[x.Backend])
 		if got := string(m.Target()); got != "sip:+81312345678@carrier.example;user=phone" {
 			t.Errorf("called %s", got)
@@ -74,12 +71,7 @@ func TestNames(t *testing.T) {
 		r = conn.bring("+815010000002")
 		callee.response(keep(callee.want("INVITE")), 486, "")
 		callee.want("ACK")
-		for m = conn.hear(); m.Request() || m.Status() != 486; m = conn.hear() {
-			if m.Is("OPTIONS") {
-				conn.response(keep(m), 200, "")
-			}
-		}
-		conn.send(reply(r, m, "ACK"))
+		conn.send(reply(r, conn.want("486"), "ACK"))
 	})
 }
 

@@ -173,6 +173,7 @@ type device struct {
 	conn    net.Conn
 	name    string
 	from    string // its address in From; empty is that of its name
+	well    bool   // it answers when it is asked whether it is
 	scheme  string // of its Contact and of whom it calls; empty is sip:
 	callID  string
 	seq     int
@@ -427,6 +428,10 @@ func (d *device) want(what string) *sip.Message {
 			got = index(m.Status())
 		}
 		if got == "100" && what != "100" {
+			continue
+		}
+		if got == "OPTIONS" && what != "OPTIONS" && d.well {
+			d.response(keep(m), 200, "")
 			continue
 		}
 		if got != what {
