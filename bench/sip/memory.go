@@ -82,7 +82,7 @@ func (p *place) hold(ctx context.Context, own bool, processes bench.Program, o o
 	}
 	defer c.close()
 	for i, do := range []func() error{
-		func() error { return r.make(ctx, o.registrations, 3*o.rate) },
+		func() error { return r.make(ctx, o.registrations, o.rate*2/3) }, // twice as many requests: what a table of transactions has room for
 		func() error {
 			_, err := c.make(ctx, o.calls, o.rate/2)
 			return err
