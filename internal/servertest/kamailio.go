@@ -17,7 +17,7 @@ import (
 const kamailioConf = `#!KAMAILIO
 debug=2
 log_stderror=yes
-children=2
+children=1
 auto_aliases=no
 disable_tcp=yes
 listen=udp:%[1]v

@@ -87,10 +87,10 @@ func (r *Relay) Do(s *control.Session, q control.Request) {
 		r.shapeLocked(c, q)
 	case control.Restore:
 		if c == nil {
-			c = &call{Call: q.Call, remotes: q.Remotes}
+			c = &call{Call: q.Call}
 			r.calls[c.ID] = c
 		}
-		c.owner = s
+		c.owner, c.remotes = s, append(c.remotes, q.Remotes...)
 		q.Done(c.Call, nil)
 	case control.Listed:
 	case control.Left:

@@ -141,7 +141,7 @@ func (l *leg) save() {
 	if near.record == nil || near.gone || c.calls.journal.Load() == nil {
 		return
 	}
-	call := saved.Call{Caller: near.saved(), Called: near.peer.saved(), Record: near.record}
+	call := saved.Call{Caller: near.saved(), Called: near.peer.saved(), Media: near.media.saved(), Record: near.record}
 	text, err := call.Append(l.agent.out[:0])
 	if err != nil {
 		c.log.Error("a call is not saved", "err", err)
@@ -193,7 +193,8 @@ func (c *core) restore(file string) {
 		if id := k.call.Called.Session.CallID; c.agentOf([]byte(id)) != a {
 			c.strays.add(id, a)
 		}
-		a.loop.Post(func() { a.takeUp(k.call, k.id) })
+		m := a.takeUpMedia(k.call)
+		a.loop.Post(func() { a.takeUp(k.call, m, k.id) })
 	}
 	if err != nil || broken > 0 {
 		c.log.Error("calls of another process are lost", "calls", broken, "err", err)
@@ -229,15 +230,18 @@ func read(r journal.Record) (id string, k kept, err error) {
 }
 
 // takeUp makes the legs of a call that was saved.
-func (a *agent) takeUp(call *saved.Call, id journal.ID) {
+func (a *agent) takeUp(call *saved.Call, m *media, id journal.ID) {
 	a.open()
 	make := func(s *saved.Leg) *leg {
 		saved.Shift(s.Session, time.Duration(a.loop.Now()-time.Now().UnixNano()))
 		s.Session.Intervals = a.table.Timers
 		return &leg{agent: a, session: s.Session, way: s.Way, ahead: s.Ahead, update: s.Update, scheme: schemeOf(s.Session.Target), said: description{s.Kind, s.Said},
-			record: call.Record, chosen: true}
+			record: call.Record, chosen: true, media: m}
 	}
 	near, far := make(&call.Caller), make(&call.Called)
+	if m != nil {
+		m.ended = near.unheardOf
+	}
 	near.near, near.peer, far.peer, near.kept = true, far, near, id
 	near.remember()
 	far.remember()

@@ -146,7 +146,7 @@ func BenchmarkRestore(b *testing.B) {
 	stop()
 	b.ReportMetric(float64(size)/count, "B/call")
 	for b.Loop() {
-		c := newCore(log, loops, dir, "")
+		c := newCore(log, loops, dir, "", "")
 		n := 0
 		for _, a := range c.agents {
 			done := make(chan int)

@@ -74,8 +74,8 @@ const (
 )
 
 // newCore makes the core of a service whose state is in a directory, and takes up the calls that are there. records is the
-// file that their records go to.
-func newCore(log *slog.Logger, loops *relay.Loops, state, records string) *core {
+// file that their records go to, media the socket of the relay, or "".
+func newCore(log *slog.Logger, loops *relay.Loops, state, records, media string) *core {
 	c := &core{log: log, loops: loops, able: abilities(), limits: limits(), seed: maphash.MakeSeed(), places: location.New()}
 	c.dead.down, c.seats = make(map[target.Target]bool), newSeats()
 	c.answers.Store(&target.Answers{})
@@ -85,6 +85,9 @@ func newCore(log *slog.Logger, loops *relay.Loops, state, records string) *core 
 		c.agents = append(c.agents, newAgent(c, loops.At(i)))
 	}
 	c.calls.directory, c.calls.log = filepath.Join(state, "calls"), log
+	if media != "" {
+		c.relays.open(media, log)
+	}
 	c.restore(records)
 	c.homes = bindings{table: c.places, names: &c.names, directory: state, log: log, wake: make(chan struct{}, 1), changed: make(map[string]bool)}
 	c.places.Changed = c.homes.note

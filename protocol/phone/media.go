@@ -45,10 +45,11 @@ type media struct {
 // end is what is known of one end.
 type end struct {
 	network *network
-	signal  netip.Addr // where its signalling comes from
-	behind  bool       // a NAT, as its registration says
-	text    []byte     // its description that holds
-	offer   []byte     // its description that is not answered
+	local   netip.AddrPort // of the listen, while the network is not known
+	signal  netip.Addr     // where its signalling comes from
+	behind  bool           // a NAT, as its registration says
+	text    []byte         // its description that holds
+	offer   []byte         // its description that is not answered
 
 	// What it was shown when media are relayed.
 	shown       []byte
@@ -78,6 +79,11 @@ func (a *agent) newMedia(caller, device end) *media {
 
 // pass returns what the other end is to be told of a description, and passed; or patient, or the status of a refusal.
 func (m *media) pass(from control.Side, text []byte, answer bool) ([]byte, int) {
+	for i := range m.ends {
+		if e := &m.ends[i]; e.network == nil { // of a call that was taken up
+			e.network = m.agent.core.settings.Load().networkAt(e.local)
+		}
+	}
 	s := &m.agent.described
 	if err := s.Parse(text, &sdp.Limits{}); err != nil {
 		return nil, unrelayed

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -213,5 +214,38 @@ func TestRelayEnds(t *testing.T) {
 		for _, d := range []*device{caller, callee} {
 			d.response(keep(d.want("BYE")), 200, "")
 		}
+	})
+}
+
+// TestRelayRestart: a relayed call outlives the edge: the relay hears of it again, and what is asked within it goes on with the
+// same addresses.
+func TestRelayRestart(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	r := b.relayed("")
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b.t = t
+		caller, callee := b.registered("udp", x.Client, "05010000001"), b.registered("udp", x.Backend, "05010000002")
+		heard, came := b.call(caller, callee, nil, nil)
+		b.end()
+		b.start("")
+		again := strings.Replace(callee.offer(), "4000", "4002", 1)
+		callee.send(withBody(callee.within(came, "INVITE", 7), again))
+		change := keep(caller.want("INVITE"))
+		wantMedia(t, "the offer after it", change, x.Client)
+		if port := regexp.MustCompile(`m=audio (\d+) `); port.FindString(bodyOf(change)) != port.FindString(bodyOf(heard)) {
+			t.Errorf("it was\n%s\nand now is\n%s", bodyOf(heard), bodyOf(change))
+		}
+		caller.response(change, 200, caller.offer())
+		acknowledge(callee, caller, callee.want("200"), 7)
+		r.Await(func(calls map[control.ID][]control.Remote, _ []control.ID) bool {
+			for _, remotes := range calls {
+				return slices.ContainsFunc(remotes, func(r control.Remote) bool { return r.Side == control.Callee && r.Learn })
+			}
+			return false
+		})
+		hangUp(caller, callee, heard, sequence(heard)+1)
+		r.Await(func(calls map[control.ID][]control.Remote, _ []control.ID) bool { return len(calls) == 0 })
+		callee.unregister()
 	})
 }

@@ -14,7 +14,9 @@ import (
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/media/control"
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
+	"github.com/kyozon/kyozon/protocol/phone/saved"
 	"github.com/kyozon/kyozon/protocol/phone/sdp"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -59,6 +61,52 @@ func places(all []service.Network) ip.Prefixes {
 	}
 	return ip.NewPrefixes(prefixes...)
 }
+
+// saved is what is saved of media: nil if they are direct.
+func (m *media) saved() *saved.Media {
+	if m == nil || m.path == sdp.Direct || m.id == 0 {
+		return nil
+	}
+	s := &saved.Media{ID: uint64(m.id), Path: uint32(m.path)}
+	for i := range m.ends {
+		e := &m.ends[i]
+		s.Ends[i] = saved.End{Network: m.call.Networks[i], Text: e.text, ID: e.id, Version: e.version}
+		for _, l := range m.call.Local[i] {
+			s.Ends[i].Local = append(s.Ends[i].Local, l.RTP, l.RTCP)
+		}
+	}
+	return s
+}
+
+// takeUpMedia makes the media of a call of a process that is gone, which the relay has not let go yet. The relay is told before
+// it is asked for anything.
+func (a *agent) takeUpMedia(call *saved.Call) *media {
+	s, c := call.Media, a.core.relays.client.Load()
+	if s == nil || c == nil {
+		return nil
+	}
+	m := a.newMedia(endOf(call.Caller.Way), endOf(call.Called.Way))
+	m.users, m.path, m.id = 2, sdp.Path(s.Path), control.ID(s.ID)
+	m.call.ID = m.id
+	for i := range m.ends {
+		e := &s.Ends[i]
+		m.ends[i].text, m.ends[i].id, m.ends[i].version, m.ends[i].shown = e.Text, e.ID, e.Version, []byte{}
+		m.call.Networks[i], m.call.Streams = e.Network, len(e.Local)/2
+		for at := 0; at+1 < len(e.Local); at += 2 {
+			m.call.Local[i] = append(m.call.Local[i], control.Local{RTP: e.Local[at], RTCP: e.Local[at+1]})
+		}
+	}
+	m.held = m.call.Spec
+	var near, far sdp.Session
+	if near.Parse(m.ends[control.Caller].text, &sdp.Limits{}) != nil || far.Parse(m.ends[control.Callee].text, &sdp.Limits{}) != nil {
+		return nil
+	}
+	remotes := append(m.remotes(control.Caller, &near, &far), m.remotes(control.Callee, &far, &near)...)
+	c.Restore(m.call, remotes, a.loop.Post, func(control.Stats) { m.gone() })
+	return m
+}
+
+func endOf(w sip.Way) end { return end{local: w.Local, signal: w.Remote.Addr()} }
 
 // hold keeps a connection to the relay from the first generation on.
 func (r *relays) hold() {

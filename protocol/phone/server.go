@@ -56,6 +56,14 @@ type network struct {
 	media       [2]bool           // they can be relayed from and to it, over IPv4 and IPv6
 }
 
+// networkAt returns the network of a listen; one without a name that nothing else is in if the listen has gone.
+func (s *settings) networkAt(at netip.AddrPort) *network {
+	if n := s.networks[at]; n != nil {
+		return n
+	}
+	return &network{}
+}
+
 func (n *network) routeOf(a netip.Addr) *backend.Route {
 	return n.routes[familyIndex(a)]
 }
@@ -68,7 +76,11 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	sets := make(map[*core]*settings)
 	for _, s := range services {
 		c := service.Keep(env, s.Name, func() *core {
-			c := newCore(env.Log.With("service", s.Name), env.Loops, filepath.Join(env.State, "phone", s.Name), string(s.Options.(*Options).CDR))
+			log, relay := env.Log.With("service", s.Name), ""
+			if len(s.Networks) > 0 {
+				relay = service.MediaSocket(env.State)
+			}
+			c := newCore(log, env.Loops, filepath.Join(env.State, "phone", s.Name), string(s.Options.(*Options).CDR), relay)
 			c.name = s.Name
 			return c
 		})

@@ -23,7 +23,7 @@ import (
 )
 
 // version is the first byte of a call. Another has another form.
-const version = 1
+const version = 2
 
 // Gap is by how much the numbers of a dialog are raised when it is taken up.
 const Gap = 1000
@@ -40,8 +40,27 @@ var ErrForm = errors.New("saved: not a call")
 // Call is a call that was answered.
 type Call struct {
 	Caller, Called Leg
+	Media          *Media // nil if they are direct
 	Record         *cdr.Record
 }
+
+// Media is how the relay has the media of a call.
+type Media struct {
+	ID   uint64 // of the call, at the relay
+	Path uint32 // sdp.Path: why they are relayed
+	Ends [2]End // the caller's, and that of who was called
+}
+
+// End is what concerns the media of one end.
+type End struct {
+	Network     string           // as the relay calls it
+	Local       []netip.AddrPort // of each stream, for RTP and RTCP in turn
+	Text        []byte           // its description that holds
+	ID, Version uint64           // of o= in what it is shown
+}
+
+// maxLocal bounds the addresses of an end that are read.
+const maxLocal = 64
 
 // Leg is one end of it.
 type Leg struct {
@@ -59,6 +78,10 @@ func (c *Call) Append(dst []byte) ([]byte, error) {
 	for _, l := range [...]*Leg{&c.Caller, &c.Called} {
 		w.leg(l)
 	}
+	relayed := c.Media != nil
+	if w.flag(&relayed); relayed {
+		w.media(c.Media)
+	}
 	return c.Record.Append(w.b)
 }
 
@@ -74,6 +97,11 @@ func Parse(b []byte) (*Call, error) {
 		r.leg(l)
 		l.Session.LocalSeq += Gap
 		l.Ahead += Gap
+	}
+	var relayed bool
+	if r.flag(&relayed); relayed {
+		c.Media = new(Media)
+		r.media(c.Media)
 	}
 	if r.bad {
 		return nil, ErrForm
@@ -138,6 +166,28 @@ func (c *coder) leg(l *Leg) {
 	c.bytes(&l.Said)
 }
 
+func (c *coder) media(m *Media) {
+	c.long(&m.ID)
+	c.number(&m.Path)
+	for i := range m.Ends {
+		e := &m.Ends[i]
+		c.text(&e.Network)
+		n := c.length(len(e.Local))
+		if c.bad = c.bad || n > maxLocal; c.bad {
+			return
+		}
+		if !c.writes {
+			e.Local = make([]netip.AddrPort, n)
+		}
+		for at := range e.Local {
+			c.address(&e.Local[at])
+		}
+		c.bytes(&e.Text)
+		c.long(&e.ID)
+		c.long(&e.Version)
+	}
+}
+
 // take cuts n bytes off what is read.
 func (c *coder) take(n int) []byte {
 	if c.bad = c.bad || n < 0 || n > len(c.b); c.bad {
@@ -169,10 +219,16 @@ func (c *coder) flag(v *bool) {
 }
 
 func (c *coder) time(v *int64) {
+	n := uint64(*v)
+	c.long(&n)
+	*v = int64(n)
+}
+
+func (c *coder) long(v *uint64) {
 	if c.writes {
-		c.b = binary.LittleEndian.AppendUint64(c.b, uint64(*v))
+		c.b = binary.LittleEndian.AppendUint64(c.b, *v)
 	} else if b := c.take(8); b != nil {
-		*v = int64(binary.LittleEndian.Uint64(b))
+		*v = binary.LittleEndian.Uint64(b)
 	}
 }
 
