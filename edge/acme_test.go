@@ -4,6 +4,7 @@
 package edge_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/kyozon/kyozon/internal/acmetest"
@@ -92,4 +94,51 @@ func fetch(t *testing.T, scheme, host string, at netip.AddrPort, config *tls.Con
 	defer r.Body.Close()
 	io.Copy(io.Discard, r.Body)
 	return r.StatusCode
+}
+
+// A mail service gets certificates too, each name its own, and shows them without a reload: the ACME server asks at port 80 of a
+// web service of the same site, or at the listen itself.
+func TestACMEMail(t *testing.T) {
+	t.Parallel()
+	for _, challenge := range []string{"http-01", "tls-alpn-01"} {
+		t.Run(challenge, func(t *testing.T) {
+			t.Parallel()
+			iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+				b := newBench(t)
+				plain, secure, asks := b.free(listen.TCP, x.Client), b.free(listen.TCP, x.Client), b.free(listen.TCP, x.Client)
+				options := acmetest.Options{HTTP: plain.Port()}
+				if challenge == "tls-alpn-01" {
+					options = acmetest.Options{TLS: secure.Port()}
+				}
+				ca := acmetest.Start(t, x.Client, options)
+				pool := servers([]netip.AddrPort{webTeller(t, x.Backend)})
+				b.serve(line("shop", "web", plain, pool), fmt.Sprintf("  mail: {protocol: mail, listen: {imaps: %q, pop3: %q}, pools: {%s}, clients: {%v: existing}, "+
+					"mail: {name: mail.example, tls: {names: [mail.example, pop.example], acme: {directory: %q, roots: %q, challenge: %s}}}}\n",
+					secure.String(), asks.String(), pool, x.Client, ca.Directory, ca.Roots, challenge))
+				await(t, "the certificates are there", func() bool { return states(b) == "[valid valid]" })
+				for _, name := range []string{"mail.example", "pop.example"} {
+					config := &tls.Config{RootCAs: ca.Issuer(), ServerName: name}
+					c, err := tls.Dial("tcp", secure.String(), config)
+					if err != nil {
+						t.Fatal(err)
+					}
+					c.Close()
+					plain, err := net.Dial("tcp", asks.String())
+					if err != nil {
+						t.Fatal(err)
+					}
+					in := bufio.NewReader(plain)
+					in.ReadString('\n')
+					fmt.Fprint(plain, "STLS\r\n")
+					if line, err := in.ReadString('\n'); !strings.HasPrefix(line, "+OK") {
+						t.Fatalf("%q, %v", line, err)
+					}
+					if err := tls.Client(plain, config).Handshake(); err != nil {
+						t.Errorf("%s behind STLS: %v", name, err)
+					}
+					plain.Close()
+				}
+			})
+		})
+	}
 }

@@ -27,6 +27,7 @@ import (
 
 	"github.com/kyozon/kyozon/accesslog"
 	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/config"
 	"github.com/kyozon/kyozon/edge/plane"
 	"github.com/kyozon/kyozon/ledger"
@@ -80,6 +81,7 @@ type Edge struct {
 
 	started time.Time
 	kept    map[string]map[string]any // by protocol: what it keeps over reloads
+	acme    *acme.Client              // of all protocols; nil before the first generation
 
 	queues atomic.Pointer[[]*service.Queue] // of all protocols that there have been
 	left   atomic.Pointer[map[string]error] // by protocol: see service.Protocol.Left

@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/config"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/limit"
@@ -139,8 +141,11 @@ func (e *Edge) buildServers(g *generation) error {
 		if e.kept[p.Name] == nil {
 			e.kept[p.Name] = make(map[string]any)
 		}
+		if e.acme == nil {
+			e.acme = acme.NewClient(filepath.Join(g.config.State.Directory, "acme"), e.options.Log)
+		}
 		env := service.NewEnv(service.Env{Log: e.options.Log.With("protocol", p.Name), Loops: e.loops,
-			State: g.config.State.Directory, Legacy: e.options.Legacies[p.Name], AccessLog: e.accessLog, Reopen: e.reopen,
+			State: g.config.State.Directory, Legacy: e.options.Legacies[p.Name], AccessLog: e.accessLog, Reopen: e.reopen, ACME: e.acme,
 			Route:  func(name string, d service.Door) *backend.Route { return g.routes[name][d] },
 			Pools:  func(name string) map[string]*backend.Pool { return g.pools[name] },
 			Direct: e.directs(g, services), Stopped: e.ctx.Done()}, e.kept[p.Name])
@@ -171,10 +176,15 @@ func (e *Edge) buildServers(g *generation) error {
 func (e *Edge) run(g *generation) {
 	var ctx context.Context
 	ctx, g.ended = context.WithCancel(e.ctx)
+	var orders []acme.Order
 	for _, s := range g.servers {
+		orders = append(orders, s.Orders...)
 		if s.Run != nil {
 			e.wg.Go(func() { s.Run(ctx) })
 		}
+	}
+	if len(orders) > 0 {
+		e.wg.Go(func() { e.acme.Run(ctx, orders) })
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/kyozon/kyozon/accesslog"
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
+	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/listen"
@@ -150,6 +151,9 @@ type Server struct {
 	// Certificates, if set, returns what is to be known about the certificates in use. It may be called from anywhere.
 	Certificates func() []certs.Info
 
+	// Orders are the certificates that come by ACME: Env.ACME gets them while the generation is in service.
+	Orders []acme.Order
+
 	// Legacy, if set, returns what the process that takes this one's place is to know: Env.Legacy of the same protocol.
 	// It is small, and goes from process to process without a file.
 	Legacy func() []byte
@@ -221,6 +225,9 @@ type Env struct {
 
 	// Reopen has the edge ask Server.Shut again. It must not be called on a loop, nor while anything is locked that Shut locks.
 	Reopen func()
+
+	// ACME gets certificates for all protocols, as Server.Orders say, and knows the answers to those who want a name proved.
+	ACME *acme.Client
 
 	// State is the directory of what must outlive the process. It need not exist, and may be one that cannot be made.
 	State string

@@ -16,7 +16,7 @@ import (
 
 // The mistakes of services that pass all through.
 var (
-	errPassCert  = errors.New("pass-through: the servers have the certificates; leave certificate, key and also out")
+	errPassCert  = errors.New("pass-through: the servers have the certificates; leave certificate, key, also, acme and names out")
 	errPassTold  = errors.New("a server that takes this would take it from clients too, whose words are passed through; write proxy-v2 or proxy-v1, or leave handover out with source: client")
 	errPassTLS   = errors.New("tls of a pool cannot be with pass-through: it would be TLS in TLS; the servers end the client's own")
 	errPassRead  = errors.New("pass-through: the edge does not see what clients say; remove this")
@@ -36,7 +36,7 @@ func unread(s *service.Service, _ service.Listen) error {
 
 // checkPassed says what cannot be where all is passed through.
 func (o *Options) checkPassed(s *service.Service, at func(err error, warning bool, path ...string)) {
-	if t := o.TLS; t.Certificate != "" || t.Key != "" || len(t.Also) > 0 {
+	if t := o.TLS; t.Certificate != "" || t.Key != "" || len(t.Also) > 0 || t.ACME != nil || len(t.Names) > 0 {
 		at(errPassCert, false, "mail", "tls", "pass-through")
 	}
 	for _, read := range []struct {

@@ -57,7 +57,7 @@ func Protocol() service.Protocol {
 		StartTLS:  true,
 		Counts:    []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.FailedLogins, limit.Open},
 		Options:   func() service.Options { return defaults() },
-		Sources:   []string{source, queueSource},
+		Sources:   []string{source, queueSource, service.ACMESource()},
 		Build:     build,
 		Left:      left,
 		Kernel:    unread,

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
@@ -162,6 +163,7 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 	b.building.Lock() // as the edge does
 	defer b.building.Unlock()
 	e.server, err = p.Build([]*service.Service{s}, service.NewEnv(service.Env{Log: slog.New(slog.DiscardHandler), Loops: b.loops,
+		ACME:  acme.NewClient(b.state, slog.New(slog.DiscardHandler)),
 		State: b.state, Route: func(string, service.Door) *backend.Route { return route }, Pools: pools, Direct: direct, Stopped: b.stopped}, b.kept))
 	if err != nil {
 		t.Fatal(err)

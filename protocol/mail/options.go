@@ -8,8 +8,10 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/protocol/mail/policy"
 	"github.com/kyozon/kyozon/service"
@@ -195,6 +197,13 @@ type TLS struct {
 	// More certificates, for other names or another kind of key.
 	Also []Pair `yaml:"also"`
 
+	// Certificates from an ACME server for `names`. With `certificate` and `key` these are shown until then. A web service of
+	// this site, at the same addresses, answers `http-01` and `tls-alpn-01`, at the ports 80 and 443.
+	ACME *service.ACME `yaml:"acme"`
+
+	// The names that certificates come for; the `name` of the edge if left out.
+	Names []string `yaml:"names"`
+
 	// The servers end TLS, also behind STARTTLS: all connections of this service are passed through unread, in the kernel
 	// plane where that can be.
 	PassThrough bool `yaml:"pass-through"`
@@ -272,7 +281,10 @@ var (
 	errName     = errors.New("not a host name; write, for example, mx6.example.jp")
 	errNoName   = errors.New("name is missing: the name of the edge in greetings; write, for example, mx6.example.jp")
 	errNoTLS    = errors.New("TLS comes first at this listen: write mail.tls with a certificate")
-	errNoCert   = errors.New("tls needs certificate and key, or pass-through: true")
+	errNoCert   = errors.New("tls needs certificate and key, acme, or pass-through: true")
+	errPair     = errors.New("certificate and key belong together: give both")
+	errLower    = errors.New("write names in lower case")
+	errNames    = errors.New("only certificates that come by acme need names; remove this")
 	errNoLogin  = errors.New("without tls nobody can log in at submission; add tls, or auth-in-clear: true")
 	errNoOpen   = errors.New("without tls nobody can log in here; add tls, or auth-in-clear: true")
 	errID       = errors.New("IMAP tells servers by id who the client is; write id, proxy-v1, proxy-v2, auto or none")
@@ -305,9 +317,7 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 	} else if !isHostName(o.Name) {
 		at(errName, false, "mail", "name")
 	}
-	if t := o.TLS; t != nil && (t.Certificate == "" || t.Key == "") {
-		at(errNoCert, false, "mail", "tls")
-	}
+	o.checkTLS(s, at)
 	for i, l := range s.Listen {
 		d := dialects[l.Name]
 		if d.secure && o.TLS == nil {
@@ -327,6 +337,50 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 		at(errNoLogin, true, "mail", "tls")
 	}
 	return errs
+}
+
+// checkTLS says what is wrong with the section tls where TLS is ended here.
+func (o *Options) checkTLS(s *service.Service, at func(err error, warning bool, path ...string)) {
+	t := o.TLS
+	switch {
+	case t == nil:
+		return
+	case t.ACME == nil && (t.Certificate == "" || t.Key == ""):
+		at(errNoCert, false, "mail", "tls")
+	case (t.Certificate == "") != (t.Key == ""):
+		at(errPair, false, "mail", "tls")
+	}
+	if t.ACME == nil {
+		if len(t.Names) > 0 {
+			at(errNames, false, "mail", "tls", "names")
+		}
+		return
+	}
+	for i, n := range t.Names {
+		switch {
+		case !isHostName(strings.TrimPrefix(n, "*.")):
+			at(errName, false, "mail", "tls", "names", strconv.Itoa(i))
+		case n != strings.ToLower(n):
+			at(errLower, false, "mail", "tls", "names", strconv.Itoa(i))
+		}
+	}
+	t.ACME.Check(o.names(), s.Listen, func(err error, key string, warning bool) { at(err, warning, "mail", "tls", "acme", key) })
+}
+
+// names are those that certificates come for.
+func (o *Options) names() []string {
+	if len(o.TLS.Names) > 0 {
+		return o.TLS.Names
+	}
+	return []string{strings.ToLower(o.Name)}
+}
+
+// orders returns the certificates that a service orders.
+func (o *Options) orders() []acme.Order {
+	if o.TLS == nil {
+		return nil
+	}
+	return o.TLS.ACME.Orders(o.names())
 }
 
 // isHostName says whether name can stand in a greeting. RFC 5321 §2.3.5, §4.1.2.

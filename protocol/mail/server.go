@@ -16,6 +16,7 @@ import (
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
+	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/protocol/mail/queue"
 	"github.com/kyozon/kyozon/protocol/mail/scan"
@@ -142,6 +143,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	server.Shut = func(service string) string { return kept.proofs.shut(service, b.subjects) }
 	server.Busy = kept.busy.Load
 	server.Run = b.run
+	server.Orders = b.orders
 	server.Queue = kept.queues.shown
 	server.Counts = func() []service.Count { return kept.counts(services) }
 	server.Refusals = func() (all []service.Refusal) {
@@ -165,6 +167,7 @@ type builder struct {
 	kept   *fronts
 	tables map[listen.Addr]*table
 	stores []*certs.Store
+	orders []acme.Order
 
 	subjects []*subject
 	used     []string // keys of resolvers
@@ -178,7 +181,7 @@ type builder struct {
 // add makes the tables of a service.
 func (b *builder) add(s *service.Service) error {
 	o := s.Options.(*Options) // made by our own Protocol
-	terms, err := b.openTLS(s.Name, o.TLS)
+	terms, err := b.openTLS(s.Name, o.TLS, o.orders())
 	if err != nil {
 		return err
 	}

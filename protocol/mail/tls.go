@@ -5,10 +5,12 @@ package mail
 
 import (
 	"context"
+	"crypto/tls"
 	"sync"
 	"time"
 
 	"github.com/kyozon/kyozon/certs"
+	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/relay"
 	"github.com/kyozon/kyozon/service"
 )
@@ -37,25 +39,37 @@ func (t *table) shake(c *relay.Conn, ready func()) {
 }
 
 // openTLS loads the certificates of a service; nil if there are none.
-func (b *builder) openTLS(name string, o *TLS) (*certs.Terms, error) {
+func (b *builder) openTLS(name string, o *TLS, orders []acme.Order) (*certs.Terms, error) {
 	if o == nil || o.PassThrough {
 		return nil, nil
 	}
-	pairs := []certs.Pair{{Certificate: string(o.Certificate), Key: string(o.Key)}}
+	var pairs []certs.Pair
+	if o.Certificate != "" {
+		pairs = append(pairs, certs.Pair{Certificate: string(o.Certificate), Key: string(o.Key)})
+	}
 	for _, p := range o.Also {
 		pairs = append(pairs, certs.Pair{Certificate: string(p.Certificate), Key: string(p.Key)})
 	}
-	store, err := certs.Open(pairs)
+	slots, err := b.env.ACME.Slots(orders)
+	if err != nil {
+		return nil, err
+	}
+	b.orders = append(b.orders, orders...)
+	store, err := certs.Open(pairs, slots...)
 	if err != nil {
 		return nil, err
 	}
 	for _, i := range store.Infos() {
-		if text := i.Warning(time.Now()); text != "" {
+		if text := i.Warning(time.Now()); text != "" && !i.End.IsZero() {
 			b.env.Log.Warn("certificate needs attention", "certificate", i.Source, "err", text)
 		}
 	}
 	b.stores = append(b.stores, store)
-	return &certs.Terms{Base: store.Config(), Name: name, Tickets: b.kept.tickets}, nil
+	base := store.Config()
+	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		return b.env.ACME.TLSConfig(hello), nil // nil for all but who wants a name proved
+	}
+	return &certs.Terms{Base: base, Name: name, Tickets: b.kept.tickets}, nil
 }
 
 // openTickets returns the tickets of the process before, or new ones.

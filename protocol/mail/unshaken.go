@@ -9,6 +9,7 @@ import (
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs"
+	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/metrics"
 	"github.com/kyozon/kyozon/relay"
@@ -39,7 +40,13 @@ func (h *unshaken) Data(c *relay.Conn, p []byte) int {
 		return len(p)
 	}
 	c.SetHandler(backend.Handshaking{Route: route})
-	c.StartServerTLS(h.table.terms.Config(), func(tls.ConnectionState) { h.ready() })
+	c.StartServerTLS(h.table.terms.Config(), func(s tls.ConnectionState) {
+		if s.NegotiatedProtocol == acme.ALPN { // all has been said. RFC 8737 §3
+			c.Close()
+			return
+		}
+		h.ready()
+	})
 	return 0
 }
 

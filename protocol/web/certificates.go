@@ -28,7 +28,7 @@ func (t *TLS) pairs() []certs.Pair {
 // openCertificates loads the certificates of each address that ends TLS.
 func (b *builder) openCertificates() (stores []*certs.Store, err error) {
 	for a, pairs := range b.pairs {
-		slots, err := b.acme.Slots(b.orders[a])
+		slots, err := b.env.ACME.Slots(b.orders[a])
 		if err != nil {
 			return nil, fmt.Errorf("%v: %w", a, err)
 		}
@@ -93,7 +93,7 @@ func (b *builder) configure(t *table, store *certs.Store) *tls.Config {
 	})
 	config := base.Clone()
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if proof := b.acme.TLSConfig(hello); proof != nil {
+		if proof := b.env.ACME.TLSConfig(hello); proof != nil {
 			return proof, nil
 		}
 		if s := t.named(hello.ServerName); s != nil && s.terms != nil {

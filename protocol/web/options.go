@@ -4,11 +4,9 @@
 package web
 
 import (
-	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +14,6 @@ import (
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/certs/acme"
-	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/protocol/web/http1"
 	"github.com/kyozon/kyozon/service"
@@ -54,7 +51,7 @@ type TLS struct {
 	Also []Pair `yaml:"also"`
 
 	// Certificates from an ACME server for all `hosts`. With `certificate` and `key` these are shown until then.
-	ACME *ACME `yaml:"acme"`
+	ACME *service.ACME `yaml:"acme"`
 
 	// Certificates that clients come with. With `handover: header` the servers are told in `Client-Cert` (RFC 9440).
 	ClientCertificates *ClientCertificates `yaml:"client-certificates"`
@@ -68,38 +65,6 @@ type TLS struct {
 
 	// Ports at which the service speaks HTTP without TLS, beside 80.
 	PlainPorts []int `yaml:"plain-ports" range:"1..65535"`
-}
-
-// ACME says from whom certificates come, and how the names are proved to be ours. To use it is to agree to the server's
-// terms of service.
-type ACME struct {
-	// Where the server tells of problems, if it does.
-	Email string `yaml:"email"`
-
-	// The URL of the server's directory; Let's Encrypt if left out.
-	Directory string `yaml:"directory"`
-
-	// The CAs of the server's own certificate, PEM, for a server of one's own.
-	Roots service.Path `yaml:"roots"`
-
-	// `http-01`: the server asks at port 80. `tls-alpn-01`: it asks at port 443. `dns-01`: it looks into the DNS, which
-	// is the only one for wildcards, and for names that do not lead to this machine yet.
-	Challenge Challenge `yaml:"challenge,required"`
-
-	// Where records for dns-01 are put.
-	DNS *Update `yaml:"dns"`
-}
-
-// Update is a DNS server that takes dynamic updates (RFC 2136).
-type Update struct {
-	// Its address and port.
-	Server netip.AddrPort `yaml:"server,required"`
-
-	// The TSIG key, in the file that tsig-keygen writes. Without it updates are not signed.
-	Key service.Path `yaml:"key"`
-
-	// How long secondary servers need to have an update.
-	Settle time.Duration `yaml:"settle" range:"0s..10m"`
 }
 
 // ClientCertificates says which certificates of clients are taken.
@@ -138,19 +103,6 @@ func (v *Verify) UnmarshalText(text []byte) error {
 		return errVerify
 	}
 	return nil
-}
-
-// Challenge is http-01, tls-alpn-01 or dns-01.
-type Challenge string
-
-// UnmarshalText reads a challenge.
-func (c *Challenge) UnmarshalText(text []byte) error {
-	*c = Challenge(text)
-	switch *c {
-	case acme.HTTP01, acme.TLSALPN01, acme.DNS01:
-		return nil
-	}
-	return errChallenge
 }
 
 // Version is a version of TLS, as crypto/tls has it. The zero value is TLS 1.2.
@@ -220,17 +172,11 @@ var (
 	errPassBoth  = errors.New("pass-through: the servers have the certificates; leave certificate, key, acme and client-certificates out")
 	errPair      = errors.New("certificate and key belong together: give both")
 	errNoCert    = errors.New("tls needs certificate and key, acme, or pass-through: true")
-	errChallenge = errors.New("not a challenge; write http-01, tls-alpn-01 or dns-01")
 	errVersion   = errors.New(`not a version of TLS; write "1.2" or "1.3"`)
 	errVerify    = errors.New("not a way to verify clients; write required or optional")
 	errUntold    = errors.New("the servers of this pool are not told of certificates of clients; only handover: header can")
 	errClear     = errors.New("clients that come in clear have no certificate: with verify: required they are answered 421")
 	errACMEHosts = errors.New("acme needs hosts: the certificates are for them")
-	errWildcard  = errors.New("a certificate for a wildcard needs challenge: dns-01")
-	errNoUpdate  = errors.New("challenge: dns-01 needs dns: the server that takes the records")
-	errUpdate    = errors.New("dns is for challenge: dns-01 only")
-	errURL       = errors.New("must be a URL that begins with https://")
-	errBeside    = errors.New("the ACME server reaches this service by IPv6 alone: until its AAAA is published it asks another machine; use dns-01 or files until then")
 	errNoPool    = errors.New("no pool")
 	errPassHTTP2 = errors.New("pass-through: clients speak with the servers whatever both choose; leave http2 out")
 	errRequests  = errors.New("pass-through: the edge does not see the requests; limit connections")
@@ -332,49 +278,22 @@ func (o *Options) checkLimits(s *service.Service) (errs []error) {
 
 // checkACME says what is wrong with the section acme, and warns if the ACME server may ask another machine.
 func (o *Options) checkACME(s *service.Service) (errs []error) {
-	a := o.TLS.ACME
 	at := func(err error, key string, warning bool) {
 		errs = append(errs, &service.Error{Path: []string{"web", "tls", "acme", key}, Err: err, Warning: warning})
 	}
 	if len(o.Hosts) == 0 {
 		at(errACMEHosts, "", false)
 	}
-	if a.Directory != "" && !strings.HasPrefix(a.Directory, "https://") {
-		at(errURL, "directory", false)
-	}
-	if a.Challenge == acme.DNS01 {
-		if a.DNS == nil {
-			at(errNoUpdate, "challenge", false)
-		}
-		return errs
-	}
-	if a.DNS != nil {
-		at(errUpdate, "dns", false)
-	}
-	if slices.ContainsFunc(o.Hosts, func(h string) bool { return strings.HasPrefix(h, "*.") }) {
-		at(errWildcard, "challenge", false)
-	}
-	if !slices.ContainsFunc(s.Listen, func(l service.Listen) bool { return l.Family() == ip.V4 }) {
-		at(errBeside, "challenge", true)
-	}
+	o.TLS.ACME.Check(o.Hosts, s.Listen, at)
 	return errs
 }
 
 // orders returns the certificates that a service orders.
-func (o *Options) orders() (all []acme.Order) {
-	if o.TLS == nil || o.TLS.ACME == nil {
+func (o *Options) orders() []acme.Order {
+	if o.TLS == nil {
 		return nil
 	}
-	a := o.TLS.ACME
-	s := acme.Settings{Directory: cmp.Or(a.Directory, acme.LetsEncrypt), Email: a.Email, Roots: string(a.Roots),
-		Challenge: string(a.Challenge)}
-	if a.DNS != nil {
-		s.DNS = acme.DNS{Server: a.DNS.Server, Key: string(a.DNS.Key), Settle: a.DNS.Settle}
-	}
-	for _, h := range o.Hosts {
-		all = append(all, acme.Order{Name: h, Settings: s})
-	}
-	return all
+	return o.TLS.ACME.Orders(o.Hosts)
 }
 
 // checkHost says what is wrong with a name of a service. RFC 1123 §2.1; wildcards as in RFC 9525 §6.3.

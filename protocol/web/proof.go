@@ -14,7 +14,7 @@ import (
 // What only looks like one goes to the service as any other request. RFC 8555 §8.3.
 func (h *client1) proves() bool {
 	x := h.exchange
-	if x.table.acme == nil || !bytes.HasPrefix(x.request.Target, []byte(acme.Path)) {
+	if !bytes.HasPrefix(x.request.Target, []byte(acme.Path)) {
 		return false
 	}
 	body, ok := x.table.acme.Challenge(x.request.Host(), x.request.Target)

@@ -9,10 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -72,7 +70,7 @@ type table struct {
 	limits   http1.Limits     // of requests
 	answers  http1.Limits     // of responses: servers are the operator's own
 	timeouts Timeouts
-	acme     *acme.Client // answers http-01; nil if nothing is ordered
+	acme     *acme.Client // answers http-01, whoever has ordered
 	ending   atomic.Bool  // nobody follows: connections close after their request
 }
 
@@ -108,11 +106,8 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			}
 		}
 	}
-	b.acme = service.Keep(env, "acme", func() *acme.Client { return acme.NewClient(filepath.Join(env.State, "acme"), env.Log) })
-	if len(slices.Concat(slices.Collect(maps.Values(b.orders))...)) > 0 {
-		for _, t := range b.tables {
-			t.acme = b.acme
-		}
+	for _, t := range b.tables {
+		t.acme = env.ACME
 	}
 	stores, err := b.openCertificates()
 	if err != nil {
@@ -133,12 +128,8 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	server.Legacy = b.tickets.Legacy
 	server.Findings = func() []service.Finding { return kept.evidence.findings(services) }
 	server.Drain = func(last bool) { drain(env.Loops, b.tables, last) }
-	server.Run = func(ctx context.Context) {
-		var wg sync.WaitGroup
-		wg.Go(func() { b.acme.Run(ctx, slices.Concat(slices.Collect(maps.Values(b.orders))...)) })
-		b.watch(ctx, stores)
-		wg.Wait()
-	}
+	server.Run = func(ctx context.Context) { b.watch(ctx, stores) }
+	server.Orders = slices.Concat(slices.Collect(maps.Values(b.orders))...)
 	server.Certificates = func() (all []certs.Info) {
 		for _, s := range stores {
 			all = append(all, s.Infos()...)
@@ -155,7 +146,6 @@ type builder struct {
 	tables   map[listen.Addr]*table
 	pairs    map[listen.Addr][]certs.Pair
 	orders   map[listen.Addr][]acme.Order
-	acme     *acme.Client
 	clients  map[string]*certs.Clients // by service
 	tickets  *certs.Tickets
 }

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kyozon/kyozon/backend"
+	"github.com/kyozon/kyozon/certs/acme"
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
@@ -164,6 +165,7 @@ func (b *bench) serve(services ...*service.Service) {
 		}
 	}
 	env := service.NewEnv(service.Env{Log: slog.New(slog.DiscardHandler), Loops: b.loops,
+		ACME:  acme.NewClient(b.t.TempDir(), slog.New(slog.DiscardHandler)),
 		Route: func(name string, _ service.Door) *backend.Route { return routes[name] }}, b.kept)
 	server, err := build(services, env)
 	if err != nil {

@@ -39,7 +39,7 @@ func Protocol() service.Protocol {
 		Handovers: []backend.Handover{backend.HandoverHeader, backend.HandoverProxyV1, backend.HandoverProxyV2},
 		Counts:    []limit.Kind{limit.Requests, limit.Connections, limit.Handshakes, limit.Open},
 		Options:   func() service.Options { return defaults() },
-		Sources:   []string{source},
+		Sources:   []string{source, service.ACMESource()},
 		Build:     build,
 	}
 }
