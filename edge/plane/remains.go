@@ -92,15 +92,26 @@ func namespaces() (map[uint64]bool, error) {
 	}
 	found := make(map[uint64]bool)
 	failed := make(chan error)
-	go func() { // its thread ends with it, since it is not in its own namespace any more
-		runtime.LockOSThread()
-		var err error
-		for _, f := range files {
-			err = errors.Join(err, enter(f, found))
-		}
-		failed <- err
-	}()
+	go func() { failed <- visit(files, found) }()
 	return found, <-failed
+}
+
+// visit notes the cookies of namespaces. If its thread cannot come back it ends with the goroutine.
+func visit(files []*os.File, found map[uint64]bool) error {
+	runtime.LockOSThread()
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	for _, f := range files {
+		err = errors.Join(err, enter(f, found))
+	}
+	if failed := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); failed != nil {
+		return errors.Join(err, fmt.Errorf("come back: %w", failed))
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 // enter goes into a namespace and notes its cookie.
