@@ -245,6 +245,7 @@ func (a *agent) takeUp(call *saved.Call, m *media, id journal.ID) {
 	near.near, near.peer, far.peer, near.kept = true, far, near, id
 	near.remember()
 	far.remember()
+	a.core.tally.begin(call.Record)
 }
 
 // begin lets the calls that were taken up begin, when there is a generation to do it.
@@ -254,7 +255,6 @@ func (c *core) begin() {
 		a.loop.Post(func() {
 			for _, l := range a.legs {
 				if r := l.record; l.near && r != nil && r.Called != nil {
-					c.tally.begin(r)
 					all := []seat{seatOf(trunks[r.Caller.Peer], r.Caller.Peer), seatOf(trunks[r.Called.Peer], r.Called.Peer)}
 					c.seats.take(r.ID, all, func(seat) int { return 0 }, true)
 				}

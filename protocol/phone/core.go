@@ -84,6 +84,7 @@ func newCore(log *slog.Logger, loops *relay.Loops, state, records, media string)
 	for i := range loops.Len() {
 		c.agents = append(c.agents, newAgent(c, loops.At(i)))
 	}
+	c.tally = newTally()
 	c.calls.directory, c.calls.log = filepath.Join(state, "calls"), log
 	if media != "" {
 		c.relays.open(media, log)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,6 +157,9 @@ func TestRestart(t *testing.T) {
 				t.Errorf("refreshed in %v, over in %v", in(s.Refresh, l), in(s.Expire, l))
 			}
 		})
+		if got := b.counted(); !slices.Contains(got, "calls_active "+f.String()+" 1") {
+			t.Errorf("counted are %v", got)
+		}
 		b.core.seats.mu.Lock()
 		if n := b.core.seats.taken[seat{name: callee.name}]; n != 1 {
 			t.Errorf("%s has %d calls", callee.name, n)
@@ -170,6 +174,9 @@ func TestRestart(t *testing.T) {
 		again.response(again.want("UPDATE"), 200, "")
 		caller.response(caller.want("UPDATE"), 200, "")
 		hangUp(caller, again, heard, sequence(heard)+1)
+		if got := b.counted(); slices.Contains(got, "calls_active "+f.String()+" 1") {
+			t.Errorf("counted are %v", got)
+		}
 		again.unregister()
 
 		callee = b.registered("udp", f, "05010000002")

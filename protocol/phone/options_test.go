@@ -33,6 +33,7 @@ func TestCheck(t *testing.T) {
 	}
 	want := []string{
 		"phone.domain: not a domain; write, for example, voip.example.jp",
+		"phone.subscribers: say where subscribers are: from: FILE, or database: {url: …}",
 		"phone.subscribers.networks.1: no listen has this name",
 		"phone.registration.min: more than max",
 	}
@@ -40,8 +41,12 @@ func TestCheck(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	o = defaults()
-	o.Domain, o.Subscribers.Networks = "voip.example.jp", []string{"access"}
+	o.Domain, o.Subscribers.From, o.Subscribers.Networks = "voip.example.jp", "file", []string{"access"}
 	if errs := o.Check(s); errs != nil {
+		t.Errorf("got %v", errs)
+	}
+	o.Subscribers.Database = &Database{URL: "host=x"}
+	if errs := o.Check(s); len(errs) != 1 || !errors.Is(errs[0], errEither) {
 		t.Errorf("got %v", errs)
 	}
 }

@@ -196,12 +196,13 @@ type outcome struct {
 	cause    int
 }
 
+func newTally() tally {
+	return tally{active: make(map[string]int64), over: make(map[outcome]int64)}
+}
+
 func (t *tally) begin(r *cdr.Record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.active == nil {
-		t.active, t.over = make(map[string]int64), make(map[outcome]int64)
-	}
 	t.active[r.Caller.Family]++
 }
 
