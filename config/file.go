@@ -100,9 +100,9 @@ type logFile struct {
 	Access accessLog `yaml:"access"`
 }
 
-// The kernel plane, which carries services of tcp and udp, and TLS of web and mail that is passed through whole, unless they say
-// `plane: user`. It needs Linux 5.15, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, a BPF file system at /sys/fs/bpf, and forwarding of both families switched on at
-// its interfaces.
+// The kernel plane, which carries services of tcp and udp, and TLS of web and mail that is passed through whole,
+// unless they say `plane: user`. It needs Linux 5.15, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, a BPF file system at
+// /sys/fs/bpf, and forwarding of both families switched on at its interfaces.
 type kernelFile struct {
 	// The interfaces by which clients and servers are reached. Where nothing is written: those of the default routes, of
 	// the listens, and of the ways to the servers.
@@ -162,10 +162,10 @@ type serviceFile struct {
 
 	Timeouts timeoutsFile `yaml:"timeouts"`
 
-	// Where the packets of a service that need not be read are carried: of tcp and udp, and of web where TLS is passed
-	// through without `hosts`. `kernel`: in the kernel, between the interfaces, without a copy; what cannot be done there is
-	// then a mistake. `user`: in this process. `auto`: in the kernel if that can be; `kyozon services` says why not. The kernel
-	// plane goes before the packet filter of this machine.
+	// Where the packets of a service that need not be read are carried: of tcp and udp, of web where TLS is passed through
+	// without `hosts`, and of mail where it is passed through. `kernel`: in the kernel, between the interfaces, without a
+	// copy; what cannot be done there is then a mistake. `user`: in this process. `auto`: in the kernel if that can be;
+	// `kyozon services` says why not. The kernel plane goes before the packet filter of this machine.
 	Plane located[plane] `yaml:"plane"`
 
 	node    *node

@@ -25,9 +25,9 @@ const (
 //	@example.jp       imap-new pop3-new     # everybody else there
 //	*                 10.0.2.22             # everybody else
 type File struct {
-	path  string
-	all   atomic.Pointer[map[string]string] // immutable
-	stamp stamp                             // of Run
+	path        string
+	all         atomic.Pointer[map[string]string] // immutable
+	taken, seen stamp                             // of Run
 }
 
 // stamp is what of a file changes with it.
@@ -52,7 +52,7 @@ func (f *File) read() error {
 	if err != nil {
 		return err
 	}
-	f.stamp = stamp{info.ModTime(), info.Size()}
+	f.taken = stamp{info.ModTime(), info.Size()}
 	all, err := parse(file)
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.path, err)
@@ -61,7 +61,7 @@ func (f *File) read() error {
 	return nil
 }
 
-// Run takes the file anew when it has changed, until ctx is done. report is called for each change, with why it was not
+// Run takes the file anew when it has changed, and has not from one look to the next, until ctx is done. report is called for each change, with why it was not
 // taken, if it was not: then what was there before goes on to count. Run is called at most once.
 func (f *File) Run(ctx context.Context, interval time.Duration, report func(path string, err error)) {
 	tick := time.NewTicker(interval)
@@ -78,9 +78,15 @@ func (f *File) Run(ctx context.Context, interval time.Duration, report func(path
 
 func (f *File) look(report func(string, error)) {
 	info, err := os.Stat(f.path)
-	if err != nil || f.stamp == (stamp{info.ModTime(), info.Size()}) {
+	if err != nil {
 		return // a file that is gone for a moment is about to be replaced
 	}
+	now, before := stamp{info.ModTime(), info.Size()}, f.seen
+	f.seen = now
+	if now == f.taken || now != before { // half a file would send users elsewhere
+		return
+	}
+	f.taken = now
 	report(f.path, f.read())
 }
 

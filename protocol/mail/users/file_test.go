@@ -108,12 +108,17 @@ func TestFile(t *testing.T) {
 		reports = append(reports, err.Error())
 	}
 	f.look(report)
-	write("* three\n", first.Add(time.Second))
+	write("* half\n", first.Add(time.Second))
+	f.look(report)
+	write("* three\n", first.Add(2*time.Second))
+	f.look(report)
+	is("tim@a.example", "one")
 	f.look(report)
 	is("tim@a.example", "three")
-	write("broken\n", first.Add(2*time.Second))
-	f.look(report)
-	f.look(report)
+	write("broken\n", first.Add(3*time.Second))
+	for range 4 {
+		f.look(report)
+	}
 	is("tim@a.example", "three")
 	os.Remove(path)
 	f.look(report)
