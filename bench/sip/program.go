@@ -8,11 +8,13 @@ import (
 	"crypto/md5"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"path/filepath"
 
 	"github.com/kyozon/kyozon/bench"
 	"github.com/kyozon/kyozon/lab"
+	"github.com/kyozon/kyozon/service"
 )
 
 const (
@@ -37,15 +39,42 @@ func (p *place) start(ctx context.Context, pr program, subscribers int) (process
 	d.Ready = lab.AnswersUDP(fmt.Appendf(nil, "OPTIONS sip:%s SIP/2.0\r\nVia: SIP/2.0/UDP [%v]:9;rport;branch=z9hG4bKready\r\nMax-Forwards: 70\r\n"+
 		"From: <sip:ready@%[1]s>;tag=1\r\nTo: <sip:%[1]s>\r\nCall-ID: ready\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n", domain, edge6()),
 		netip.AddrPortFrom(edge6(), portSIP))
-	r, err := p.edge.Start(ctx, d)
-	if err != nil {
-		return nil, nil, err
+	all := []lab.Daemon{d}
+	if pr.name == ours && p.server4 {
+		all = []lab.Daemon{p.relay(), d}
 	}
-	if processes, err = bench.OpenProgram(r.PID()); err != nil {
-		r.Stop(context.WithoutCancel(ctx))
-		return nil, nil, err
+	var running []*lab.Process
+	stop = func() {
+		for _, r := range running {
+			r.Stop(context.WithoutCancel(ctx))
+		}
 	}
-	return processes, func() { r.Stop(context.WithoutCancel(ctx)) }, nil
+	for _, d := range all {
+		r, err := p.edge.Start(ctx, d)
+		if err != nil {
+			stop()
+			return nil, nil, err
+		}
+		running = append(running, r)
+		of, err := bench.OpenProgram(r.PID())
+		if err != nil {
+			stop()
+			return nil, nil, err
+		}
+		processes = append(processes, of...)
+	}
+	return processes, stop, nil
+}
+
+// relay is the process that relays media of ours, which is measured with it.
+func (p *place) relay() lab.Daemon {
+	return lab.Daemon{Name: "kyozon media", Argv: []string{p.binary, "media", "/run/kyozon/site.yaml"}, Ready: func(context.Context) error {
+		_, err := p.edge.ReadFile(service.MediaSocket("/var/lib/kyozon"))
+		if errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil // a socket cannot be read
+	}}
 }
 
 // kyozonDaemon has calls go from one trunk to another. The records of calls are written.
@@ -68,7 +97,7 @@ services:
         - {to: own, via: subscribers}
         - {to: [emergency, 0ab-j], via: to}
       cdr: /var/lib/kyozon/calls.jsonl
-`, admin, edge6(), portSIP, edge4(), portSIP, domain, load6(), portClient, p.serverAt())
+%s`, admin, edge6(), portSIP, edge4(), portSIP, domain, load6(), portClient, p.serverAt(), p.networks())
 	var file []byte
 	for i := range subscribers {
 		file = fmt.Appendf(file, "%s:%s:%x\n", name(i), domain, md5.Sum(fmt.Appendf(nil, "%s:%s:%s", name(i), domain, password)))
@@ -76,6 +105,14 @@ services:
 	err := errors.Join(p.edge.WriteFile("/var/lib/kyozon/.lab", nil), p.edge.WriteFile("/run/kyozon/site.yaml", []byte(site)),
 		p.edge.WriteFile("/run/kyozon/subscribers", file))
 	return lab.Daemon{Name: "kyozon", Argv: []string{p.binary, "run", "/run/kyozon/site.yaml"}}, err
+}
+
+// networks is where media are relayed, if they are.
+func (p *place) networks() string {
+	if !p.server4 {
+		return ""
+	}
+	return fmt.Sprintf("networks: {net: {media: [%v, \"2001:db8:200::/64\"]}}\n", edge4())
 }
 
 // kamailioConf is a stateful proxy that stays in the path of calls, and a registrar whose bindings are in memory. %[5]d says
