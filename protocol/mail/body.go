@@ -5,7 +5,6 @@ package mail
 
 import (
 	"os"
-	"time"
 
 	"github.com/kyozon/kyozon/relay"
 )
@@ -21,6 +20,7 @@ type body struct {
 	spool  *spool
 	loop   *relay.Loop
 	limit  int64
+	due    int64  // when it must be whole, on the loop's clock
 	resume func() // called when a full body is full no more, or a settled one has settled
 
 	memory  []byte
@@ -31,9 +31,8 @@ type body struct {
 	closed  bool
 	err     error
 
-	shown bool          // to the engines
-	took  time.Duration // what they needed
-	head  []byte        // what they want before it
+	shown bool   // to the engines
+	head  []byte // what they want before it
 }
 
 // add takes p, which it copies.

@@ -42,7 +42,7 @@ func (s *session) command(c *smtp.Command) {
 	case smtp.Data:
 		s.take()
 		s.say("354 Go on, and end with a dot in a line of its own\r\n")
-		s.conn.SetTimeout(s.table.options.Timeouts.Data)
+		s.listen(s.table.options.Timeouts.Data)
 	case smtp.Rset:
 		s.forget()
 		s.say("250 2.0.0 Forgotten\r\n")
@@ -131,7 +131,8 @@ func (s *session) startTLS() {
 // take begins to take a message in.
 func (s *session) take() {
 	if s.body == nil {
-		s.body = &body{spool: s.front.all.spool, loop: s.conn.Loop(), limit: s.limit(), memory: s.memory, resume: s.resumeBody}
+		s.body = &body{spool: s.front.all.spool, loop: s.conn.Loop(), limit: s.limit(), memory: s.memory, resume: s.resumeBody,
+			due: s.conn.Loop().Now() + int64(s.table.options.Timeouts.Message)}
 		s.memory = nil
 		s.digest.Reset()
 		s.sought = false
@@ -153,6 +154,7 @@ func (s *session) whole(last bool) {
 		s.say("250 2.0.0 Go on\r\n")
 		return
 	}
+	s.promise()
 	s.forward(delivery)
 }
 

@@ -52,7 +52,7 @@ func (l *link) feed() {
 		if !l.has.Chunking {
 			l.send(smtp.AppendEnd(l.session.scratch(), l.start))
 		}
-		l.become(ending, finalTime-b.took)
+		l.become(ending, finalTime)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"time"
 
 	"github.com/kyozon/kyozon/protocol/mail/scan"
 	"github.com/kyozon/kyozon/protocol/mail/smtp"
@@ -36,10 +35,10 @@ func (s *session) shown() bool {
 	}
 	b.shown, b.writing = true, true // keeps the file open
 	m := s.message()
-	loop, begin := s.conn.Loop(), s.conn.Loop().Now()
+	loop := s.conn.Loop()
 	go func() {
 		v := e.Check(context.Background(), m)
-		loop.Post(func() { s.seen(b, v, time.Duration(loop.Now()-begin)) })
+		loop.Post(func() { s.seen(b, v) })
 	}()
 	return true
 }
@@ -59,9 +58,9 @@ func (s *session) message() *scan.Message {
 	return m
 }
 
-// seen goes on when the engines have looked. What they took is not the server's: a client does not wait for ever.
-func (s *session) seen(b *body, v scan.Verdict, took time.Duration) {
-	b.writing, b.took = false, took
+// seen goes on when the engines have looked.
+func (s *session) seen(b *body, v scan.Verdict) {
+	b.writing = false
 	if b.closed {
 		b.close()
 		return

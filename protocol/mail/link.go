@@ -20,8 +20,8 @@ const (
 	// who waits as long for us.
 	greetTime = 60 * time.Second
 	replyTime = 4 * time.Minute
-	blockTime = 3 * time.Minute // §4.5.3.2.5
-	finalTime = 9*time.Minute + 30*time.Second
+	blockTime = 3 * time.Minute                // §4.5.3.2.5
+	finalTime = 9*time.Minute + 30*time.Second // §4.5.3.2.6
 
 	// holdTime is how long a backend is held for a client that says nothing: many have a process for each connection.
 	holdTime = 5 * time.Second

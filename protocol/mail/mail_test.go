@@ -49,7 +49,8 @@ type bench struct {
 	state    string
 	hold     time.Duration
 	mute     time.Duration
-	stopped  chan struct{}           // see service.Env; nil if nothing is waited for
+	stopped  chan struct{} // see service.Env; nil if nothing is waited for
+	final    time.Duration
 	more     map[string]backend.Spec // pools beside the one that clients are sent to
 	building sync.Mutex              // of generations, one after the other
 }
@@ -61,7 +62,7 @@ func newBench(t testing.TB) *bench {
 		t.Fatal(err)
 	}
 	b := &bench{t: t, loops: ls, book: backend.NewBook(2), sockets: listen.NewSet(listen.Options{}), kept: make(map[string]any),
-		state: t.TempDir(), hold: holdTime, mute: askTime}
+		state: t.TempDir(), hold: holdTime, mute: askTime, final: finalTime}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { ls.Run(ctx) })
@@ -168,8 +169,8 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f := b.kept["fronts"].(*fronts); f.hold != b.hold || f.proofs.patience != b.mute { // before there is a session
-		f.hold = b.hold
+	if f := b.kept["fronts"].(*fronts); f.final != b.final || f.hold != b.hold || f.proofs.patience != b.mute { // before there is a session
+		f.hold, f.final = b.hold, b.final
 		f.proofs.patience = b.mute
 	}
 	e.server.Start()

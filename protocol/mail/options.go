@@ -264,6 +264,9 @@ type Timeouts struct {
 	// For more of a message.
 	Data time.Duration `yaml:"data" range:"1s.."`
 
+	// For a whole message, from the first of it on: who sends a byte now and then is not listened to for ever.
+	Message time.Duration `yaml:"message" range:"1m.."`
+
 	// For anything in an open mailbox, from either side; `idle` of the service is not for mailboxes.
 	Mailbox time.Duration `yaml:"mailbox" range:"30m.."`
 }
@@ -271,7 +274,8 @@ type Timeouts struct {
 // defaults are those of RFC 5321 §4.5.3.2.5 and §4.5.3.2.7. A client that waits for mail says so every 29 minutes, and is
 // not logged out before 30: RFC 2177, RFC 9051 §5.4.
 func defaults() *Options {
-	return &Options{RelayProof: true, MessageSize: 100 << 20, Timeouts: Timeouts{Command: 5 * time.Minute, Data: 3 * time.Minute, Mailbox: 35 * time.Minute}}
+	return &Options{RelayProof: true, MessageSize: 100 << 20, Timeouts: Timeouts{Command: 5 * time.Minute, Data: 3 * time.Minute, Message: 2 * time.Hour,
+		Mailbox: 35 * time.Minute}}
 }
 
 // The mistakes that Check finds.

@@ -67,8 +67,9 @@ type fronts struct {
 	mu        sync.Mutex
 	memories  map[string]*memory // by service: what has been seen of clients
 
-	hold time.Duration // see holdTime
-	busy atomic.Int64  // transactions under way
+	hold  time.Duration // see holdTime
+	final time.Duration // see finalTime
+	busy  atomic.Int64  // transactions under way
 }
 
 // local is what the connections of one loop have in common. Only that loop uses it.
@@ -109,7 +110,7 @@ func (t *table) passes() bool { return t.options.passes() }
 func build(services []*service.Service, env service.Env) (service.Server, error) {
 	kept := service.Keep(env, "fronts", func() *fronts {
 		f := &fronts{locals: make([]local, env.Loops.Len()), spool: newSpool(filepath.Join(env.State, "mail")),
-			tickets: openTickets(env), log: env.Log, hold: holdTime,
+			tickets: openTickets(env), log: env.Log, hold: holdTime, final: finalTime,
 			outcomes: outcomes{shelf: filepath.Join(env.State, "mail", "outcomes"), log: env.Log}}
 		f.proofs = newProofs(&f.known, env.Log)
 		f.queues = newQueues(f, env)

@@ -5,6 +5,7 @@ package mail
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/kyozon/kyozon/backend"
 	"github.com/kyozon/kyozon/metrics"
@@ -51,6 +52,7 @@ type session struct {
 	key      outcome.Key      // of the message
 	sought   bool             // it has been looked whether the message is known
 	delivery outcome.Delivery // of it, or of the one before
+	patience relay.Timer      // of the client, who waits for an answer to it
 }
 
 // want is what is to be done when there is a backend.
@@ -113,7 +115,7 @@ func (s *session) Data(c *relay.Conn, p []byte) (used int) {
 		case smtp.Text:
 			s.body.add(e.Text)
 			s.digest.Add(e.Text)
-			c.SetTimeout(s.table.options.Timeouts.Data)
+			s.listen(s.table.options.Timeouts.Data)
 		case smtp.Whole:
 			s.whole(e.Last)
 		case smtp.Secret:
@@ -131,6 +133,7 @@ func (s *session) Data(c *relay.Conn, p []byte) (used int) {
 func (s *session) Event(_ *relay.Conn, e relay.Event) {
 	switch {
 	case e == relay.Drained:
+	case e == relay.Timeout && s.dragging():
 	case e == relay.Timeout: // RFC 5321 §4.5.3.2.7
 		s.table.route.Count(metrics.ClientTimeout)
 		s.end("421 4.4.2 Nothing has come for long\r\n")
@@ -147,6 +150,28 @@ func (s *session) Closed(*relay.Conn, error) {
 		s.delivery.Unseen()
 	}
 	s.close(metrics.ClientReset)
+}
+
+// listen waits for more of the client.
+func (s *session) listen(d time.Duration) {
+	if s.dragging() {
+		return
+	}
+	if s.body != nil {
+		d = min(d, time.Duration(s.body.due-s.conn.Loop().Now()))
+	}
+	s.conn.SetTimeout(d)
+}
+
+// dragging ends the session of a client whose message takes too long to come, and says whether it does.
+func (s *session) dragging() bool {
+	if s.body == nil || s.conn.Loop().Now() < s.body.due {
+		return false
+	}
+	s.table.route.Count(metrics.ClientTimeout)
+	s.refused(slow)
+	s.end("421 4.4.2 The message takes too long\r\n")
+	return true
 }
 
 // wait says that an answer is owed. How long that takes is not the client's fault.
@@ -167,8 +192,9 @@ func (s *session) answer(code int, reply []byte) {
 		s.close(metrics.Fine)
 		return
 	}
-	s.conn.SetTimeout(s.table.options.Timeouts.Command)
-	s.resume()
+	if s.listen(s.table.options.Timeouts.Command); !s.over {
+		s.resume()
+	}
 }
 
 // resume reads on.
@@ -194,7 +220,7 @@ func (s *session) refuse(r smtp.Refusal) {
 		return
 	}
 	s.conn.Write([]byte(r.Reply()))
-	s.conn.SetTimeout(s.table.options.Timeouts.Command)
+	s.listen(s.table.options.Timeouts.Command)
 }
 
 // end says a last word and closes.
@@ -245,6 +271,7 @@ func (s *session) forget() {
 	if cap(s.envelope) > bodyReuse {
 		s.envelope = nil
 	}
+	s.conn.Loop().StopTimer(&s.patience)
 	if s.body != nil {
 		if cap(s.body.memory) <= bodyReuse {
 			s.memory = s.body.memory[:0]

@@ -130,11 +130,13 @@ const (
 	noStandIn
 	untold  // no server can be told who the client is
 	changed // a server has answered otherwise than before
+	slow    // the message takes too long to come
+	late    // no server has taken it in time
 	reasons
 )
 
 func (r reason) String() string {
-	return [reasons]string{"too-large", "no-room", "no-server", "no-stand-in", "handover-refused", "changed-mind"}[r]
+	return [reasons]string{"too-large", "no-room", "no-server", "no-stand-in", "handover-refused", "changed-mind", "slow", "late"}[r]
 }
 
 // index numbers the families.
