@@ -70,7 +70,10 @@ func isAnonymous(value []byte) bool {
 // show writes what the called side learns of who calls, P-Asserted-Identity and Privacy, and returns From without its tag.
 func (b *branch) show(e *sip.Editor, m *sip.Message) (from []byte) {
 	who := &b.call.caller
-	s := identity.Decide(&who.Caller, identity.Called{Trusted: b.call.trunk != nil, Assert: true})
+	s := identity.Decide(&who.Caller, identity.Called{Trusted: b.call.trunk != nil && !b.call.trunk.foreign, Assert: true})
+	if t := b.call.trunk; t != nil {
+		t.trim(e, m)
+	}
 	e.RemoveAll(sip.PPreferredIdentity)
 	e.RemoveAll(sip.PAssertedIdentity)
 	e.RemoveAll(sip.Privacy)

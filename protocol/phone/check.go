@@ -31,6 +31,7 @@ var (
 	errReach    = errors.New("the network has no listen of this family and, for TLS, of the port of TLS")
 	errClear    = errors.New(`reached in clear, and the trunk has tls; write, for example, "sips:10.0.5.11"`)
 	errName     = errors.New("not a name; at most 100 bytes without quotes and backslashes")
+	errWithout  = errors.New("want an extension, like 100rel, but for timer")
 	errPort     = errors.New("no listen has this port")
 )
 
@@ -102,6 +103,11 @@ func (o *Options) checkTrunks(s *service.Service) (errs []error) {
 		}
 		if t.Numbers != "" && t.Numbers != "global" && t.Numbers != national {
 			at(errForm, "numbers")
+		}
+		for i, word := range t.Without {
+			if !isLabel(word) || word == "timer" {
+				at(errWithout, "without", index(i))
+			}
 		}
 		if t.Login != nil && !isName(t.Login.Name) {
 			at(errName, "login", "name")

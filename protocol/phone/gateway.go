@@ -77,8 +77,8 @@ func (p *Place) domain() string {
 }
 
 // host returns the host of URIs by which it is asked, with what follows: what was resolved is what is asked for.
-func (p *Place) host() string {
-	text := hostPort(&p.uri.Host, p.uri.Host.Port) + ";user=phone"
+func (p *Place) host(t *trunk) string {
+	text := hostPort(&p.uri.Host, p.uri.Host.Port) + t.phone()
 	if v, ok := p.uri.Param("transport"); ok && p.isURI() {
 		text += ";transport=" + string(v)
 	}
@@ -127,7 +127,7 @@ func (t *trunk) locate(o *Gateway, a *target.Answers, roll func(int) int) (all [
 		return nil // checked, or the DNS knows nobody
 	}
 	for _, at := range found {
-		g := &gateway{trunk: t, target: at, scheme: "sip", host: o.At.host(), domain: o.At.domain(), named: o.At.isName()}
+		g := &gateway{trunk: t, target: at, scheme: "sip", host: o.At.host(t), domain: o.At.domain(), named: o.At.isName()}
 		g.way = sip.Way{Transport: at.Transport, Local: t.network.local(at.Transport, at.Addr.Addr()), Remote: at.Addr}
 		if !g.way.Local.IsValid() {
 			continue // TLS has other listens, perhaps not of both families

@@ -46,7 +46,7 @@ func TestLogin(t *testing.T) {
 				gateway.response(m, status, "", challenge+"Basic realm=x", challenge+string(guard.AppendChallenge(nil, digest.SHA256, at, false)))
 				gateway.want("ACK")
 			}
-			r := caller.invite("0312345678")
+			caller.invite("0312345678")
 			first := keep(gateway.want("INVITE"))
 			ask(first)
 			second := keep(gateway.want("INVITE"))
@@ -74,7 +74,7 @@ func TestLogin(t *testing.T) {
 			caller.want("200")
 			gateway.response(keep(gateway.want("BYE")), 200, "")
 
-			r = caller.invite("0312345678")
+			r := caller.invite("0312345678")
 			for range 1 + mostProofs {
 				ask(keep(gateway.want("INVITE")))
 			}

@@ -58,6 +58,15 @@ type Trunk struct {
 	// How numbers are written on it: global, like +81312345678, which is the default, or national, like 0312345678.
 	Numbers string `yaml:"numbers"`
 
+	// URIs of numbers are written without user=phone.
+	Plain bool `yaml:"plain"`
+
+	// It is no part of our network: it learns no number that is withheld, and of what it says of who calls From counts alone.
+	Foreign bool `yaml:"foreign"`
+
+	// The extensions that it is not told of, though callers have them: 100rel, for example. That of session timers is ours.
+	Without []string `yaml:"without"`
+
 	// How often each gateway is asked by OPTIONS whether it is there; one that is not comes after the others. Where nothing is
 	// written, calls alone tell.
 	Health time.Duration `yaml:"health" range:"1s..10m"`

@@ -105,7 +105,7 @@ func TestCheckTrunks(t *testing.T) {
 	o.Trunks = map[string]Trunk{
 		"a":           {Network: "core", Gateways: at("10.0.5.11:5060", "[2001:db8::1]:5060", "sip:10.0.5.11;transport=tcp"), Onward: []string{"b", "e"}},
 		"b":           {Network: "elsewhere", Gateways: at("10.0.5.11:5060")},
-		"c":           {Network: "core", Numbers: "local"},
+		"c":           {Network: "core", Numbers: "local", Without: []string{"100rel", "timer", "a b"}, Login: &Login{Name: `"`}},
 		"d":           {Network: "core", Gateways: at("10.0.5.13:5060", "sips:10.0.5.13"), TLS: &TrunkTLS{}},
 		"subscribers": {Network: "core", Gateways: at("10.0.5.12:5060")},
 	}
@@ -122,6 +122,9 @@ func TestCheckTrunks(t *testing.T) {
 		"phone.trunks.a.onward.1: no trunk has this name",
 		"phone.trunks.b.network: no listen has this name",
 		"phone.trunks.c.numbers: want global or national",
+		"phone.trunks.c.without.1: want an extension, like 100rel, but for timer",
+		"phone.trunks.c.without.2: want an extension, like 100rel, but for timer",
+		"phone.trunks.c.login.name: not a name; at most 100 bytes without quotes and backslashes",
 		"phone.trunks.c.gateways: want at least one gateway",
 		"phone.trunks.d.gateways.0: reached in clear, and the trunk has tls; write, for example, \"sips:10.0.5.11\"",
 		"phone.trunks.d.gateways.1: the network has no listen of this family and, for TLS, of the port of TLS",

@@ -204,9 +204,9 @@ func TestTLSFromGateway(t *testing.T) {
 				t.Errorf("%s: got %q", name, d.buffer[:n])
 			}
 		}
-		clear := b.newDevice("tcp", f, "05010000001")
-		r := clear.bring("+815010000002")
-		clear.send(reply(r, clear.want("401"), "ACK"))
+		open := b.newDevice("tcp", f, "05010000001")
+		r := open.bring("+815010000002")
+		open.send(reply(r, open.want("401"), "ACK"))
 
 		gateway := b.newSecure(f, "gateway", authority.IssueFor("gw.example.jp"))
 		gateway.from = "<sip:+81312345678@10.0.5.11;user=phone>"

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kyozon/kyozon/ip"
@@ -28,6 +29,9 @@ type trunk struct {
 	national bool // numbers are written so
 	domain   string
 	country  *plan.Country
+	plain    bool           // without user=phone
+	foreign  bool           // its word does not count, and it keeps nothing to itself
+	without  []string       // extensions that it is not told of
 	login    *digest.Client // who we are to it, or nil
 
 	// Of TLS: who may sign, whom the certificates must be for, and whether gateways that open a connection must show one.
@@ -42,7 +46,7 @@ func (s *settings) readTrunks(named map[string]*network) (err error) {
 	for _, name := range slices.Sorted(maps.Keys(s.options.Trunks)) {
 		o := s.options.Trunks[name]
 		t := &trunk{name: name, written: o.Gateways, network: named[o.Network], national: o.Numbers == national, domain: s.options.Domain,
-			country: s.plan.Country(), onward: o.Onward, health: o.Health}
+			country: s.plan.Country(), onward: o.Onward, health: o.Health, plain: o.Plain, foreign: o.Foreign, without: o.Without}
 		s.trunks[name] = t
 		s.sorted = append(s.sorted, t)
 		if err := s.readLogins(t, &o); err != nil {
@@ -71,7 +75,32 @@ func (t *trunk) number(n plan.Number) string {
 
 // address returns the URI of a number. RFC 3261 §19.1.1: user=phone says that it is one.
 func (t *trunk) address(number string) string {
-	return "sip:" + number + "@" + t.domain + ";user=phone"
+	return "sip:" + number + "@" + t.domain + t.phone()
+}
+
+// phone is the parameter that says so, where the trunk has it.
+func (t *trunk) phone() string {
+	if t.plain {
+		return ""
+	}
+	return ";user=phone"
+}
+
+// trim leaves out of a call what a trunk is not to be told of.
+func (t *trunk) trim(e *sip.Editor, m *sip.Message) {
+	if len(t.without) == 0 || !m.Has(sip.Supported) {
+		return
+	}
+	var left []string
+	for value, i := m.Field(sip.Supported, 0); value != nil; value, i = m.Field(sip.Supported, i) {
+		for word := range strings.SplitSeq(string(value), ",") {
+			word = strings.TrimSpace(word)
+			if !slices.ContainsFunc(t.without, func(s string) bool { return strings.EqualFold(s, word) }) {
+				left = append(left, word)
+			}
+		}
+	}
+	e.Replace(sip.Supported, []byte(strings.Join(left, ", ")))
 }
 
 // devices returns the gateways as one device, for a call to a number; those that have just failed come last.
@@ -116,12 +145,14 @@ func (b *branch) again(status int, early bool) bool {
 	return (status == 503 || status == 408) && !early
 }
 
-// peer returns who calls by a trunk. RFC 3325 §5: its word counts.
+// peer returns who calls by a trunk. RFC 3325 §5: its word counts, if it is one of our network.
 func (e *exchange) peer(t *trunk) *caller {
 	c := &caller{trunk: t}
 	c.Trusted = true
 	c.Preferred = e.told(sip.From)
-	c.Asserted = e.told(sip.PAssertedIdentity)
+	if !t.foreign {
+		c.Asserted = e.told(sip.PAssertedIdentity)
+	}
 	c.Wish = e.wish()
 	return c
 }

@@ -210,3 +210,38 @@ func TestWeights(t *testing.T) {
 		t.Errorf("the one with three parts of four is first %d times of 10,000", first)
 	}
 }
+
+// What a trunk is not to be told, and what it is not believed.
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
+		b.t = t
+		gateway := b.newDevice("udp", f, "gateway")
+		caller := b.registered("udp", f, "05010000001")
+		defer caller.unregister()
+		b.reload(fmt.Sprintf(", numbers: {own: 0501000xxxx, plan: japan}, trunks: {pstn: {gateways: [%q], network: access, plain: true, foreign: true, "+
+			"without: [100rel]}}, routes: [{to: own, via: subscribers}, {to: [emergency, 0ab-j], via: pstn}]", gateway.local()))
+		const me = "<sip:+815010000001@" + domain + ">"
+		for called, want := range map[string][3]string{"0312345678": {me, me, ""}, "1840312345678": {anonymous, "", "id"}} {
+			r := caller.invite(called, "Supported: replaces, 100rel")
+			invite := keep(gateway.want("INVITE"))
+			shows(t, invite, "sip:+81312345678@"+gateway.local(), "<sip:+81312345678@"+domain+">", want[0], want[1], want[2])
+			if invite.Lists(sip.Supported, "100rel") || !invite.Lists(sip.Supported, "replaces") || !invite.Lists(sip.Supported, "timer") {
+				t.Errorf("got\n%s", invite.Head())
+			}
+			gateway.response(invite, 486, "")
+			gateway.want("ACK")
+			caller.send(reply(r, caller.want("486"), "ACK"))
+		}
+		gateway.from = "<sip:+81312345678@10.0.5.11>"
+		r := gateway.bring("+815010000001", "P-Asserted-Identity: <tel:+81398765432>")
+		invite := keep(caller.want("INVITE"))
+		if got := string(invite.Get(sip.PAssertedIdentity)); got != "<sip:0312345678@"+domain+">" {
+			t.Errorf("got P-Asserted-Identity %s", got)
+		}
+		caller.response(invite, 486, "")
+		caller.want("ACK")
+		gateway.send(reply(r, gateway.want("486"), "ACK"))
+	})
+}
