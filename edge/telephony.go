@@ -63,9 +63,9 @@ type filter struct {
 	*http.Request
 }
 
-func (f filter) is(key string, any ...string) bool {
+func (f filter) is(key string, those ...string) bool {
 	want := f.FormValue(key)
-	return want == "" || slices.Contains(any, want)
+	return want == "" || slices.Contains(those, want)
 }
 
 func (f filter) limit() int {

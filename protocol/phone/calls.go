@@ -232,13 +232,13 @@ func read(r journal.Record) (id string, k kept, err error) {
 // takeUp makes the legs of a call that was saved.
 func (a *agent) takeUp(call *saved.Call, m *media, id journal.ID) {
 	a.open()
-	make := func(s *saved.Leg) *leg {
+	taken := func(s *saved.Leg) *leg {
 		saved.Shift(s.Session, time.Duration(a.loop.Now()-time.Now().UnixNano()))
 		s.Session.Intervals = a.table.Timers
 		return &leg{agent: a, session: s.Session, way: s.Way, ahead: s.Ahead, update: s.Update, scheme: schemeOf(s.Session.Target), said: description{s.Kind, s.Said},
 			record: call.Record, chosen: true, media: m}
 	}
-	near, far := make(&call.Caller), make(&call.Called)
+	near, far := taken(&call.Caller), taken(&call.Called)
 	if m != nil {
 		m.ended = near.unheardOf
 	}

@@ -94,13 +94,13 @@ func TestKill(t *testing.T) {
 			kill = b.process()
 			return caller, callee, heard, came
 		}
-		caller, callee, heard, came := begin() // the caller ends it
+		caller, callee, heard, _ := begin() // the caller ends it
 		hangUp(caller, callee, heard, sequence(heard)+1)
 		kill() // at once: the record is not lost
 		kill = b.process()
 		callee.unregister()
 
-		caller, callee, _, came = begin() // the callee does
+		caller, callee, _, came := begin() // the callee does
 		hangUp(callee, caller, came, 7)
 		callee.unregister()
 

@@ -98,11 +98,16 @@ func (b *bench) start(options string) {
 	}
 }
 
+// awaitForks waits for processes that other tests are just starting, and that may still have what was closed here.
+func awaitForks() {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+}
+
 // tryStart returns why it does not start.
 func (b *bench) tryStart(options string) error {
 	b.t.Helper()
-	syscall.ForkLock.RLock() // a process that another test is just starting may still have what was closed
-	syscall.ForkLock.RUnlock()
+	awaitForks()
 	p := Protocol()
 	p.Build = func(services []*service.Service, env service.Env) (service.Server, error) {
 		server, err := build(services, env)

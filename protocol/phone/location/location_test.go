@@ -247,9 +247,9 @@ func TestChanged(t *testing.T) {
 	var got []string
 	table.Changed = func(aor string) { got = append(got, aor) }
 	u := &Update{CallID: "id", Sequence: 1, Contacts: []Contact{{URI: "sip:a@192.0.2.1", Lifetime: 60}}}
-	update := func(clear bool) {
+	update := func(wipe bool) {
 		u.Sequence++
-		u.Clear = clear
+		u.Clear = wipe
 		if _, _, err := table.Update("sip:a@example.jp", u, 1000); err != nil {
 			t.Fatal(err)
 		}
