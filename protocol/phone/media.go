@@ -216,13 +216,13 @@ func endpoint(l control.Local) sdp.Endpoint {
 func (m *media) remotes(side control.Side, s, other *sdp.Session) (all []control.Remote) {
 	for i := range min(s.Len(), m.call.Streams) {
 		d := s.Media(i)
-		r := control.Remote{Side: side, Stream: uint8(i), Signal: m.ends[side].signal, DSCP: dscp(s.Name(i)), Mux: d.Mux, Held: d.Held(),
+		r := control.Remote{Side: side, Stream: uint8(i), Signal: m.ends[side].proved(), DSCP: dscp(s.Name(i)), Mux: d.Mux, Held: d.Held(),
 			Opaque: d.Transport == sdp.UDPTL, Clock: s.Clock(i)}
 		if other != nil && i < other.Len() {
 			r.Mux = r.Mux && other.Media(i).Mux
 			r.Held = r.Held || other.Media(i).Held()
 		}
-		if d.Live() && reachable(d) {
+		if d.Live() && (reachable(d) || r.Signal.IsValid() && d.Addr.IsValid()) {
 			r.RTP = netip.AddrPortFrom(d.Addr, d.Port)
 			if d.RTCP != 0 {
 				r.RTCP = netip.AddrPortFrom(d.Addr, d.RTCP)
@@ -231,6 +231,15 @@ func (m *media) remotes(side control.Side, s, other *sdp.Session) (all []control
 		all = append(all, r)
 	}
 	return all
+}
+
+// proved returns where the signalling of an end comes from, if its media may come from there too, and are not to go elsewhere
+// before they were heard. What a gateway says is believed: its media may have an address of their own.
+func (e *end) proved() netip.Addr {
+	if e.network != nil && !e.network.subscribers { // nil: the call has just been taken up, and who was heard is known
+		return netip.Addr{}
+	}
+	return e.signal
 }
 
 // reachable says whether somebody may be sent media at the address that he has named.

@@ -19,6 +19,7 @@ import (
 	"github.com/kyozon/kyozon/media/control"
 	"github.com/kyozon/kyozon/media/controltest"
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
+	"github.com/kyozon/kyozon/protocol/phone/sdp"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 )
 
@@ -248,4 +249,39 @@ func TestRelayRestart(t *testing.T) {
 		r.Await(func(calls map[control.ID][]control.Remote, _ []control.ID) bool { return len(calls) == 0 })
 		callee.unregister()
 	})
+}
+
+// TestRemotes: what the relay is told of an end. A telephone whose address nobody can reach is heard by where its signalling
+// comes from; a gateway may have its media where it says.
+func TestRemotes(t *testing.T) {
+	t.Parallel()
+	signal := netip.MustParseAddr("198.51.100.7")
+	for _, tt := range []struct {
+		name, addr  string
+		subscribers bool
+		rtp         string // "" for none
+		signal      netip.Addr
+	}{
+		{"a telephone", "198.51.100.7", true, "198.51.100.7:4000", signal},
+		{"a telephone behind a NAT", "10.0.0.5", true, "10.0.0.5:4000", signal},
+		{"a telephone that has IPv4 by 464XLAT", "192.0.0.4", true, "192.0.0.4:4000", signal},
+		{"a telephone on hold", "0.0.0.0", true, "0.0.0.0:4000", signal},
+		{"a gateway", "10.0.5.99", false, "10.0.5.99:4000", netip.Addr{}},
+		{"a gateway that says nonsense", "127.0.0.1", false, "", netip.Addr{}},
+	} {
+		text := "v=0\r\no=- 1 1 IN IP4 " + tt.addr + "\r\ns=-\r\nc=IN IP4 " + tt.addr + "\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
+		s := new(sdp.Session)
+		if err := s.Parse([]byte(text), &sdp.Limits{}); err != nil {
+			t.Fatal(err)
+		}
+		m := &media{call: control.Call{Spec: control.Spec{Streams: 1}}}
+		m.ends[control.Callee] = end{network: &network{subscribers: tt.subscribers}, signal: signal}
+		var want netip.AddrPort
+		if tt.rtp != "" {
+			want = netip.MustParseAddrPort(tt.rtp)
+		}
+		if got := m.remotes(control.Callee, s, nil); len(got) != 1 || got[0].RTP != want || got[0].Signal != tt.signal {
+			t.Errorf("%s: %+v, want RTP %v and signalling %v", tt.name, got, want, tt.signal)
+		}
+	}
 }
