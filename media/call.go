@@ -131,7 +131,8 @@ func (h *shard) settle(c *call, side control.Side) {
 	c.pairs[side], c.next[side] = c.next[side], nil
 }
 
-// set tells a stream of one that is there. An address of another family than the ports' is nobody's.
+// set tells a stream of one that is there. An address of another family than the ports' is nobody's, and so is one of the
+// relay's own: packets would go round for ever.
 func (c *call) set(r *control.Remote, now int64) {
 	if int(r.Stream) >= len(c.streams) {
 		return
@@ -140,8 +141,10 @@ func (c *call) set(r *control.Remote, now int64) {
 	p.mark(r.DSCP)
 	of := p.network.family()
 	known := *r
-	if known.RTP.IsValid() && ip.FamilyOf(known.RTP.Addr()) != of {
-		known.RTP, known.RTCP = netip.AddrPort{}, netip.AddrPort{}
+	for _, a := range []*netip.AddrPort{&known.RTP, &known.RTCP} {
+		if a.IsValid() && (ip.FamilyOf(a.Addr()) != of || p.shard.plane.own(*a)) {
+			known.RTP, known.RTCP = netip.AddrPort{}, netip.AddrPort{}
+		}
 	}
 	c.streams[r.Stream].Set(&known, now)
 }

@@ -156,6 +156,20 @@ func (p *Plane) Do(s *control.Session, r control.Request) {
 	}
 }
 
+// own says whether a call may have this address.
+func (p *Plane) own(a netip.AddrPort) bool {
+	for _, n := range p.networks {
+		low, high := n.Low, n.High
+		if !n.single {
+			low, high = PrefixPort, PrefixPort+1
+		}
+		if n.Media.Contains(a.Addr()) && a.Port() >= low && a.Port() <= high {
+			return true
+		}
+	}
+	return false
+}
+
 // Calls returns how many calls there are. It must not be called on a loop.
 func (p *Plane) Calls() (n int) {
 	counts := make([]int, len(p.shards))

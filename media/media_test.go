@@ -229,6 +229,35 @@ func TestMove(t *testing.T) {
 	})
 }
 
+// Two ends that describe each other's place at the relay as their own get nothing: a packet would go round for ever.
+func TestLoop(t *testing.T) {
+	p := open(t, 2, Options{})
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		p.t = t
+		call := p.open([2]string{inFamily(x.Client), inFamily(x.Client)}, 1)
+		phones := [2]*phone{phoneIn(t, x.Client, 1), phoneIn(t, x.Client, 2)}
+		p.tell(call, phones, 0, nil)
+		talk(t, call, phones, 0, 1)
+		p.tell(call, phones, 0, func(r *control.Remote) {
+			r.RTP = call.Local[1-r.Side][0].RTP
+			if r.Side == control.Caller {
+				r.Signal = phones[0].at.Addr() // so that he can put a packet into the circle
+			}
+		})
+		for side, ph := range phones {
+			ph.say(call.Local[side][0].RTP, rtp(6))
+		}
+		for s := p.stats(call.ID); s.Heard[0][0].Packets+s.Heard[0][0].Strangers < 6 || s.Heard[1][0].Packets+s.Heard[1][0].Strangers < 6; {
+			s = p.stats(call.ID)
+		}
+		p.tell(call, phones, 0, nil)
+		talk(t, call, phones, 0, 7)
+		if s := p.close(call.ID); s.Heard[0][0].Packets > 11 || s.Heard[0][0].Strangers > 1 {
+			t.Errorf("%+v", s.Heard[0][0])
+		}
+	})
+}
+
 // A network has so many ports and no more; who asks for more is told, and what is given back is had again.
 func TestFull(t *testing.T) {
 	p := open(t, 2, Options{})

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/kyozon/kyozon/ip"
 )
 
 // Again is how long the client waits before it tries once more to connect.
@@ -132,6 +134,7 @@ func (c *Client) Update(id ID, remotes ...Remote) {
 	if k == nil || len(remotes) == 0 {
 		return
 	}
+	remotes = canonical(remotes)
 	for _, r := range remotes {
 		at := slices.IndexFunc(k.remotes, func(o Remote) bool { return o.Side == r.Side && o.Stream == r.Stream })
 		switch {
@@ -146,6 +149,16 @@ func (c *Client) Update(id ID, remotes ...Remote) {
 	if c.up {
 		c.out.put((&message{kind: update, id: id, remotes: remotes}).append(nil))
 	}
+}
+
+// canonical returns remotes whose addresses have one spelling.
+func canonical(remotes []Remote) []Remote {
+	remotes = slices.Clone(remotes)
+	for i := range remotes {
+		r := &remotes[i]
+		r.RTP, r.RTCP, r.Signal = ip.CanonicalPort(r.RTP), ip.CanonicalPort(r.RTCP), ip.Canonical(r.Signal)
+	}
+	return remotes
 }
 
 // Stats asks what a call has carried so far.
@@ -259,6 +272,7 @@ func (c *Client) connect(ctx context.Context, connected func()) error {
 	wg.Go(func() { c.out.drain(conn) })
 	err = c.receive(conn)
 	c.end()
+	conn.Close() // the outbox may wait for room in it
 	wg.Wait()
 	return fmt.Errorf("connection to media relay: %w", err)
 }

@@ -116,6 +116,7 @@ func serve(conn *net.UnixConn, p Plane) {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.out.drain(conn) })
 	defer wg.Wait()
+	defer conn.Close() // the outbox may wait for room in it
 	defer s.out.close()
 	defer p.Do(s, Request{What: Left})
 	buffer, m := make([]byte, maxMessage), new(message)
