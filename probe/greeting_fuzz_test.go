@@ -5,6 +5,7 @@ package probe
 
 import (
 	"bufio"
+	"net"
 	"strings"
 	"testing"
 )
@@ -20,6 +21,7 @@ func FuzzGreeting(f *testing.F) {
 			lines := bufio.NewReader(strings.NewReader(said))
 			if m, err := g.welcome(lines); err == nil {
 				n++
+				m.upgrade(discard{}, lines)
 				m.left(lines)
 			}
 		}
@@ -29,3 +31,8 @@ func FuzzGreeting(f *testing.F) {
 		}
 	})
 }
+
+// discard is a connection that takes what is said.
+type discard struct{ net.Conn }
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
