@@ -84,12 +84,21 @@ func (f *flow) shake(conn *relay.Conn) {
 	conn.SetTimeout(connectTime)
 	conn.StartClientTLS(config, func(_ tls.ConnectionState, err error) {
 		if err != nil {
-			f.agent.core.log.Warn("gateway is not spoken to in TLS", "backend", f.to.Remote, "err", err)
+			f.agent.core.complain(f.to.Remote, err)
 			f.over(err)
 			return
 		}
 		f.open(conn)
 	})
+}
+
+// complain says why a gateway is not spoken to in TLS, once in a minute.
+func (c *core) complain(at netip.AddrPort, err error) {
+	if until, ok := c.untold.Load(at); ok && until.(int64) > now() { // nothing else is in the map
+		return
+	}
+	c.untold.Store(at, now()+60)
+	c.log.Warn("gateway is not spoken to in TLS", "backend", at, "err", err)
 }
 
 // open sends what waits.

@@ -54,6 +54,7 @@ type core struct {
 	answers  atomic.Pointer[target.Answers] // the last ones of the DNS about gateways
 	seats    seats
 	refusing sync.Map // who has no TCP: until when, by address
+	untold   sync.Map // of whose TLS nothing is said again: until when, by address
 
 	lastFlow atomic.Uint64
 	flows    sync.Map // of connections, by number: *flow
@@ -75,6 +76,13 @@ const (
 
 // newCore makes the core of a service whose state is in a directory, and takes up the calls that are there. records is the
 // file that their records go to, media the socket of the relay, or "".
+// keep forgets which gateways were down that are no more: what the DNS says of others must not add up.
+func (m *memory) keep(all map[target.Target]bool) {
+	m.Lock()
+	defer m.Unlock()
+	maps.DeleteFunc(m.down, func(t target.Target, _ bool) bool { return !all[t] })
+}
+
 func newCore(log *slog.Logger, loops *relay.Loops, state, records, media string) *core {
 	c := &core{log: log, loops: loops, able: abilities(), limits: limits(), seed: maphash.MakeSeed(), places: location.New()}
 	c.dead.down, c.seats = make(map[target.Target]bool), newSeats()

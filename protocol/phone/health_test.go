@@ -10,6 +10,7 @@ import (
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/target"
 )
 
 // asked waits until a gateway is asked by OPTIONS once more than before.
@@ -109,4 +110,15 @@ func TestHealthSilence(t *testing.T) {
 		two.want("ACK")
 		caller.send(reply(r, caller.want("486"), "ACK"))
 	})
+}
+
+// What was down and is no gateway any more is forgotten.
+func TestHealthKeep(t *testing.T) {
+	t.Parallel()
+	gone, here := target.Target{Host: "gone"}, target.Target{Host: "here"}
+	m := memory{down: map[target.Target]bool{gone: true, here: true}}
+	m.keep(map[target.Target]bool{here: true})
+	if m.down[gone] || !m.down[here] {
+		t.Errorf("got %v", m.down)
+	}
 }

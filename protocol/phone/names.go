@@ -30,12 +30,14 @@ type directory struct {
 	gateways map[point]*gateway  // by address and port
 	hosts    map[point]*gateway  // by address alone; nil if two trunks have it
 	peers    map[netip.Addr]bool // the addresses of all of them
+	targets  map[target.Target]bool
 }
 
 // publish makes known where the gateways are by answers of the DNS. First come those that are written with an address: nobody
 // can take it from them by what his DNS says.
 func (s *settings) publish(a *target.Answers) {
-	d := &directory{answers: a, gateways: make(map[point]*gateway), hosts: make(map[point]*gateway), peers: make(map[netip.Addr]bool)}
+	d := &directory{answers: a, gateways: make(map[point]*gateway), hosts: make(map[point]*gateway), peers: make(map[netip.Addr]bool),
+		targets: make(map[target.Target]bool)}
 	for _, named := range [...]bool{false, true} {
 		for _, t := range s.sorted {
 			for i := range t.written {
@@ -57,7 +59,7 @@ func (d *directory) remember(g *gateway, named bool) {
 	if at := (point{n, g.way.Remote}); d.gateways[at] == nil {
 		d.gateways[at] = g
 	}
-	d.peers[g.way.Remote.Addr()] = true
+	d.peers[g.way.Remote.Addr()], d.targets[g.target] = true, true
 	host := point{n, netip.AddrPortFrom(g.way.Remote.Addr(), 0)}
 	switch other, ok := d.hosts[host]; {
 	case !ok:
@@ -83,6 +85,7 @@ func (c *core) look(ctx context.Context, s *settings) {
 		}
 		c.answers.Store(answers)
 		s.publish(answers)
+		c.dead.keep(s.directory.Load().targets)
 		select {
 		case <-ctx.Done():
 			return
