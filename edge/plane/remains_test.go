@@ -19,54 +19,46 @@ import (
 	"github.com/kyozon/kyozon/kernel"
 )
 
-// remaining is a folder of pins for a test, and what is to be seen of namespaces that end.
+// remaining is a folder of pins for a test.
 type remaining struct {
 	*testing.T
 	folder string
-	space  netns.NsHandle // which sees the interfaces of others go
-	gone   chan netlink.LinkUpdate
+	space  netns.NsHandle // of the test
 }
 
 // TestRemains: pins go when their namespace is gone, and only then.
 func TestRemains(t *testing.T) {
 	t.Parallel()
 	r := newRemaining(t)
-	stay, left := make(chan struct{}), make(chan error)
-	inside, _ := r.plane("inside", "", func() { <-stay; left <- nil })
+	stay := make(chan struct{})
+	inside, left := r.plane("", func() { <-stay })
 	mounted := filepath.Join(t.TempDir(), "a name with spaces")
-	kept, ended := r.plane("kept", mounted, nil)
+	kept, ended := r.plane(mounted, nil)
 	<-ended
-	locked, ended := r.plane("locked", "", nil)
+	locked, ended := r.plane("", nil)
 	<-ended
 	lock, err := lockFolder(locked)
 	r.must(err)
-	open, ended := r.plane("open", "", nil)
+	free, ended := r.plane("", nil)
 	<-ended
-	for range 2 {
-		if got := (<-r.gone).Attrs().Name; got != "locked" && got != "open" {
-			t.Errorf("%s is gone", got)
-		}
-	}
 	for _, other := range []string{"net-", "net-007", "net-x", "other"} {
 		r.must(os.Mkdir(filepath.Join(r.folder, other), 0o700))
 	}
-	r.removes(open)
+	r.removes(free)
 	r.removes()
 	r.must(lock.Close())
 	r.removes(locked)
 	r.must(unix.Unmount(mounted, 0))
-	<-r.gone
 	r.removes(kept)
 	close(stay)
 	<-left
-	<-r.gone
 	r.removes(inside)
 }
 
 func newRemaining(t *testing.T) *remaining {
 	t.Helper()
 	runtime.LockOSThread() // never given back: the thread ends with the test's goroutine
-	r := &remaining{T: t, folder: t.TempDir(), gone: make(chan netlink.LinkUpdate)}
+	r := &remaining{T: t, folder: t.TempDir()}
 	if err := unix.Mount("bpf", r.folder, "bpf", 0, ""); err != nil {
 		if errors.Is(err, unix.EPERM) && os.Getenv("KYOZON_LAB") != "require" {
 			t.Skip(err)
@@ -78,21 +70,6 @@ func newRemaining(t *testing.T) *remaining {
 	r.space, err = netns.New()
 	r.must(err)
 	t.Cleanup(func() { r.must(r.space.Close()) })
-	updates, done := make(chan netlink.LinkUpdate), make(chan struct{})
-	r.must(netlink.LinkSubscribeAt(r.space, updates, done))
-	t.Cleanup(func() { close(done) })
-	go func() {
-		defer close(r.gone)
-		for u := range updates {
-			if u.Header.Type != unix.RTM_DELLINK {
-				continue
-			}
-			select {
-			case r.gone <- u:
-			case <-done:
-			}
-		}
-	}()
 	return r
 }
 
@@ -103,27 +80,29 @@ func (r *remaining) must(err error) {
 	}
 }
 
-// plane leaves a kernel plane in a namespace whose interface has a peer of the given name in that of the test. The
-// namespace stays until stay, if there is one, has returned, and as long as it is mounted, if a place is given. The channel is closed
-// when no thread is in it any more. Where the namespace stays, nothing is attached: what is there must keep the pins.
-func (r *remaining) plane(peer, mount string, stay func()) (pin string, ended chan struct{}) {
+// plane leaves a kernel plane in a namespace, whose interface goes. The namespace stays until stay, if there is one, has returned, and as
+// long as it is mounted, if a place is given. The channel is closed when no thread is in it any more.
+func (r *remaining) plane(mount string, stay func()) (pin string, ended chan struct{}) {
 	r.Helper()
 	ready := make(chan error)
 	ended = make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // never given back, so that nobody else is there
+		runtime.LockOSThread() // never given back
 		defer close(ended)
-		err := r.leave(peer, mount, stay == nil && mount == "", &pin)
+		err := r.leave(mount, &pin)
 		ready <- err
 		if err == nil && stay != nil {
 			stay()
+		}
+		if err := netns.Set(r.space); err != nil { // the thread may last longer than its goroutine
+			r.Error(err)
 		}
 	}()
 	r.must(<-ready)
 	return pin, ended
 }
 
-func (r *remaining) leave(peer, mount string, attach bool, pin *string) error {
+func (r *remaining) leave(mount string, pin *string) error {
 	space, err := netns.New()
 	if err != nil {
 		return err
@@ -134,7 +113,8 @@ func (r *remaining) leave(peer, mount string, attach bool, pin *string) error {
 		return err
 	}
 	*pin = filepath.Join(r.folder, fmt.Sprint(pinPrefix, number))
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "servers"}, PeerName: peer, PeerNamespace: netlink.NsFd(int(r.space))}); err != nil {
+	link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "servers"}, PeerName: "server"}
+	if err := netlink.LinkAdd(link); err != nil {
 		return err
 	}
 	for _, family := range []string{"ipv4", "ipv6"} {
@@ -151,10 +131,7 @@ func (r *remaining) leave(peer, mount string, attach bool, pin *string) error {
 	if err != nil {
 		return err
 	}
-	if attach {
-		err = k.Attach("servers")
-	}
-	return errors.Join(err, k.Close())
+	return errors.Join(k.Attach("servers"), k.Close(), netlink.LinkDel(link))
 }
 
 // removes wants exactly these folders removed.
