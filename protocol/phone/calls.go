@@ -283,7 +283,8 @@ func (c *core) leave() {
 	c.homes.close()
 }
 
-// back is called when a datagram has come after leave: the other process has not made it, unless this one is gone.
+// back is called when a datagram or a connection has come after leave: the other process has not made it, unless this one is
+// gone.
 func (c *core) back() bool {
 	if c.away.CompareAndSwap(leaving, here) {
 		select {
@@ -296,7 +297,12 @@ func (c *core) back() bool {
 
 // saveAll saves all calls after back, or says when it must be tried again.
 func (c *core) saveAll() (again <-chan time.Time) {
-	if err := errors.Join(c.calls.reopen(), c.homes.reopen()); err != nil {
+	err := c.calls.reopen()
+	if errors.Is(err, journal.ErrLocked) { // it has made it: what came was on its way
+		c.away.CompareAndSwap(here, leaving)
+		return nil
+	}
+	if err = errors.Join(err, c.homes.reopen()); err != nil {
 		c.log.Error("calls and bindings end with this process", "err", err)
 		return time.After(recordAgain)
 	}

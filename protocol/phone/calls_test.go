@@ -77,6 +77,31 @@ func livingIn(t *testing.T, j *journal.Journal) (n int) {
 	return n
 }
 
+// Where telephones come over TCP alone the edge goes on too, but not while another process has the calls.
+func TestLeaveTCP(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
+		b.t = t
+		b.core.leave()
+		j, err := journal.Open(filepath.Join(b.dir, "state", "phone", "phone", "calls"), journal.Options{Unsynced: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.core.away.Store(here)
+		if again := b.core.saveAll(); again != nil || b.core.away.Load() != leaving {
+			t.Error("it goes on beside another process")
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := j.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		b.registered("tcp", f, "05010000001")
+		b.until(func() bool { return b.core.calls.journal.Load() != nil && b.core.homes.isOpen() })
+	})
+}
+
 // Who keeps calls from being saved does not keep them from being made.
 func TestNoState(t *testing.T) {
 	t.Parallel()

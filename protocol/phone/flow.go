@@ -37,6 +37,7 @@ type flow struct {
 
 // accept begins with a connection that somebody has opened.
 func (c *core) accept(conn *relay.Conn) {
+	c.back()
 	s := c.settings.Load()
 	n := s.networks[conn.Local()]
 	if n == nil || !n.routeOf(conn.Remote().Addr()).Allows(conn.Remote().Addr()) {

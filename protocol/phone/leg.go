@@ -217,8 +217,10 @@ func (e *exchange) within() {
 		e.answer(&sip.Answer{Status: 481})
 		return
 	}
-	l.moved(e.transaction.Way)
 	v := l.received(m)
+	if v.Err == nil {
+		l.moved(e.transaction.Way)
+	}
 	switch {
 	case v.Err != nil:
 		e.answer(refusal(v))
