@@ -25,6 +25,7 @@ import (
 const (
 	noRoomReply = "452 4.3.1 No room for the message now\r\n"
 	noDiskReply = "451 4.3.0 The message cannot be kept now\r\n"
+	crowdReply  = "452 4.5.3 Too many recipients for one message\r\n"
 	loopReply   = "554 5.4.6 The message goes round in circles\r\n"
 )
 
@@ -221,6 +222,8 @@ func (st *storing) done(err error) {
 		reply := fmt.Sprintf("250 2.0.0 Kept as %s\r\n", st.holding.id(st.message.ID()))
 		st.delivery.Taken([]byte(reply), time.Now())
 		st.ended(reply, nil)
+	case errors.Is(err, journal.ErrTooLong): // the envelope: the content comes in pieces
+		st.ended(crowdReply, err)
 	case errors.Is(err, journal.ErrFull):
 		st.ended(noRoomReply, err)
 	default:

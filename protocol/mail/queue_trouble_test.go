@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/ip/iptest"
+	"github.com/kyozon/kyozon/probe"
 	"github.com/kyozon/kyozon/protocol/mail/queue"
 	"github.com/kyozon/kyozon/service"
 )
@@ -329,4 +332,56 @@ func TestQueueAtOnce(t *testing.T) {
 	if got := b.sums("existing"); got != (queue.Counts{Added: 20, Delivered: 20}) {
 		t.Errorf("counted %+v", got)
 	}
+}
+
+// TestQueueCrowd: who names more than a record holds is refused, and nothing is left of it.
+func TestQueueCrowd(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	m := servertest.NewMail(t, ip.V4, nil)
+	c := dial(t, b.serve(t, "smtp", ip.V6, to(m.Addr), keeps(SpeechLMTP)).at)
+	c.do("EHLO client.example", "250")
+	c.do("MAIL FROM:<a@example>", "250")
+	long := strings.Repeat("x", 480)
+	for n := range 1000 {
+		c.do(fmt.Sprintf("RCPT TO:<%d%s@example> ORCPT=rfc822;%s", n, long, long), "250")
+	}
+	c.do("DATA", "354")
+	c.say("hello", ".")
+	c.want("452 4.5.3")
+	if got := b.sums("existing"); got != (queue.Counts{}) {
+		t.Errorf("counted %+v", got)
+	}
+	b.empties()
+}
+
+// TestQueueTLS: a message goes in TLS to a server with which TLS must be spoken, and to no other.
+func TestQueueTLS(t *testing.T) {
+	t.Parallel()
+	good, _ := servertest.TLS(t, "mta.example")
+	trust, _ := servertest.Files(t, t.TempDir(), good)
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b := newBench(t)
+		change := keeps(SpeechLMTP, func(q *Queue) { q.Unasked = []string{anyDomain} })
+		plain := tlsMail(t, x.Backend, nil, "")
+		e := b.serve(t, "smtp", x.Client, speaking(probe.Required, "mta.example", trust, plain.Addr), change)
+		c := dial(t, e.at)
+		c.do("EHLO client.example", "250")
+		if got := c.offer("hello"); !strings.HasPrefix(got, "250 ") {
+			t.Fatalf("got %q", got)
+		}
+		b.waitFor("that it waits", func() bool {
+			all := b.fronts().queues.list()
+			return len(all) == 1 && all[0].Last == "the server does not offer STARTTLS" && all[0].Attempts == 0
+		})
+		if slices.Contains(plain.Commands(), "MAIL") {
+			t.Errorf("in clear it heard %q", plain.Commands())
+		}
+		secure := tlsMail(t, x.Backend, good, "")
+		b.build(t, service.Listen{Name: "smtp", Addr: tcpAddr(e.at)}, speaking(probe.Required, "mta.example", trust, secure.Addr), change)
+		b.empties()
+		if got := strings.Join(secure.Clear(), " "); len(secure.Messages()) != 1 || got != "LHLO STARTTLS" {
+			t.Errorf("it has %d messages, and heard %q in clear", len(secure.Messages()), got)
+		}
+	})
 }

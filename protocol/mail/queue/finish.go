@@ -41,7 +41,7 @@ func (q *Queue) Finish(m *Message, o Outcome, now time.Time) {
 	var told []reported
 	for n, i := range m.Left() {
 		r, e := o.Results[n], &m.state.Ends[i]
-		e.Reply = clean(r.Reply)
+		e.Reply = short(clean(r.Reply), maxState/len(m.Recipients))
 		one := reported{recipient: i}
 		switch {
 		case r.Code/100 == 2:
@@ -209,5 +209,11 @@ func clean(reply string) string {
 	}, reply)
 }
 
-// maxLast is how much of a reply is kept.
-const maxLast = 500
+// maxLast is how much of a reply is kept, and maxState how much of all that are kept of a message: they must fit a record,
+// in which some characters take six bytes.
+const (
+	maxLast  = 500
+	maxState = 128 << 10
+)
+
+func short(s string, most int) string { return s[:min(len(s), most)] }

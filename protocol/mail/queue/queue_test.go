@@ -756,3 +756,23 @@ func TestRoom(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestCrowd: whatever servers say to whatever many recipients, what has become of them is written.
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	b := open(t, directory, journal.Options{})
+	var all, replies []string
+	for n := range 1000 {
+		all = append(all, fmt.Sprint(n, "@x"))
+		replies = append(replies, "451 "+strings.Repeat("<", 10_000))
+	}
+	replies[0] = "250 Ok"
+	b.mustAdd(message(all...), "text")
+	b.finish(b.take(noon()), noon(), replies...)
+	b.stop()
+	b = open(t, directory, journal.Options{})
+	if m := b.take(noon().Add(time.Hour)); len(m.Left()) != 999 {
+		t.Errorf("%d recipients are left, want 999", len(m.Left()))
+	}
+}
