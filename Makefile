@@ -85,7 +85,8 @@ bench-rtp: setup build ## the relay of media beside rtpengine and plain routing;
 	go run ./bench/rtp $(BENCH)
 
 .PHONY: bench-mail
-bench-mail: setup build ## messages beside HAProxy, open mailboxes beside nginx; as root; BENCH="-quick"
+bench-mail: setup build ## messages beside HAProxy and a proxy made with go-smtp, mailboxes beside nginx; as root; BENCH="-quick"
+	-go build -C tools -o ../bin/peers/gosmtp ./gosmtp
 	go run ./bench/mail $(BENCH)
 
 .PHONY: bench-sip

@@ -23,6 +23,7 @@ import (
 // options are the flags.
 type options struct {
 	kyozon   string // path of the binary
+	gosmtp   string // path of the proxy made with go-smtp; "" leaves it out
 	sessions int
 	messages int
 	rounds   int
@@ -63,6 +64,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	f := flag.NewFlagSet("mail", flag.ContinueOnError)
 	f.SetOutput(out)
 	f.StringVar(&o.kyozon, "kyozon", "bin/kyozon", "`path` of the binary to measure")
+	f.StringVar(&o.gosmtp, gosmtp, "bin/peers/gosmtp", "`path` of the proxy made with go-smtp; '' does without it")
 	f.IntVar(&o.sessions, "sessions", maxSessions, "idle `sessions`")
 	f.IntVar(&o.messages, "messages", 4000, "`messages` of a round")
 	f.IntVar(&o.rounds, "rounds", 7, "paired `rounds` of messages")

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/netip"
 	"net/textproto"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,12 +51,15 @@ func chosenSends(prefix string) (all []send) {
 	return all
 }
 
-// compare has kyozon and HAProxy carry messages in turn, round by round. Both run all the time, at their own ports.
+// compare has kyozon and the others carry messages in turn, round by round.
 func (p *place) compare(ctx context.Context, s send, o options) ([]bench.Line, error) {
 	all := []program{{ours, smtpDaemon}, {"haproxy", haproxyDaemon}}
+	if o.gosmtp != "" {
+		all = append(all, program{gosmtp, gosmtpDaemon(o.gosmtp)})
+	}
 	series := make(bench.Series)
 	for round := range o.rounds {
-		for _, pr := range slices.Concat(all[round%2:], all[:round%2]) {
+		for _, pr := range slices.Concat(all[round%len(all):], all[:round%len(all)]) {
 			one, err := p.sample(ctx, pr, s, o.messages)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", pr.name, err)
@@ -64,7 +68,11 @@ func (p *place) compare(ctx context.Context, s send, o options) ([]bench.Line, e
 			fmt.Fprintf(p.progress, "%-16s %-8s %10.0f /s %10.2f µs, p99 %10.2f µs\n", s.name, pr.name, one.Rate, one.CPU, one.P99)
 		}
 	}
-	return series.Compare(s.name, ours, s.metrics, "haproxy"), nil
+	var peers []string
+	for _, pr := range all[1:] {
+		peers = append(peers, pr.name)
+	}
+	return series.Compare(s.name, ours, s.metrics, peers...), nil
 }
 
 // sample has one program, started afresh, carry messages.
@@ -180,4 +188,15 @@ listen messages
 `, edge6(), portSMTP, server4(), portSMTP)
 	return lab.Daemon{Name: "haproxy", Argv: []string{"haproxy", "-db", "-f", "/run/haproxy-edge.conf"},
 		Ready: lab.AnswersTCP(netip.AddrPortFrom(edge6(), portSMTP))}, p.edge.WriteFile("/run/haproxy-edge.conf", []byte(conf))
+}
+
+const gosmtp = "gosmtp"
+
+// gosmtpDaemon prepares the proxy made with go-smtp, whose path is given.
+func gosmtpDaemon(path string) func(*place) (lab.Daemon, error) {
+	return func(*place) (lab.Daemon, error) {
+		at := netip.AddrPortFrom(edge6(), portSMTP)
+		path, err := filepath.Abs(path)
+		return lab.Daemon{Name: gosmtp, Argv: []string{path, at.String(), netip.AddrPortFrom(server4(), portSMTP).String()}, Ready: lab.AnswersTCP(at)}, err
+	}
 }
