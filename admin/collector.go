@@ -4,6 +4,7 @@
 package admin
 
 import (
+	"cmp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -54,8 +55,8 @@ func newCollector(s Source, version string) *collector {
 		ledgerSize:   desc("kyozon_ledger_size", "Stand-ins there are."),
 		ledgerShared: desc("kyozon_ledger_leases_shared", "Leased stand-ins that several prefixes share."),
 		ledgerOK:     desc("kyozon_ledger_ok", "1 if new prefixes get a stand-in."),
-		refused: desc("kyozon_limit_refused_total", "What was refused to clients, by kind and by the length of the prefix that had used up its part.",
-			"service", "client_family", "kind", "prefix"),
+		refused: desc("kyozon_limit_refused_total", "What was refused to clients, or would have been, by kind, by the length of the prefix that had used up its part, and by outcome.",
+			"service", "client_family", "kind", "prefix", "outcome"),
 		refusals: desc("kyozon_refusals_total", "Clients that rules of a protocol have refused, or what they brought, or would have: by rule and outcome.",
 			"service", "client_family", "rule", "outcome"),
 		logLines:   desc("kyozon_access_log_lines_total", "Lines of the access log that were written."),
@@ -109,7 +110,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		put(c.serviceOpen, one(s.State != stateShut), s.Service, s.ClientFamily)
 		for _, l := range s.Limits {
 			to <- prometheus.MustNewConstMetric(c.refused, prometheus.CounterValue, float64(l.Refused), s.Service,
-				s.ClientFamily, l.Kind, strconv.Itoa(l.Bits))
+				s.ClientFamily, l.Kind, strconv.Itoa(l.Bits), cmp.Or(l.Outcome, "refused"))
 		}
 	}
 	for _, b := range distinct(st.Backends) {

@@ -5,6 +5,7 @@ package admin
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -83,7 +84,7 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 		t.row(plain("not ready"), cell{reason, "bad", false})
 	}
 	for _, l := range st.Limited {
-		t.row(plain("limited"), cell{fmt.Sprintf("%s: %s, %s of %s refused in the last second", l.Service, l.Prefix, count(l.Refused), l.Kind), "warn", false})
+		t.row(plain("limited"), cell{fmt.Sprintf("%s: %s, %s of %s %s in the last second", l.Service, l.Prefix, count(l.Refused), l.Kind, cmp.Or(l.Outcome, "refused")), "warn", false})
 	}
 	if st.ReloadErr != "" {
 		t.row(plain("reload"), cell{fmt.Sprintf("refused, generation %d runs on:", st.Generation), "warn", false})

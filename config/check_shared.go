@@ -41,7 +41,7 @@ func (c *checker) share(first, second *serviceFile) bool {
 func (c *checker) shareAt(l service.Listen, first, second *serviceFile) {
 	if !sameDoor(first.service.Limits, second.service.Limits) {
 		c.fail(second.key("limits"), "%q listens to %s too, and a connection is counted before it is known whom it is for; "+
-			"write the same connections, open and wider in both", first.service.Name, l.AddrPort)
+			"write the same connections, open, wider and mode in both", first.service.Name, l.AddrPort)
 	}
 	if !sameNetworks(first.ProxyFrom, second.ProxyFrom) {
 		c.fail(second.key("proxy-from"), "%q listens to %s too, and a PROXY header is read before it is known whom the connection is "+
@@ -77,7 +77,7 @@ func sameDoor(a, b limit.Rules) bool {
 	if !limited(a) && !limited(b) {
 		return true
 	}
-	return a.Rates[limit.Connections] == b.Rates[limit.Connections] && a.Open == b.Open &&
+	return a.Rates[limit.Connections] == b.Rates[limit.Connections] && a.Open == b.Open && a.Observe == b.Observe &&
 		slices.Equal(a.Wider4, b.Wider4) && slices.Equal(a.Wider6, b.Wider6)
 }
 

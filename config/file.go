@@ -176,7 +176,7 @@ type serviceFile struct {
 
 // What the clients of one prefix may have: of the /64 of an IPv6 client, of an IPv4 address. Who wants more is refused.
 // Wider prefixes have budgets too, which their clients share. What is not written is not limited. Services that share a
-// listen must have the same `connections`, `open` and `wider`.
+// listen must have the same `connections`, `open`, `wider` and `mode`.
 type limitsFile struct {
 	// Requests, where the protocol has several in a connection.
 	Requests *rateFile `yaml:"requests"`
@@ -194,6 +194,10 @@ type limitsFile struct {
 	Open located[int] `yaml:"open" range:"1..1000000"`
 
 	Wider widerFile `yaml:"wider"`
+
+	// Whether who wants more is refused: `enforce`, which is the default, or `observe`: he gets it, and is counted and shown
+	// as one who would have been refused.
+	Mode located[mode] `yaml:"mode"`
 }
 
 // So many in a second (100/s), a minute (30/m) or an hour (500/h). In short: the rate alone.

@@ -94,7 +94,7 @@ func (f *limitsFile) rules() (r limit.Rules) {
 			r.Rates[k].Burst = rate.Burst.value
 		}
 	}
-	r.Open = f.Open.value
+	r.Open, r.Observe = f.Open.value, f.Mode.value == modeObserve
 	r.Wider4, r.Wider6 = f.Wider.IPv4.wider(ip.V4), f.Wider.IPv6.wider(ip.V6)
 	return r
 }

@@ -38,6 +38,13 @@ type (
 	plane    uint8
 	greeting uint8
 	asking   uint8
+	mode     uint8
+)
+
+// The words of mode.
+const (
+	_ mode = iota // enforce
+	modeObserve
 )
 
 // The words of verify.
@@ -57,6 +64,7 @@ func (starttls) words() []string {
 	return []string{"off", "required", "opportunistic"}
 }
 func (hosting) words() []string { return []string{"shared", "vps", "dedicated", "housing"} }
+func (mode) words() []string    { return []string{"enforce", "observe"} }
 func (plane) words() []string   { return []string{"auto", "kernel", "user"} }
 func (greeting) words() []string {
 	return []string{"none", "smtp", "imap", "pop3", "mail"}

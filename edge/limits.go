@@ -20,7 +20,7 @@ func limitsOf(cfg *config.Config, old *generation) map[string]*limit.Limits {
 			continue
 		}
 		var table *limit.Table
-		if old != nil && old.limits[s.Name] != nil {
+		if old != nil && old.limits[s.Name] != nil && old.limits[s.Name].Observes() == s.Limits.Observe { // or its counts are of something else
 			table = old.limits[s.Name].Table()
 		} else {
 			table = limit.NewTable(limit.DefaultSize)
@@ -41,12 +41,12 @@ func (e *Edge) takeLimited(g *generation) {
 		}
 		heaviest := l.Table().Heaviest(limitedShown)
 		for _, r := range heaviest {
-			all = append(all, LimitedStatus{Service: s.Name, Prefix: r.Prefix, Kind: r.Kind.String(), Refused: r.Count})
+			all = append(all, LimitedStatus{Service: s.Name, Prefix: r.Prefix, Kind: r.Kind.String(), Refused: r.Count, Outcome: outcomeOf(l)})
 		}
 		if len(heaviest) > 0 {
 			most := heaviest[0]
 			e.options.Log.Warn("clients limited", "service", s.Name, "client", most.Prefix.String(),
-				"kind", most.Kind.String(), "refused", most.Count, "prefixes", len(heaviest))
+				"kind", most.Kind.String(), "refused", most.Count, "outcome", outcomeOf(l), "prefixes", len(heaviest))
 		}
 	}
 	e.limited.Store(&all)
@@ -55,7 +55,15 @@ func (e *Edge) takeLimited(g *generation) {
 // limitStatus lists the limits that clients of a family have, the narrowest prefix of each kind first.
 func limitStatus(l *limit.Limits, f ip.Family) (all []LimitStatus) {
 	for _, c := range l.Counts(f) {
-		all = append(all, LimitStatus{Kind: c.Kind.String(), Bits: c.Bits, Refused: c.Refused})
+		all = append(all, LimitStatus{Kind: c.Kind.String(), Bits: c.Bits, Refused: c.Refused, Outcome: outcomeOf(l)})
 	}
 	return all
+}
+
+// outcomeOf says what becomes of who wants too much.
+func outcomeOf(l *limit.Limits) string {
+	if l.Observes() {
+		return "observed"
+	}
+	return "refused"
 }

@@ -131,3 +131,34 @@ func TestLimitStatus(t *testing.T) {
 		}
 	})
 }
+
+// TestLimitObserved: with mode: observe the same is counted and named, and nobody is refused; what was refused before is
+// another count.
+func TestLimitObserved(t *testing.T) {
+	t.Parallel()
+	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
+		t.Parallel()
+		b := newBench(t)
+		at := b.free(listen.TCP, f)
+		pool := servers([]netip.AddrPort{teller(t, f)})
+		hello := from(f, 7, 0)
+		b.serve(line("it", "tcp", at, pool, proxyFrom, "limits: {connections: 1/h}"))
+		open(t, at, hello...)
+		if !refused(at, hello...) {
+			t.Fatal("a second connection is let in")
+		}
+		b.serve(line("it", "tcp", at, pool, proxyFrom, "limits: {connections: 1/h, mode: observe}"))
+		await(t, "the prefix is named", func() bool {
+			if refused(at, hello...) {
+				t.Fatal("a connection is refused")
+			}
+			limited := b.edge.Status().Limited
+			return len(limited) == 1 && limited[0].Outcome == "observed" && limited[0].Prefix == ip.ClientPrefix(another(f, 7)) && limited[0].Refused > 0
+		})
+		for _, l := range b.edge.Status().Services[0].Limits {
+			if l.Outcome != "observed" {
+				t.Errorf("%s of a /%d: %s", l.Kind, l.Bits, l.Outcome)
+			}
+		}
+	})
+}

@@ -77,6 +77,7 @@ type LimitedStatus struct {
 	Prefix  netip.Prefix `json:"prefix"`
 	Kind    string       `json:"kind"`    // of what: requests, connections, handshakes, failed-logins, open
 	Refused int64        `json:"refused"` // in the last second, about
+	Outcome string       `json:"outcome"` // refused, or observed: it has got it
 }
 
 // LimitStatus is one budget: of a kind, for prefixes of a length.
@@ -84,6 +85,7 @@ type LimitStatus struct {
 	Kind    string `json:"kind"`
 	Bits    int    `json:"prefix-bits"`
 	Refused int64  `json:"refused"` // since the service has limits
+	Outcome string `json:"outcome"` // refused, or observed: they have got it
 }
 
 // ServiceStatus is one service for one client family.

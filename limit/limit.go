@@ -56,6 +56,7 @@ func Kinds() [kinds]Kind { return [kinds]Kind{Requests, Connections, Handshakes,
 // called from anywhere at once. Nil limits nothing.
 type Limits struct {
 	table    *Table
+	observe  bool // nobody is refused
 	limited  [kinds]bool
 	own4     []tier // the widest first, the client's own prefix last
 	own6     []tier
@@ -73,7 +74,8 @@ type tier struct {
 	times int32       // how many times the budget of a client it has
 }
 
-// Allow says whether the client, whose address must be canonical, may have one more of a kind, and if so takes it. now
+// Allow says whether the client, whose address must be canonical, may have one more of a kind, and if so takes it; where
+// it is only observed, he may, and what is too much takes nothing. now
 // is the clock of the caller's loop, in nanoseconds. It does not wait for anything but another loop's Allow, and does
 // not allocate.
 func (l *Limits) Allow(k Kind, client netip.Addr, now int64) bool {
@@ -85,18 +87,23 @@ func (l *Limits) Allow(k Kind, client netip.Addr, now int64) bool {
 	var found [maxTiers]*slot
 	keys[0] = l.table.key(high, &tiers[0])
 	s := l.table.shard(keys[0])
+	over := false
 	s.mu.Lock()
 	for i := range tiers {
 		if i > 0 {
 			keys[i] = l.table.key(high, &tiers[i])
 		}
 		found[i] = s.find(keys[i])
-		if found[i] != nil && !tiers[i].fits(k, found[i], now) {
-			s.refuse(k, client, tiers[i].bits)
-			s.mu.Unlock()
-			l.table.counter(k, client, tiers[i].bits).Add(1)
-			return false
+		if over || found[i] == nil || tiers[i].fits(k, found[i], now) {
+			continue
 		}
+		s.refuse(k, client, tiers[i].bits)
+		l.table.counter(k, client, tiers[i].bits).Add(1)
+		if !l.observe || k != Open { // which will be given back
+			s.mu.Unlock()
+			return l.observe
+		}
+		over = true
 	}
 	for i := range tiers { // before any slot is given to another prefix
 		if found[i] != nil {

@@ -259,3 +259,38 @@ func TestAllocations(t *testing.T) {
 		t.Error("nothing was forgotten: the table is too large for this test")
 	}
 }
+
+// TestObserve: who wants more gets it, and is counted; when all is given back, nothing is owed.
+func TestObserve(t *testing.T) {
+	t.Parallel()
+	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
+		t.Parallel()
+		r := usual()
+		r.Observe = true
+		table := NewTable(0)
+		l, c := table.Limits(r), client(f, 1)
+		for _, k := range []Kind{Requests, Open} {
+			if n := allowed(l, k, c, 0, 15); n != 15 {
+				t.Errorf("%v: %d pass, want 15", k, n)
+			}
+		}
+		for range 15 {
+			l.Release(c)
+		}
+		seen := make(map[Kind]int64)
+		for _, n := range l.Counts(f) {
+			seen[n.Kind] += n.Refused
+		}
+		if seen[Requests] != 5 || seen[Open] != 12 {
+			t.Errorf("counted %v, want 5 requests and 12 open", seen)
+		}
+		r.Observe = false
+		l = table.Limits(r)
+		if n := allowed(l, Open, c, 0, 15); n != 3 {
+			t.Errorf("%d pass when it is enforced, want 3", n)
+		}
+		if n := allowed(l, Requests, c, second/10, 15); n != 1 { // what was too much has taken nothing
+			t.Errorf("%d pass a tenth of a second later, want 1", n)
+		}
+	})
+}

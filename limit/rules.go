@@ -35,6 +35,8 @@ type Rules struct {
 	Open   int        // connections at once; 0 means no limit
 	Wider4 []Wider    // beside the /32 of an IPv4 client
 	Wider6 []Wider    // beside the /64 of an IPv6 client
+
+	Observe bool // who wants more is counted, and gets it
 }
 
 // Rate is so many events in a time, and so many at once. The zero value is no limit.
@@ -100,7 +102,7 @@ func (r Rate) String() string {
 
 // Limits returns the limits that the rules put upon those who are counted in t.
 func (t *Table) Limits(r Rules) *Limits {
-	l := &Limits{table: t, own4: tiers(r, ip.V4, 32, r.Wider4), own6: tiers(r, ip.V6, ip.ClientBits, r.Wider6)}
+	l := &Limits{table: t, observe: r.Observe, own4: tiers(r, ip.V4, 32, r.Wider4), own6: tiers(r, ip.V6, ip.ClientBits, r.Wider6)}
 	for _, k := range Kinds() {
 		l.limited[k] = r.Limits(k)
 	}
@@ -113,6 +115,9 @@ func (t *Table) Limits(r Rules) *Limits {
 	l.fraction[Open] = 1 / float64(max(own.open, 1))
 	return l
 }
+
+// Observes says whether nobody is refused.
+func (l *Limits) Observes() bool { return l.observe }
 
 // Table returns the table that the limits count in, for those of the next generation.
 func (l *Limits) Table() *Table { return l.table }
