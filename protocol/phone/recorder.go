@@ -24,6 +24,9 @@ const (
 	// maxTail is how much of the file is searched for records that the process before may have written there.
 	maxTail = 4 << 20
 
+	// recordTogether is how long a record waits for others, so that many calls are one writing.
+	recordTogether = 20 * time.Millisecond
+
 	// recordAgain is when records that could not be written are tried again.
 	recordAgain = time.Second
 )
@@ -45,6 +48,7 @@ type recorder struct {
 
 func (r *recorder) add(all ...record) {
 	r.mu.Lock()
+	first := len(r.waiting) == 0
 	room := min(maxRecords-len(r.waiting), len(all))
 	r.waiting = append(r.waiting, all[:room]...)
 	for _, one := range all[room:] {
@@ -53,6 +57,9 @@ func (r *recorder) add(all ...record) {
 		}
 	}
 	r.mu.Unlock()
+	if !first { // whoever writes knows, or has put them back for later
+		return
+	}
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -73,6 +80,10 @@ func (c *core) record(ctx context.Context) {
 	for {
 		select {
 		case <-c.records.wake:
+			if again == nil {
+				again = time.After(recordTogether)
+			}
+			continue
 		case <-again:
 		case <-c.returns:
 			back = c.saveAll()
