@@ -38,6 +38,9 @@ type phone struct {
 
 func openRegisters(socket *net.UDPConn, to netip.AddrPort, n int) *registers {
 	r := &registers{to: to, socket: socket, phones: make([]phone, n)}
+	for i := range r.phones {
+		r.phones[i].seq = int(time.Now().Unix() & 0xfffffff) // ours knows the bindings of the time before it was started afresh
+	}
 	r.all.Go(func() {
 		buffer := make([]byte, 64<<10)
 		for {
