@@ -165,6 +165,19 @@ type Subscribers struct {
 	Calls int `yaml:"calls" range:"1..1000"`
 }
 
+// Database is a PostgreSQL database that has the subscribers.
+type Database struct {
+	// Where it is: postgres://user:password@host/database, or a list of words like host=/run/postgresql dbname=voip.
+	URL string `yaml:"url,required"`
+
+	// What is asked: rows of a name and a digest in hexadecimal, by MD5 or SHA-256, of NAME:DOMAIN:PASSWORD. A name has a row
+	// for each algorithm.
+	Query string `yaml:"query"`
+
+	// How often it is asked. A NOTIFY on the channel kyozon_subscribers has it asked at once.
+	Every time.Duration `yaml:"every" range:"1s..24h"`
+}
+
 // Registration is how long a registration lasts, in whole seconds.
 type Registration struct {
 	// Whoever asks for less is told to ask for this.

@@ -14,19 +14,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Database is a PostgreSQL database that has the subscribers.
-type Database struct {
-	// Where it is: postgres://user:password@host/database, or a list of words like host=/run/postgresql dbname=voip.
-	URL string `yaml:"url,required"`
-
-	// What is asked: rows of a name and a digest in hexadecimal, by MD5 or SHA-256, of NAME:DOMAIN:PASSWORD. A name has a row
-	// for each algorithm.
-	Query string `yaml:"query"`
-
-	// How often it is asked. A NOTIFY on the channel kyozon_subscribers has it asked at once.
-	Every time.Duration `yaml:"every" range:"1s..24h"`
-}
-
 const (
 	// subscribersQuery is what is asked where nothing else is written.
 	subscribersQuery = "select name, digest from subscribers"
