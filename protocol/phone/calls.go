@@ -174,6 +174,8 @@ func (c *core) restore(file string) {
 		case err != nil:
 			broken++
 			j.Settle(r.ID)
+		case written[id] && k.line != nil: // in the file, and perhaps not yet in the database
+			c.table.add(record{line: k.line, id: k.id})
 		case written[id], found[id].line != nil: // the process died before it could settle it
 			j.Settle(r.ID)
 		default:

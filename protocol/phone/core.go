@@ -48,6 +48,7 @@ type core struct {
 	away    atomic.Int32  // here, leaving or gone
 	returns chan struct{} // of size 1: it has not
 	records recorder
+	table   recorder // of those that are in the file
 	relays  relays
 
 	dead     memory
@@ -87,7 +88,7 @@ func newCore(log *slog.Logger, loops *relay.Loops, state, records, media string)
 	c := &core{log: log, loops: loops, able: abilities(), limits: limits(), seed: maphash.MakeSeed(), places: location.New()}
 	c.dead.down, c.seats = make(map[target.Target]bool), newSeats()
 	c.answers.Store(&target.Answers{})
-	c.records.wake, c.returns = make(chan struct{}, 1), make(chan struct{}, 1)
+	c.records.wake, c.table.wake, c.returns = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	c.sockets.Store(&map[netip.AddrPort]*relay.Datagrams{})
 	for i := range loops.Len() {
 		c.agents = append(c.agents, newAgent(c, loops.At(i)))

@@ -44,6 +44,9 @@ type Options struct {
 
 	// The file that each call adds a line of JSON to when it has ended or failed. Where nothing is written, none.
 	CDR service.Path `yaml:"cdr"`
+
+	// The database that each of them goes to too, after the file.
+	CDRDatabase *RecordTable `yaml:"cdr-database"`
 }
 
 // Trunk is a way to another telephone network.
@@ -178,6 +181,16 @@ type Database struct {
 	Every time.Duration `yaml:"every" range:"1s..24h"`
 }
 
+// RecordTable is a table of a PostgreSQL database that takes the records of calls. While it is down, they are kept.
+type RecordTable struct {
+	// Where it is: postgres://user:password@host/database, or a list of words like host=/run/postgresql dbname=voip.
+	URL string `yaml:"url,required"`
+
+	// Its name, perhaps after that of a schema. It has the columns `id text primary key` and `record jsonb`. Where nothing is
+	// written it is calls.
+	Table string `yaml:"table"`
+}
+
 // Registration is how long a registration lasts, in whole seconds.
 type Registration struct {
 	// Whoever asks for less is told to ask for this.
@@ -200,6 +213,7 @@ var (
 	errDomain  = errors.New("not a domain; write, for example, voip.example.jp")
 	errNetwork = errors.New("no listen has this name")
 	errMinMax  = errors.New("more than max")
+	errTable   = errors.New("not the name of a table; write, for example, calls or billing.calls")
 )
 
 // Check implements service.Options.
@@ -226,6 +240,9 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 	}
 	if o.Registration.Min > o.Registration.Max {
 		at(errMinMax, "registration", "min")
+	}
+	if d := o.CDRDatabase; d != nil && d.Table != "" && !tableName().MatchString(d.Table) {
+		at(errTable, "cdr-database", "table")
 	}
 	return append(append(errs, o.checkNumbers()...), o.checkTrunks(s)...)
 }

@@ -45,6 +45,11 @@ func TestCheck(t *testing.T) {
 	if errs := o.Check(s); errs != nil {
 		t.Errorf("got %v", errs)
 	}
+	o.CDRDatabase = &RecordTable{URL: "host=x", Table: "calls; drop table calls"}
+	if errs := o.Check(s); len(errs) != 1 || !errors.Is(errs[0], errTable) {
+		t.Errorf("got %v", errs)
+	}
+	o.CDRDatabase.Table = "billing.calls"
 	o.Subscribers.Database = &Database{URL: "host=x"}
 	if errs := o.Check(s); len(errs) != 1 || !errors.Is(errs[0], errEither) {
 		t.Errorf("got %v", errs)

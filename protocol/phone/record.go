@@ -162,7 +162,7 @@ func (c *core) close(r *cdr.Record, by string, saved journal.ID) {
 		r.End = time.Now()
 	}
 	c.tally.end(r)
-	if c.settings.Load().options.CDR == "" {
+	if o := c.settings.Load().options; o.CDR == "" && o.CDRDatabase == nil {
 		c.calls.settle(saved)
 		return
 	}

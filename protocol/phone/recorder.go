@@ -66,6 +66,13 @@ func (r *recorder) add(all ...record) {
 	}
 }
 
+// putBack has records that could not be written wait first.
+func (r *recorder) putBack(all []record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting = append(all, r.waiting...)
+}
+
 func (r *recorder) take() (all []record, lost int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,9 +105,7 @@ func (c *core) record(ctx context.Context) {
 		again = nil
 		if left := c.write(); len(left) > 0 {
 			again = time.After(recordAgain)
-			c.records.mu.Lock()
-			c.records.waiting = append(left, c.records.waiting...)
-			c.records.mu.Unlock()
+			c.records.putBack(left)
 		}
 	}
 }
@@ -109,13 +114,16 @@ func (c *core) record(ctx context.Context) {
 // that are to be tried again: those that the journal of calls keeps.
 func (c *core) write() (left []record) {
 	all, lost := c.records.take()
-	name := string(c.settings.Load().options.CDR)
+	options := c.settings.Load().options
+	name := string(options.CDR)
 	if len(all) == 0 && lost == 0 {
 		return nil
 	}
 	err := appendRecords(name, all)
 	for _, r := range all {
 		switch {
+		case err == nil && options.CDRDatabase != nil:
+			c.table.add(r)
 		case err == nil:
 			c.calls.settle(r.id)
 		case r.id == 0:

@@ -148,8 +148,12 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			all.Go(func() { c.watch(ctx, sets[c]) })
 			all.Go(func() { c.follow(ctx, sets[c]) })
 			all.Go(func() { c.look(ctx, sets[c]) })
+			all.Go(func() { c.tabulate(ctx) })
 			all.Go(func() {
 				c.record(ctx)
+				parting, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingPatience)
+				_ = c.insert(parting) // what does not go now goes with the next process
+				cancel()
 				c.calls.release(func() {
 					c.away.Store(gone)
 					c.write()
