@@ -75,6 +75,12 @@ func (r *Relay) Stop() {
 	r.stop = func() {}
 }
 
+// Pause has it answer nothing until resume is called.
+func (r *Relay) Pause() (resume func()) {
+	r.mu.Lock()
+	return r.mu.Unlock
+}
+
 // Do implements control.Plane.
 func (r *Relay) Do(s *control.Session, q control.Request) {
 	r.mu.Lock()

@@ -152,8 +152,11 @@ func (b *branch) free() {
 // resume goes on when there are addresses for media, or none.
 func (b *branch) resume(to *location.Binding) {
 	b.waits = false
-	switch status := b.send(to); {
-	case b.cancel, status != passed:
+	if b.cancel { // nobody waits for the device any more
+		b.free()
+		return
+	}
+	if status := b.send(to); status != passed {
 		b.status, b.said = status, false
 		b.try()
 	}

@@ -285,3 +285,33 @@ func TestRemotes(t *testing.T) {
 		}
 	}
 }
+
+// TestRelayGivenUp: who gives up while there are no addresses yet is heard, and the telephone does not ring after that.
+func TestRelayGivenUp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	r := b.relayed("")
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b.t = t
+		caller, callee := b.registered("udp", x.Client, "05010000001"), b.registered("udp", x.Backend, "05010000002")
+		defer callee.unregister()
+		resume := r.Pause()
+		invite := caller.invite("05010000002", "Subject: never mind")
+		caller.want("100")
+		caller.send(reply(invite, nil, "CANCEL"))
+		caller.want("200")
+		caller.send(reply(invite, caller.want("487"), "ACK"))
+		resume()
+		r.Await(func(calls map[control.ID][]control.Remote, closed []control.ID) bool {
+			return len(calls) == 0 && len(closed) > 0
+		})
+		invite = caller.invite("05010000002", "Subject: lunch")
+		m := keep(callee.want("INVITE"))
+		if !strings.Contains(string(m.Head()), "Subject: lunch") {
+			t.Errorf("the telephone rings for\n%s", m.Head())
+		}
+		callee.response(m, 486, "")
+		callee.want("ACK")
+		caller.send(reply(invite, caller.want("486"), "ACK"))
+	})
+}
