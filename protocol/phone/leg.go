@@ -178,7 +178,11 @@ func (l *leg) pass(m *sip.Message, x *transaction.Transaction[user], request []b
 	text, status := l.described(m, describes(came))
 	switch {
 	case status == patient:
-		l.wait(m, func(m *sip.Message) { l.pass(m, x, request) })
+		l.wait(m, func(m *sip.Message) {
+			if !l.gone {
+				l.pass(m, x, request)
+			}
+		})
 		return
 	case status != passed:
 		l.unrelayed(m, came, x, status)
