@@ -6,7 +6,9 @@ package phone
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -76,7 +78,7 @@ func (c *core) insert(ctx context.Context) error {
 	for len(all) > 0 && err == nil {
 		part := all[:min(tableTogether, len(all))]
 		if to != nil {
-			err = to.insert(ctx, part)
+			err = to.insert(ctx, part, c.log)
 		}
 		if err == nil {
 			for _, r := range part {
@@ -92,8 +94,9 @@ func (c *core) insert(ctx context.Context) error {
 	return err
 }
 
-// insert puts records into the table, all or none. One that is there is not put twice.
-func (t *RecordTable) insert(ctx context.Context, all []record) error {
+// insert puts records into the table, all or none. One that is there is not put twice; one that nobody could read back is left
+// out, so that it does not keep the others from coming.
+func (t *RecordTable) insert(ctx context.Context, all []record, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, tablePatience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, t.URL)
@@ -108,10 +111,14 @@ func (t *RecordTable) insert(ctx context.Context, all []record) error {
 	var batch pgx.Batch
 	for _, one := range all {
 		r, err := cdr.Parse(one.line)
-		if err != nil { // it was written by us
-			return err
+		if err != nil {
+			log.Error("a record of a call does not come to the database", "err", err)
+			continue
 		}
-		batch.Queue(fmt.Sprintf("insert into %s (id, record) values ($1, $2) on conflict (id) do nothing", table), r.ID, string(one.line))
+		batch.Queue(fmt.Sprintf("insert into %s (id, record) values ($1, $2) on conflict (id) do nothing", table), r.ID, storable(one.line))
 	}
 	return conn.SendBatch(ctx, &batch).Close()
 }
+
+// storable is a line as a column of type jsonb takes it: without U+0000, which a caller can put into what he dials.
+func storable(line []byte) string { return strings.ReplaceAll(string(line), `\u0000`, `\ufffd`) }
