@@ -227,7 +227,7 @@ func (a *agent) refuse(back sip.Way, err *sip.Error) {
 
 // via returns the value of our Via for a request that goes out on w, with a branch of its own.
 func (a *agent) via(w sip.Way) []byte {
-	return transport.Known{}.AppendVia(nil, w, append([]byte("z9hG4bK"), a.token()...))
+	return transport.Known{}.AppendVia(nil, w, append([]byte(cookie), a.token()...))
 }
 
 // contact returns the value of our Contact for a peer on w, in a dialog whose requests have the scheme.

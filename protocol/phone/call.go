@@ -196,7 +196,7 @@ func (b *branch) send(to *location.Binding) int {
 	for _, k := range [...]sip.Kind{sip.RecordRoute, sip.Authorization, sip.ProxyAuthorization, sip.ProxyRequire, sip.Path} {
 		e.RemoveAll(k)
 	}
-	e.Replace(sip.Via, a.via(b.way))
+	e.Replace(sip.Via, a.viaTo(b.way, c.called))
 	if to.Path != "" {
 		e.Replace(sip.Route, []byte(to.Path)) // RFC 3327 §5.3
 	} else {

@@ -75,8 +75,6 @@ const (
 	gone    // nothing runs any more
 )
 
-// newCore makes the core of a service whose state is in a directory, and takes up the calls that are there. records is the
-// file that their records go to, media the socket of the relay, or "".
 // keep forgets which gateways were down that are no more: what the DNS says of others must not add up.
 func (m *memory) keep(all map[target.Target]bool) {
 	m.Lock()
@@ -84,6 +82,8 @@ func (m *memory) keep(all map[target.Target]bool) {
 	maps.DeleteFunc(m.down, func(t target.Target, _ bool) bool { return !all[t] })
 }
 
+// newCore makes the core of a service whose state is in a directory, and takes up the calls that are there. records is the
+// file that their records go to, media the socket of the relay, or "".
 func newCore(log *slog.Logger, loops *relay.Loops, state, records, media string) *core {
 	c := &core{log: log, loops: loops, able: abilities(), limits: limits(), seed: maphash.MakeSeed(), places: location.New()}
 	c.dead.down, c.seats = make(map[target.Target]bool), newSeats()

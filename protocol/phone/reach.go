@@ -26,6 +26,9 @@ func (e *exchange) reach(by *caller) (*destination, *sip.Answer) {
 	if refusal == nil && schemeOf(e.message.Target()) == sip.SIPS && !to.secure() {
 		return nil, &sip.Answer{Status: 480, Phrase: "Not Reached In TLS"}
 	}
+	if refusal == nil && e.looped(to.address) {
+		return nil, &sip.Answer{Status: 482}
+	}
 	if refusal == nil {
 		refusal = e.admit(by, to)
 	}
