@@ -182,21 +182,33 @@ func TestSignallingDies(t *testing.T) {
 	p.nothingLeft(t)
 }
 
-// The relay dies. The one that comes after it has the calls again, at the addresses that they had.
+// The relay dies. The one that comes after it has the calls again, at the addresses that they had, with as many loops or
+// with others.
 func TestRelayDies(t *testing.T) {
 	p := open(t, 2, Options{})
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		p.t = t
-		call := p.open([2]string{inFamily(x.Client), inFamily(x.Backend)}, 1)
+		const calls = 6
 		phones := [2]*phone{phoneIn(t, x.Client, 1), phoneIn(t, x.Backend, 2)}
-		p.tell(call, phones, 0, nil)
-		talk(t, call, phones, 0, 1)
-		p.stop()
-		p.start(2, Options{})
-		p.awaitCalls(1)
-		p.stats(call.ID)
-		talk(t, call, phones, 0, 6)
-		p.close(call.ID)
+		var all []control.Call
+		for range calls {
+			call := p.open([2]string{inFamily(x.Client), inFamily(x.Backend)}, 1)
+			p.tell(call, phones, 0, nil)
+			talk(t, call, phones, 0, 1)
+			all = append(all, call)
+		}
+		for i, loops := range []int{2, 5, 3, 1, 2} {
+			p.stop()
+			p.start(loops, Options{})
+			p.awaitCalls(calls)
+			for _, call := range all {
+				p.stats(call.ID)
+				talk(t, call, phones, 0, uint16(6+5*i))
+			}
+		}
+		for _, call := range all {
+			p.close(call.ID)
+		}
 	})
 	p.nothingLeft(t)
 }

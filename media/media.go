@@ -15,7 +15,7 @@
 // read and write in batches. The last byte of such an address says which loop's it is, and the kernel is told so. Who
 // scans for ports finds nothing among 2⁶⁴ addresses.
 //
-// A call lives on one loop, which its ID says. No packet takes a lock or memory.
+// A call lives on one loop, which the last byte of its ID says. No packet takes a lock or memory.
 package media
 
 import (
@@ -151,7 +151,7 @@ func (p *Plane) Do(s *control.Session, r control.Request) {
 			h.loop.Post(func() { h.listed(s) })
 		}
 	default:
-		h := p.shards[uint64(r.Call.ID)%uint64(len(p.shards))]
+		h := p.shards[p.loopOf(uint64(r.Call.ID))]
 		h.loop.Post(func() { h.do(s, r) })
 	}
 }

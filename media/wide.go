@@ -84,12 +84,12 @@ func (h *shard) openWidePair(p *pair, want control.Local) error {
 	var id uint64
 	if want.RTP.IsValid() {
 		var ok bool
-		if id, ok = p.network.idOf(want.RTP.Addr()); !ok || want.RTP.Port() != rtp.port || h.loopOf(id) != h.loop.ID() {
+		if id, ok = p.network.idOf(want.RTP.Addr()); !ok || want.RTP.Port() != rtp.port || h.plane.loopOf(id) != h.loop.ID() {
 			return control.ErrFull
 		}
 	} else {
-		for id = h.newID(); !rtp.seats.free(id); {
-			id = h.newID()
+		for id = newID(p.call.id); !rtp.seats.free(id); {
+			id = newID(p.call.id)
 		}
 	}
 	p.addr, p.port = p.network.address(id), PrefixPort
@@ -113,19 +113,12 @@ func (h *shard) closeWidePair(p *pair) {
 	}
 }
 
-// newID returns a random interface identifier whose last byte says that it is ours.
-func (h *shard) newID() uint64 {
-	n := uint64(len(h.plane.shards))
-	id := rand.Uint64()
-	last := id&0xff/n*n + uint64(h.loop.ID())
-	if last > 0xff {
-		last -= n
-	}
-	return id&^0xff | last
-}
+// newID returns a random interface identifier of a call: its last byte is that of the call's ID. So all addresses of a call
+// come to its loop, however many loops there are, and a relay that is started again with more of them can have them too.
+func newID(call control.ID) uint64 { return rand.Uint64()&^0xff | uint64(call)&0xff }
 
-// loopOf returns the loop that the packets to an address come to.
-func (h *shard) loopOf(id uint64) int { return int(id & 0xff % uint64(len(h.plane.shards))) }
+// loopOf returns the loop of what has this last byte: an address, or a call.
+func (p *Plane) loopOf(id uint64) int { return int(id & 0xff % uint64(len(p.shards))) }
 
 func (h *shard) wideAt(port uint16) *wide {
 	for _, w := range h.wide {
