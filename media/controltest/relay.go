@@ -28,6 +28,7 @@ type Relay struct {
 	port    uint16
 	calls   map[control.ID]*call
 	closed  []control.ID
+	clients int
 }
 
 type call struct {
@@ -99,6 +100,7 @@ func (r *Relay) Do(s *control.Session, q control.Request) {
 		c.owner, c.remotes = s, append(c.remotes, q.Remotes...)
 		q.Done(c.Call, nil)
 	case control.Listed:
+		r.clients++
 	case control.Left:
 		for _, c := range r.calls {
 			if c.owner == s {
@@ -177,6 +179,15 @@ func (r *Relay) Await(ok func(calls map[control.ID][]control.Remote, closed []co
 		if ok(calls, r.closed) {
 			return
 		}
+		r.changed.Wait()
+	}
+}
+
+// AwaitClients waits until n clients have connected, of whom some may be gone again.
+func (r *Relay) AwaitClients(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.clients < n {
 		r.changed.Wait()
 	}
 }

@@ -20,7 +20,7 @@ import (
 // The kinds of records in the journal of calls.
 const (
 	alive journal.Kind = 1 // saved.Call
-	ended journal.Kind = 2 // a line of package cdr that is not in the file yet
+	ended journal.Kind = 2 // a line of package cdr that is not in the file yet, perhaps without what the relay knows of its media
 )
 
 // calls is the journal of the calls of a service: those under way, and the records of those that have ended until they are
@@ -176,9 +176,9 @@ func (c *core) restore(file string) {
 			j.Settle(r.ID)
 		case written[id] && k.line != nil: // in the file, and perhaps not yet in the database
 			c.table.add(record{line: k.line, id: k.id})
-		case written[id], found[id].line != nil: // the process died before it could settle it
+		case written[id], found[id].line != nil && k.line == nil: // the process died before it could settle it
 			j.Settle(r.ID)
-		default:
+		default: // of two records of a call the later knows what its media were
 			c.calls.settle(found[id].id)
 			found[id] = k
 		}

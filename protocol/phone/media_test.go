@@ -251,6 +251,46 @@ func TestRelayRestart(t *testing.T) {
 	})
 }
 
+// TestRelayKilled: the edge is killed when a call is over and the relay has not said yet what it carried. The call does not come
+// back, and its record says what is known.
+func TestRelayKilled(t *testing.T) {
+	t.Parallel()
+	const options = ", cdr: calls.jsonl"
+	b := newBench(t, "")
+	r := b.relayed(options)
+	b.end()
+	b.write("site.yaml", b.site(options))
+	kill := b.process()
+	defer func() { kill() }()
+	clients := 1
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b.t = t
+		clients++
+		r.AwaitClients(clients)
+		caller, callee := b.registered("udp", x.Client, "05010000001"), b.registered("udp", x.Backend, "05010000002")
+		heard, _ := b.call(caller, callee, nil, nil)
+		resume := r.Pause()
+		hangUp(caller, callee, heard, sequence(heard)+1)
+		kill()
+		resume()
+		kill = b.process()
+		callee.unregister()
+	})
+	kill()
+	b.t = t
+	b.start(options)
+	b.legs(func(l *leg) { t.Errorf("there is still a leg of %s", l.session.Remote) })
+	all := b.records()
+	for _, one := range all {
+		if one.EndedBy != byCaller || one.Cause != 16 || one.Media == nil || one.Media.Path == sdp.Direct.String() || one.Media.ToCalled.Packets != 0 {
+			t.Errorf("got %+v, media %+v", one, one.Media)
+		}
+	}
+	if len(all) != 4 {
+		t.Errorf("%d records, want 4", len(all))
+	}
+}
+
 // TestRemotes: what the relay is told of an end. A telephone whose address nobody can reach is heard by where its signalling
 // comes from; a gateway may have its media where it says.
 func TestRemotes(t *testing.T) {

@@ -110,15 +110,19 @@ func (l *leg) closed(by string, why cause.Cause, reason string) {
 	l.record, l.peer.record = nil, nil
 	r.Cause, r.Reason = int(why), cmp.Or(r.Reason, reason)
 	r.End = time.Now()
-	saved := l.kept + l.peer.kept // one of them has it
+	saved, c := l.kept+l.peer.kept, l.agent.core // one of them has it
+	c.over(r, by)
 	if l.media == nil {
-		l.agent.core.close(r, by, saved)
+		c.file(r, saved)
 		return
 	}
 	r.Media = l.media.recorded()
+	if l.media.id != 0 { // the relay may answer late, or die, and so may we: the call is over now
+		saved = c.jot(r, saved)
+	}
 	l.media.close(func(s control.Stats, _ error) {
 		carried(r, &s)
-		l.agent.core.close(r, by, saved)
+		c.file(r, saved)
 	})
 }
 
@@ -157,20 +161,48 @@ func (l *leg) who() string {
 
 // close ends a record and has it written. saved is what the call was saved as, which is no longer needed.
 func (c *core) close(r *cdr.Record, by string, saved journal.ID) {
+	c.over(r, by)
+	c.file(r, saved)
+}
+
+// over ends a record: the call has nothing any more.
+func (c *core) over(r *cdr.Record, by string) {
 	c.seats.free(r.ID)
 	if r.EndedBy = by; r.End.IsZero() {
 		r.End = time.Now()
 	}
 	c.tally.end(r)
-	if o := c.settings.Load().options; o.CDR == "" && o.CDRDatabase == nil {
+}
+
+// jot has a record that is not whole yet outlive the process, in place of the call that was saved. It returns as what.
+func (c *core) jot(r *cdr.Record, saved journal.ID) journal.ID {
+	line := c.line(r)
+	if line == nil {
 		c.calls.settle(saved)
-		return
+		return 0
 	}
-	line, err := r.Append(nil)
-	if err != nil { // a time that cannot be written
-		c.log.Error("a record of a call is lost", "err", err)
+	return c.calls.put(ended, line, saved)
+}
+
+// file has a record written in place of what was saved.
+func (c *core) file(r *cdr.Record, saved journal.ID) {
+	line := c.line(r)
+	if line == nil {
 		c.calls.settle(saved)
 		return
 	}
 	c.records.add(record{line: line, id: c.calls.put(ended, line, saved)})
+}
+
+// line returns a record as it is written; nil if nobody wants any, or its times cannot be written.
+func (c *core) line(r *cdr.Record) []byte {
+	if o := c.settings.Load().options; o.CDR == "" && o.CDRDatabase == nil {
+		return nil
+	}
+	line, err := r.Append(nil)
+	if err != nil {
+		c.log.Error("a record of a call is lost", "err", err)
+		return nil
+	}
+	return line
 }
