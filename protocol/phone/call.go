@@ -258,6 +258,11 @@ func (b *branch) response(m *sip.Message) {
 	if status == 422 && b.longer(m) || b.prove(m) {
 		return
 	}
+	if status >= 600 { // nobody else is to ring. RFC 3261 §16.7, step 5
+		b.free()
+		c.end(status, byCalled)
+		return
+	}
 	if b.again(status, early) {
 		b.failed()
 		b.status = status

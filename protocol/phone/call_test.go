@@ -152,6 +152,45 @@ func TestFork(t *testing.T) {
 	})
 }
 
+// Who is called and wants no call at all speaks for all his devices.
+func TestDecline(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	each(t, func(t *testing.T, transport string, f ip.Family) {
+		b.t = t
+		caller := b.registered(transport, f, "05010000001")
+		one, two := b.registered(transport, f, "05010000002"), b.registered(transport, f, "05010000002")
+		defer one.unregister()
+		r := caller.invite("05010000002")
+		first, second := keep(one.want("INVITE")), keep(two.want("INVITE"))
+		one.response(first, 180, "")
+		caller.want("180")
+		two.response(second, 603, "")
+		two.want("ACK")
+		caller.send(reply(r, caller.want("603"), "ACK"))
+		one.response(keep(one.want("CANCEL")), 200, "")
+		one.response(first, 487, "")
+		one.want("ACK")
+	})
+}
+
+// A device that answers an offer in the other family could not be heard: the call ends, rather than be silent.
+func TestAnswerOfOtherFamily(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
+		b.t = t
+		caller, callee := b.registered("udp", f, "05010000001"), b.registered("udp", f, "05010000002")
+		defer callee.unregister()
+		other := b.newDevice("udp", map[ip.Family]ip.Family{ip.V4: ip.V6, ip.V6: ip.V4}[f], "other")
+		r := caller.invite("05010000002")
+		callee.response(keep(callee.want("INVITE")), 200, other.offer())
+		caller.send(reply(r, caller.want("488"), "ACK"))
+		callee.want("ACK")
+		callee.response(keep(callee.want("BYE")), 200, "")
+	})
+}
+
 // Ends of different families cannot send each other media: until they are relayed, the caller is told so.
 func TestCrossings(t *testing.T) {
 	t.Parallel()

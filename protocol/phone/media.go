@@ -146,12 +146,15 @@ func (m *media) answered(from control.Side, s *sdp.Session, text []byte) ([]byte
 	}
 	moved[from] = m.ends[from].text != nil && !bytes.Equal(m.ends[from].text, text)
 	m.ends[from].text = bytes.Clone(text)
-	if m.path == sdp.Direct {
+	other := &m.agent.counterpart
+	known := other.Parse(offerer.text, &sdp.Limits{}) == nil
+	switch {
+	case m.path == sdp.Direct && known && !sdp.SameFamily(other, s): // he could send it nothing
+		return nil, unrelayed
+	case m.path == sdp.Direct:
 		m.leave()
 		return text, passed
-	}
-	other := &m.agent.counterpart
-	if other.Parse(offerer.text, &sdp.Limits{}) != nil {
+	case !known:
 		return nil, unrelayed
 	}
 	remotes := append(m.remotes(from, s, other), m.remotes(1-from, other, s)...)

@@ -29,7 +29,7 @@ func TestCurl(t *testing.T) {
 	}
 	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
 		for _, a := range [...]Algorithm{MD5, SHA256} {
-			asked := &asked{server: NewServer(realm, []Key{{1}}, 16), algorithm: a, secret: NewSecret("user", realm, "pa ss")}
+			asked := &asked{server: NewServer(realm, []Key{{1}}, 16), algorithm: a, secret: newSecret("user", realm, "pa ss")}
 			at := servertest.HTTP(t, f, asked)
 			for password, want := range map[string]Verdict{"pa ss": Granted, "pass": Denied} {
 				ask := exec.CommandContext(t.Context(), curl, "--silent", "--digest", "--user", "user:"+password, "http://"+at.String()+"/a?b=1")

@@ -74,16 +74,6 @@ type Secret struct {
 	has             [3]bool
 }
 
-// NewSecret returns that of a password.
-func NewSecret(username, realm, password string) *Secret {
-	s := new(Secret)
-	for _, a := range [...]Algorithm{MD5, SHA256} {
-		p := []byte(username + ":" + realm + ":" + password)
-		s.set(a, a.hash(nil, p))
-	}
-	return s
-}
-
 // Add adds a digest that was computed elsewhere, in hexadecimal. It says false if it is none.
 func (s *Secret) Add(a Algorithm, digest string) bool {
 	raw, err := hex.DecodeString(digest)

@@ -36,7 +36,7 @@ func TestResponse(t *testing.T) {
 		if tt.count != "" {
 			p.count = []byte(tt.count)
 		}
-		secret := NewSecret("Mufasa", tt.realm, tt.password)
+		secret := newSecret("Mufasa", tt.realm, tt.password)
 		if got := string(p.response(nil, secret.of(tt.algorithm))); got != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
 		}
@@ -110,7 +110,7 @@ type exchange struct {
 func newExchange(t *testing.T) *exchange {
 	return &exchange{
 		t: t, server: NewServer(realm, []Key{{1, 2, 3}}, 16), client: Client{Username: "05010000001", Password: "secret"},
-		secret: NewSecret("05010000001", realm, "secret"),
+		secret: newSecret("05010000001", realm, "secret"),
 		r:      Request{Method: []byte("REGISTER"), URI: []byte("sip:voip.example.jp"), Client: netip.MustParseAddr("2001:db8:1::1"), Now: start()},
 	}
 }
@@ -162,9 +162,9 @@ func TestCheck(t *testing.T) {
 		{"key lost", func(e *exchange, c string) string { e.server.Keys = []Key{{9}}; return c }, Stale},
 		{"nobody", func(e *exchange, c string) string { e.secret = nil; return c }, Denied},
 		{"no digest for this algorithm", func(e *exchange, c string) string { e.secret = new(Secret); return c }, Denied},
-		{"wrong password", func(e *exchange, c string) string { e.secret = NewSecret("05010000001", realm, "Secret"); return c }, Denied},
+		{"wrong password", func(e *exchange, c string) string { e.secret = newSecret("05010000001", realm, "Secret"); return c }, Denied},
 		{"wrong password, and late", func(e *exchange, c string) string {
-			e.secret, e.r.Now = NewSecret("05010000001", realm, "Secret"), start().Add(time.Hour)
+			e.secret, e.r.Now = newSecret("05010000001", realm, "Secret"), start().Add(time.Hour)
 			return c
 		}, Denied},
 		{"another method", func(e *exchange, c string) string { e.r.Method = []byte("INVITE"); return c }, Denied},
@@ -200,6 +200,15 @@ func TestCheck(t *testing.T) {
 			}
 		}
 	}
+}
+
+// newSecret returns that of a password.
+func newSecret(username, realm, password string) *Secret {
+	s := new(Secret)
+	for _, a := range [...]Algorithm{MD5, SHA256} {
+		s.set(a, a.hash(nil, []byte(username+":"+realm+":"+password)))
+	}
+	return s
 }
 
 // TestReplay: credentials are good once, a nonce is good for many.
@@ -319,7 +328,7 @@ func TestTake(t *testing.T) {
 	}
 	want := `Digest username="Mufasa", realm="testrealm@host.com", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", uri="/dir/index.html", ` +
 		`response="` + string((&proof{MD5, []byte("GET"), []byte("/dir/index.html"), []byte("dcd98b7102dd2f0e8b11d0f600bfb0c093"), []byte("00000001"),
-		[]byte("0000000000000001")}).response(nil, NewSecret("Mufasa", "testrealm@host.com", "Circle Of Life").of(MD5))) +
+		[]byte("0000000000000001")}).response(nil, newSecret("Mufasa", "testrealm@host.com", "Circle Of Life").of(MD5))) +
 		`", qop=auth, nc=00000001, cnonce="0000000000000001", opaque="5ccc"`
 	if got := string(c.Append(nil, "GET", "/dir/index.html", [8]byte{7: 1})); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -381,7 +390,7 @@ func TestWindow(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`Digest username="a", realm="b", nonce="c", uri="sip:d", response="e", algorithm=MD5, qop=auth, nc=00000001, cnonce="f"`))
 	s := NewServer("b", []Key{{1}}, 4)
-	secret := NewSecret("a", "b", "p")
+	secret := newSecret("a", "b", "p")
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var c Fields
 		if c.Parse(text) != nil {
@@ -427,7 +436,7 @@ func FuzzWindow(f *testing.F) {
 func benchmark(b *testing.B, a Algorithm) {
 	s := NewServer(realm, []Key{{1}}, 1<<16)
 	s.Lifetime = time.Hour
-	secret := NewSecret("05010000001", realm, "secret")
+	secret := newSecret("05010000001", realm, "secret")
 	r := Request{Method: []byte("REGISTER"), URI: []byte("sip:voip.example.jp"), Client: netip.MustParseAddr("2001:db8:1::1"), Now: start()}
 	c := Client{Username: "05010000001", Password: "secret"}
 	if err := c.Take(s.AppendChallenge(nil, a, &r, false)); err != nil {

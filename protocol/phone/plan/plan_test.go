@@ -33,7 +33,7 @@ func problem(findings []Finding) string {
 	var all []string
 	for _, f := range findings {
 		if !f.Warning {
-			all = append(all, f.Error())
+			all = append(all, strings.TrimPrefix(place{path: f.Path}.String()+": "+f.Text, ": "))
 		}
 	}
 	return strings.Join(all, "\n")

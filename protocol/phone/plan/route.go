@@ -80,14 +80,6 @@ type Finding struct {
 	Warning bool // the plan is good nevertheless
 }
 
-// Error returns where and what it is.
-func (f *Finding) Error() string {
-	if len(f.Path) == 0 {
-		return f.Text
-	}
-	return place{path: f.Path}.String() + ": " + f.Text
-}
-
 // place is where something is written.
 type place struct {
 	path []string // in the site file

@@ -3,11 +3,7 @@
 
 package sdp
 
-import (
-	"net/netip"
-
-	"github.com/kyozon/kyozon/ip"
-)
+import "net/netip"
 
 // Kind is what an address in a c= is worth to somebody else.
 type Kind uint8
@@ -58,29 +54,4 @@ func KindOf(a netip.Addr) Kind {
 		return Private
 	}
 	return Global
-}
-
-// Behind returns the IPv4 address that a translator with this prefix reaches by a. The prefix has one of the six
-// lengths of RFC 6052 §2.2; the bits 64 to 71 are left out of them.
-func Behind(prefix netip.Prefix, a netip.Addr) (v4 netip.Addr, ok bool) {
-	if !prefix.Contains(a) || a.Is4() {
-		return netip.Addr{}, false
-	}
-	bits := prefix.Bits()
-	if bits != 96 && (bits < 32 || bits > 64 || bits%8 != 0) {
-		return netip.Addr{}, false
-	}
-	if bits == 96 {
-		return ip.Extract(prefix, a)
-	}
-	b, at := a.As16(), bits/8
-	var out [4]byte
-	for i := range out {
-		if at == 8 {
-			at++
-		}
-		out[i] = b[at]
-		at++
-	}
-	return netip.AddrFrom4(out), true
 }

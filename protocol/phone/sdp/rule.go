@@ -19,14 +19,5 @@ var (
 	ErrRTCP       = errors.New("sdp: a=rtcp is not a port and address")  // RFC 3605 §2.1
 )
 
-// Rules of answers, held against their offer.
-var (
-	ErrCount     = errors.New("sdp: answer has another number of m-lines")             // RFC 3264 §6
-	ErrName      = errors.New("sdp: m-line answered by one of other media")            // RFC 3264 §6
-	ErrRevived   = errors.New("sdp: m-line with port 0 answered by another")           // RFC 3264 §8.2
-	ErrFamily    = errors.New("sdp: m-line answered in the other address family")      // RFC 6157 §4.1
-	ErrDirection = errors.New("sdp: direction that does not answer that of the offer") // RFC 3264 §6.1
-)
-
 // ErrEndpoints is returned by Append.
 var ErrEndpoints = errors.New("sdp: not an endpoint for each m-line, or no address")

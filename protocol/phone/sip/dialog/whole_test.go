@@ -54,7 +54,7 @@ type telephone struct {
 func newTelephone(t *testing.T, n *network, own, other netip.AddrPort) *telephone {
 	p := &telephone{t: t, net: n, way: sip.Way{Local: own, Remote: other}, count: map[string]int{}}
 	p.table.Send = func(w sip.Way, b []byte) {
-		if !transport.Whole(w) || w.Remote != other {
+		if w.Local != own || w.Remote != other {
 			t.Errorf("sent on %+v", w)
 		}
 		if n.Float64() >= n.loss {
@@ -84,7 +84,7 @@ func (p *telephone) request(method string, seq uint32) []byte {
 
 func (p *telephone) parse(text []byte) *sip.Message {
 	m := new(sip.Message)
-	if v, err := transport.Read(text, m, nil); v != transport.Take {
+	if v, err := transport.Judge(m, m.Parse(text, nil)); v != transport.Take {
 		p.t.Fatalf("%v in %q", err, text)
 	}
 	return m

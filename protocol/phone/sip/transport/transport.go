@@ -1,16 +1,16 @@
 // Copyright the kyozon authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package transport has the rules by which messages travel: what comes of a datagram, where an answer goes, what a Via
+// Package transport has the rules by which messages travel: what comes of one, where an answer goes, what a Via
 // says, and when UDP gives way to TCP. It opens no socket.
 //
-//	datagram ─▶ Read ─▶ take it · answer 400 · pong · drop
+//	message  ─▶ Judge ─▶ take it · answer 400 · drop
 //	request  ─▶ Choose, by its size and family ─▶ Known.AppendVia ─▶ sent ─▶ refused ─▶ Fallback
-//	answer   ─▶ AnswerWay ─▶ sent ─▶ failed ─▶ AnswerAgain
+//	answer   ─▶ AnswerWay ─▶ sent
 //
-// Each message is written for one socket, and so for one family: a Way whose ends are of two is a mistake of ours.
+// Each message is written for one socket, and so for one family.
 //
-// RFC 3261 §18, RFC 3581 (rport), RFC 3263 §5 (answers that fail).
+// RFC 3261 §18, RFC 3581 (rport).
 package transport
 
 // Hot path: no allocation per packet.
@@ -31,25 +31,11 @@ const (
 	Drop   Verdict = iota
 	Take           // a message, which has been checked
 	Answer         // a request that cannot be taken: answer it with the status of the error
-	Pong           // line ends that ask for line ends
-	STUN           // for who answers STUN
 )
 
-// Read reads a datagram into m, or what a Stream found. A request that can be recognised is answered, whatever is wrong
-// with it; a response is dropped in silence, and so is what is none of the two. RFC 3261 §18.3.
-func Read(data []byte, m *sip.Message, l *sip.Limits) (Verdict, *sip.Error) {
-	switch sip.Demux(data) {
-	case sip.Ping:
-		return Pong, nil
-	case sip.STUN:
-		return STUN, nil
-	case sip.Pong, sip.Part:
-		return Drop, nil
-	}
-	return Judge(m, m.Parse(data, l))
-}
-
-// Judge says what to do with a message that Parse has read, with the error that it has returned.
+// Judge says what to do with a message that Parse has read, with the error that it has returned. A request that can be
+// recognised is answered, whatever is wrong with it; a response is dropped in silence, and so is what is none of the two.
+// RFC 3261 §18.3.
 func Judge(m *sip.Message, err *sip.Error) (Verdict, *sip.Error) {
 	if err == nil {
 		err = m.Check()
@@ -63,20 +49,6 @@ func Judge(m *sip.Message, err *sip.Error) (Verdict, *sip.Error) {
 	return Drop, err
 }
 
-// Mine says whether a response came to who asked: the sent-by of its Via is one that we write. RFC 3261 §18.1.2.
-func Mine(m *sip.Message, ours []sip.Host) bool {
-	h, err := m.Top()
-	if err != nil {
-		return false
-	}
-	for i := range ours {
-		if h.SentBy.Same(&ours[i]) {
-			return true
-		}
-	}
-	return false
-}
-
 // AnswerWay returns how the answer to a request goes that came on w with h as its top Via: on its connection or, over UDP,
 // from the socket it came to, to where it came from; to the port of sent-by, unless rport asks for its own.
 // RFC 3261 §18.2.2 has answers follow maddr; we do not, because by it anybody could have us send to anybody.
@@ -87,23 +59,6 @@ func AnswerWay(h *sip.Hop, w sip.Way) sip.Way {
 	}
 	w.Remote = netip.AddrPortFrom(w.Remote.Addr(), orPort(h.SentBy.Port, w.Transport))
 	return w
-}
-
-// AnswerAgain returns where the answer goes when that has failed: a connection that has been lost is opened anew, to the
-// port of sent-by; an answer over UDP goes to sent-by itself, if that is an address of the same family. A name needs
-// the DNS: ok is false. RFC 3261 §18.2.2, RFC 3263 §5.
-func AnswerAgain(h *sip.Hop, w sip.Way) (again sip.Way, ok bool) {
-	port := orPort(h.SentBy.Port, w.Transport)
-	again = w
-	if w.Transport.Reliable() {
-		again.Remote, again.Flow = netip.AddrPortFrom(w.Remote.Addr(), port), 0
-		return again, true
-	}
-	if !h.SentBy.Addr.IsValid() || ip.FamilyOf(h.SentBy.Addr) != ip.FamilyOf(w.Local.Addr()) {
-		return sip.Way{}, false
-	}
-	again.Remote = netip.AddrPortFrom(h.SentBy.Addr, port)
-	return again, again.Remote != AnswerWay(h, w).Remote
 }
 
 func orPort(p uint16, t sip.Transport) uint16 {
@@ -191,11 +146,6 @@ func (k Known) AppendContact(dst []byte, w sip.Way, s sip.Scheme, user []byte) [
 		dst = append(dst, ";transport=tls"...)
 	}
 	return append(dst, '>')
-}
-
-// Whole says whether the ends of a way are of one family, and there.
-func Whole(w sip.Way) bool {
-	return w.Local.IsValid() && w.Remote.IsValid() && ip.FamilyOf(w.Local.Addr()) == ip.FamilyOf(w.Remote.Addr())
 }
 
 // Retransport writes the value of a Via of ours with another transport, as it must be when one gives way to another.
