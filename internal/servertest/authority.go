@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net/url"
 	"testing"
 	"time"
 )
@@ -63,12 +64,20 @@ func (a *Authority) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate.Raw})
 }
 
-// IssueFor returns a certificate for a host that is a client too.
-func (a *Authority) IssueFor(host string) tls.Certificate {
+// IssueFor returns a certificate for a host that is a client too, and perhaps for URIs.
+func (a *Authority) IssueFor(host string, uris ...string) tls.Certificate {
 	a.t.Helper()
+	var parsed []*url.URL
+	for _, text := range uris {
+		u, err := url.Parse(text)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		parsed = append(parsed, u)
+	}
 	key := newKey(a.t)
 	a.next++
-	leaf := a.signFor(&x509.Certificate{SerialNumber: big.NewInt(a.next), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
+	leaf := a.signFor(&x509.Certificate{SerialNumber: big.NewInt(a.next), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host}, URIs: parsed,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}, key)
 	return tls.Certificate{Certificate: append([][]byte{leaf.Raw}, a.chain...), PrivateKey: key, Leaf: leaf}

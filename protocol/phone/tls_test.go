@@ -5,12 +5,9 @@ package phone
 
 import (
 	"crypto/tls"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -135,27 +132,23 @@ func TestTLSGateway(t *testing.T) {
 	options := b.secure()
 	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
 		b.t = t
-		server, _ := servertest.TLS(t, "gw.example.jp")
-		other, _ := servertest.TLS(t, "gw.example.jp")
-		ca := filepath.Join(b.dir, "ca.pem")
-		leaf := server.Certificates[0].Leaf
-		if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		server.ClientAuth = tls.RequireAnyClientCert
+		authority := servertest.NewAuthority(t, "carrier")
+		b.write("ca.pem", string(authority.PEM()))
+		server := &tls.Config{Certificates: []tls.Certificate{authority.IssueFor("west.example.jp", "sip:gw.example.jp")}, ClientAuth: tls.RequireAnyClientCert}
+		other := &tls.Config{Certificates: []tls.Certificate{authority.IssueFor("gw.example.jp", "sip:other.example.jp")}}
 		stranger, gateway := newExchange(t, f, anyPort(f)), newExchange(t, f, anyPort(f))
 		stranger.Listener, gateway.Listener = tls.NewListener(stranger.Listener, other), tls.NewListener(gateway.Listener, server)
 		caller := b.registered("udp", f, "05010000001")
 		b.reload(options + fmt.Sprintf(", numbers: {own: 0501000xxxx, plan: japan}, trunks: {pstn: {gateways: [%q, %q], network: access, "+
 			"tls: {ca: %s, name: gw.example.jp}}}, routes: [{to: own, via: subscribers}, {to: [emergency, 0ab-j], via: pstn}]",
-			fmt.Sprintf("sip:%v;transport=tls", stranger.Addr()), fmt.Sprintf("sips:%v", gateway.Addr()), ca))
+			fmt.Sprintf("sip:%v;transport=tls", stranger.Addr()), fmt.Sprintf("sips:%v", gateway.Addr()), "ca.pem"))
 		r := caller.invite("0312345678")
 		c, err := stranger.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if c.(*tls.Conn).Handshake() == nil {
+		if c.(*tls.Conn).Handshake() == nil { // it hears afterwards what we think of its certificate
 			if _, err := c.Read(make([]byte, 1)); err == nil {
 				t.Error("whoever shows another certificate is told of the call")
 			}
@@ -197,6 +190,7 @@ func TestTLSFromGateway(t *testing.T) {
 			fmt.Sprintf("sips:%v", netip.AddrPortFrom(iptest.Loopback(f), 9))))
 		for name, certificates := range map[string][]tls.Certificate{
 			"none": nil, "of another": {servertest.NewAuthority(t, "other").IssueFor("gw.example.jp")}, "for another": {authority.IssueFor("other.example.jp")},
+			"for another by URI": {authority.IssueFor("gw.example.jp", "sip:other.example.jp")},
 		} {
 			d := b.newSecure(f, "05010000001", certificates...)
 			d.conn.Write([]byte(d.request("OPTIONS", "sip:"+domain)))
@@ -208,11 +202,13 @@ func TestTLSFromGateway(t *testing.T) {
 		r := open.bring("+815010000002")
 		open.send(reply(r, open.want("401"), "ACK"))
 
-		gateway := b.newSecure(f, "gateway", authority.IssueFor("gw.example.jp"))
-		gateway.from = "<sip:+81312345678@10.0.5.11;user=phone>"
-		r = gateway.bring("+815010000002")
-		callee.response(keep(callee.want("INVITE")), 486, "")
-		callee.want("ACK")
-		gateway.send(reply(r, gateway.want("486"), "ACK"))
+		for _, shown := range []tls.Certificate{authority.IssueFor("gw.example.jp"), authority.IssueFor("west.example.jp", "sip:gw.example.jp")} {
+			gateway := b.newSecure(f, "gateway", shown)
+			gateway.from = "<sip:+81312345678@10.0.5.11;user=phone>"
+			r = gateway.bring("+815010000002")
+			callee.response(keep(callee.want("INVITE")), 486, "")
+			callee.want("ACK")
+			gateway.send(reply(r, gateway.want("486"), "ACK"))
+		}
 	})
 }
