@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/kyozon/kyozon/limit"
 	"github.com/kyozon/kyozon/protocol/phone/digest"
 	"github.com/kyozon/kyozon/protocol/phone/sdp"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
@@ -131,6 +130,10 @@ func (a *agent) take(data []byte, w sip.Way) {
 		return
 	}
 	err := a.message.Parse(data, &a.core.limits)
+	if a.message.Is("REGISTER") { // no agent has more to do with it than another
+		a.judge(err, w)
+		return
+	}
 	if to := a.core.agentOf(a.message.Get(sip.CallID)); to != a { // who has it judges it
 		data = bytes.Clone(data)
 		to.loop.Post(func() { to.judge(to.message.Parse(data, &to.core.limits), w) })
@@ -181,6 +184,11 @@ func (a *agent) request(err *sip.Error, w sip.Way) {
 		a.refuse(back, err)
 		return
 	}
+	e := exchange{agent: a, settings: s, network: n, message: m, back: back}
+	if to.Tag() == nil && alone(m) {
+		e.alone()
+		return
+	}
 	x, verdict := a.table.Request(m, back, a.loop.Now())
 	switch {
 	case verdict == transaction.Acked:
@@ -193,22 +201,14 @@ func (a *agent) request(err *sip.Error, w sip.Way) {
 	if verdict != transaction.Fresh {
 		return
 	}
-	e := exchange{agent: a, settings: s, network: n, message: m, transaction: x}
+	e.transaction = x
 	switch {
 	case to.Tag() != nil:
 		e.within()
-	case !e.unbounded() && !n.routeOf(from).Admit(limit.Requests, from, a.loop.Now()):
-		e.answer(&sip.Answer{Status: 503, Lines: []byte("Retry-After: 10\r\n")}) // RFC 3261 §21.5.4
-	case m.Is("REGISTER"):
-		e.register()
-	case m.Is("OPTIONS"):
-		e.options()
-	case m.Is("INVITE"):
+	case !e.unbounded() && !e.admitted():
+		e.tooMany()
+	default: // an INVITE
 		e.call()
-	case m.Is("BYE"), m.Is("UPDATE"), m.Is("PRACK"), m.Is("INFO"):
-		e.answer(&sip.Answer{Status: 481}) // RFC 3261 §12.2.2
-	default:
-		e.answer(&sip.Answer{Status: 405, Lines: []byte(allow)})
 	}
 }
 
@@ -222,7 +222,7 @@ func (a *agent) refuse(back sip.Way, err *sip.Error) {
 	case 405, 501:
 		answer.Lines = []byte(allow)
 	}
-	a.table.Refuse(&a.message, back, answer)
+	a.table.Reply(&a.message, back, answer)
 }
 
 // via returns the value of our Via for a request that goes out on w, with a branch of its own.

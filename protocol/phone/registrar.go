@@ -4,8 +4,11 @@
 package phone
 
 import (
+	"encoding/binary"
 	"errors"
+	"hash/maphash"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,37 +34,96 @@ func (e *exchange) register() {
 		e.answer(&sip.Answer{Status: 403, Phrase: "No Subscribers In This Network"})
 		return
 	}
+	aor, request := e.party(sip.To), e.mark()
+	if e.again(aor, request) {
+		return
+	}
+	if !e.admitted() {
+		e.tooMany()
+		return
+	}
 	who := e.authenticate() // step 3
 	if who == nil {
 		return
 	}
-	aor := e.party(sip.To)
+	update, refusal := e.update()
 	if aor != who.address || e.settings.subscriber(who.name) != who { // steps 4 and 5: a subscriber registers himself
-		e.answer(&sip.Answer{Status: 403})
+		refusal = &sip.Answer{Status: 403}
+	}
+	if refusal != nil {
+		e.refuse(refusal)
 		return
 	}
-	update, refusal := e.update()
-	if refusal != nil {
-		e.answer(refusal)
+	if renews(update) {
+		update.Request = request
+	} else if !e.keep() {
 		return
 	}
 	at := now()
 	left, _, failed := e.agent.core.places.Update(aor, update, at) // steps 6 and 7
 	switch {
 	case errors.Is(failed, location.ErrMany):
-		e.answer(&sip.Answer{Status: 403, Phrase: "Too Many Contacts"})
+		e.refuse(&sip.Answer{Status: 403, Phrase: "Too Many Contacts"})
 	case failed != nil:
-		e.answer(&sip.Answer{Status: 500, Phrase: "Registration Out Of Order"})
+		e.refuse(&sip.Answer{Status: 500, Phrase: "Registration Out Of Order"})
 	default:
 		e.registered(left, update, at) // step 8
 	}
+}
+
+// renews says whether an update only makes or renews bindings, so that they tell that it has come.
+func renews(u *location.Update) bool {
+	ends := func(c location.Contact) bool { return c.Lifetime == 0 }
+	return !u.Clear && len(u.Contacts) > 0 && !slices.ContainsFunc(u.Contacts, ends)
+}
+
+// refuse answers one who has proved who he is. The proof is good once, so that the answer must be kept.
+func (e *exchange) refuse(a *sip.Answer) {
+	if e.transaction != nil || e.keep() {
+		e.answer(a)
+	}
+}
+
+// mark returns what a REGISTER and the same one from the same place have in common; 0 if it cannot come again.
+func (e *exchange) mark() uint64 {
+	if e.back.Transport.Reliable() {
+		return 0
+	}
+	c, from := e.agent.core, e.back.Remote
+	addr := from.Addr().As16()
+	text := binary.NativeEndian.AppendUint64(e.agent.out[:0], maphash.Bytes(c.seed, e.message.Head()))
+	text = binary.NativeEndian.AppendUint16(append(text, addr[:]...), from.Port())
+	e.agent.out = text
+	return max(maphash.Bytes(c.seed, text), 1)
+}
+
+// again answers a REGISTER that has come before. Its proof, which has been taken, would be refused.
+//
+// RFC 3261 §17.2.2 says the same response again for 32 s, and §8.2.7 that a registrar needs state for that. Of one that has
+// made or renewed bindings we keep no response and say what is bound now, because a million subscribers may come at once: its
+// state is the mark that those bindings have.
+func (e *exchange) again(aor string, request uint64) bool {
+	if e.agent.table.Again(e.message, e.back) {
+		return true
+	}
+	at := now()
+	all, ok := e.agent.core.places.Again(aor, request, at)
+	if !ok {
+		return false
+	}
+	u, refusal := e.update()
+	if refusal != nil {
+		return false
+	}
+	e.registered(all, u, at)
+	return true
 }
 
 // update reads what a REGISTER asks for, or says what is wrong with that.
 func (e *exchange) update() (*location.Update, *sip.Answer) {
 	m := e.message
 	seq, _ := m.Sequence() // checked
-	u := &location.Update{CallID: string(m.Get(sip.CallID)), Sequence: seq.Number, Way: e.transaction.Way, Path: e.path(),
+	u := &location.Update{CallID: string(m.Get(sip.CallID)), Sequence: seq.Number, Way: e.back, Path: e.path(),
 		Agent: e.device()}
 	if u.Path != "" && !m.Lists(sip.Supported, "path") { // RFC 3327 §5.3: the client must know of it
 		return nil, &sip.Answer{Status: 421, Lines: []byte("Require: path\r\n")}

@@ -91,7 +91,7 @@ func addSubscriber(all map[string]*subscriber, line, domain string) error {
 
 // authenticate returns who sends a request, or challenges and returns nil. RFC 3261 §22.4, RFC 8760.
 func (e *exchange) authenticate() *subscriber {
-	r := &digest.Request{Method: e.message.Method(), URI: e.message.Target(), Client: e.transaction.Way.Remote.Addr(), Now: time.Now()}
+	r := &digest.Request{Method: e.message.Method(), URI: e.message.Target(), Client: e.back.Remote.Addr(), Now: time.Now()}
 	f := &e.agent.fields
 	if !e.credentials(f) {
 		e.challenge(r, false)

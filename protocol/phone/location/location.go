@@ -47,6 +47,7 @@ type Binding struct {
 	Agent    string  // what the device calls itself
 	Way      sip.Way // by which the REGISTER came, and requests go back
 	Expires  int64
+	Request  uint64 // mark of the REGISTER that made or renewed it, which may come again; 0 if it will not
 	Sequence uint32 // CSeq
 	Flow     uint32 // reg-id; 0 if there is none. RFC 5626 §4.2
 	Quality  uint16 // q, in thousandths
@@ -58,6 +59,7 @@ type Update struct {
 	CallID   string
 	Agent    string
 	Way      sip.Way
+	Request  uint64
 	Sequence uint32
 	Contacts []Contact
 	Clear    bool // Contact: *
@@ -112,6 +114,19 @@ func (t *Table) Update(aor string, u *Update, now int64) (left []Binding, change
 		t.tell(aor)
 	}
 	return left, changed, err
+}
+
+// Again returns the bindings of an address of record if one of them was made by the REGISTER with the mark, which has come
+// again.
+func (t *Table) Again(aor string, request uint64, now int64) (all []Binding, ok bool) {
+	p := t.part(aor)
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	all = alive(p.all[aor], now)
+	if request == 0 || !slices.ContainsFunc(all, func(b Binding) bool { return b.Request == request }) {
+		return nil, false
+	}
+	return slices.Clone(all), true
 }
 
 func (t *Table) tell(aors ...string) {
@@ -225,7 +240,7 @@ func apply(all []Binding, u *Update, now int64) ([]Binding, error) {
 
 func bind(u *Update, c *Contact, now int64) Binding {
 	return Binding{Contact: c.URI, Instance: c.Instance, Path: u.Path, CallID: u.CallID, Agent: u.Agent, Way: u.Way,
-		Expires: now + c.Lifetime, Sequence: u.Sequence, Flow: c.Flow, Quality: c.Quality}
+		Expires: now + c.Lifetime, Request: u.Request, Sequence: u.Sequence, Flow: c.Flow, Quality: c.Quality}
 }
 
 // late says whether an update of b is older than what made b.
@@ -253,7 +268,7 @@ func sameURI(a, b string) bool {
 // same says whether two bindings differ in their time alone.
 func (b *Binding) same(o *Binding) bool {
 	x, y := *b, *o
-	x.Expires, x.Sequence = y.Expires, y.Sequence
+	x.Expires, x.Request, x.Sequence = y.Expires, y.Request, y.Sequence
 	return x == y
 }
 

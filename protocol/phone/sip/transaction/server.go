@@ -30,30 +30,26 @@ func (t *Table[U]) Request(m *sip.Message, w sip.Way, now int64) (x *Transaction
 	if err != nil {
 		return nil, Done
 	}
-	key := appendServerKey(t.out[:0], m, &h)
-	t.out = key[:0]
-	x = t.servers[string(key)]
+	x, key := t.find(m, &h)
 	switch {
 	case m.Is("ACK"):
 		return t.acked(x, m, &h, now)
 	case m.Is("CANCEL"):
 		return t.cancel(x, m, w)
 	case x != nil:
-		if x.machine.Request()&Send > 0 && x.last != nil {
-			t.Send(w, x.last) // the newest way: a client may have moved. RFC 3261 §17.2.1
-		}
+		t.again(x, w)
 		return x, Done
 	}
 	name := string(key)
 	merge := t.mergeKey(m)
 	if _, came := t.merged[merge]; came && merge != "" {
-		t.Refuse(m, w, &sip.Answer{Status: 482}) // RFC 3261 §8.2.2.2
+		t.Reply(m, w, &sip.Answer{Status: 482}) // RFC 3261 §8.2.2.2
 		return nil, Done
 	}
 	prefix, ok := t.enter(w.Remote.Addr(), m)
 	if !ok {
 		t.refused++ // by then what fills the table now has ended
-		t.Refuse(m, w, &sip.Answer{Status: 503, Lines: []byte("Retry-After: 32\r\n")})
+		t.Reply(m, w, &sip.Answer{Status: 503, Lines: []byte("Retry-After: 32\r\n")})
 		return nil, Done
 	}
 	x = &Transaction[U]{Way: w, key: name, prefix: prefix, merge: merge}
@@ -70,6 +66,34 @@ func (t *Table[U]) Request(m *sip.Message, w sip.Way, now int64) (x *Transaction
 	}
 	t.settle(x, x.machine.Start(kind, w.Transport.Reliable(), &t.Timers, now))
 	return x, Fresh
+}
+
+// Again says whether a request is one of those that have come before, and answers it as it was answered then. It makes no
+// transaction of a new one.
+func (t *Table[U]) Again(m *sip.Message, w sip.Way) bool {
+	h, err := m.Top()
+	if err != nil || len(t.servers) == 0 {
+		return false
+	}
+	x, _ := t.find(m, &h)
+	if x != nil {
+		t.again(x, w)
+	}
+	return x != nil
+}
+
+// find returns the transaction of a request, or nil, and its key, which is good until the next message.
+func (t *Table[U]) find(m *sip.Message, h *sip.Hop) (x *Transaction[U], key []byte) {
+	key = appendServerKey(t.out[:0], m, h)
+	t.out = key[:0]
+	return t.servers[string(key)], key
+}
+
+// again sends the last response once more, by the newest way: a client may have moved. RFC 3261 §17.2.1.
+func (t *Table[U]) again(x *Transaction[U], w sip.Way) {
+	if x.machine.Request()&Send > 0 && x.last != nil {
+		t.Send(w, x.last)
+	}
 }
 
 // mergeKey returns what an INVITE outside a dialog has in common with copies of it that somebody has forked, and that lead
@@ -121,7 +145,7 @@ func (t *Table[U]) cancel(x *Transaction[U], m *sip.Message, w sip.Way) (*Transa
 			a.Tag = to.Tag()
 		}
 	}
-	t.Refuse(m, w, &a)
+	t.Reply(m, w, &a)
 	if x != nil && x.machine.state == Proceeding {
 		return x, Stop
 	}

@@ -286,9 +286,9 @@ func (t *Table[U]) Tag(m *sip.Message) []byte {
 	return t.old
 }
 
-// Refuse answers a request and keeps nothing: it is answered anew if it comes again, and its ACK belongs to no
+// Reply answers a request and keeps nothing: it is answered anew if it comes again, and its ACK belongs to no
 // transaction. It may be one that could not be parsed whole. What cannot be answered is let be.
-func (t *Table[U]) Refuse(m *sip.Message, w sip.Way, a *sip.Answer) {
+func (t *Table[U]) Reply(m *sip.Message, w sip.Way, a *sip.Answer) {
 	if !m.Answerable() {
 		return
 	}

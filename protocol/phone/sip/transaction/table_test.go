@@ -475,17 +475,17 @@ func TestUrgent(t *testing.T) {
 	}
 }
 
-// TestRefuse: a refusal is the same each time, with a tag, and holds nothing.
-func TestRefuse(t *testing.T) {
+// TestReply: a reply is the same each time, with a tag, and holds nothing.
+func TestReply(t *testing.T) {
 	t.Parallel()
 	s := newSide(0)
 	w := sip.Way{Remote: wayTo1}
 	m := parse(t, request("REGISTER", "z9hG4bK1"))
 	for range 2 {
-		s.Refuse(m, w, &sip.Answer{Status: 401})
+		s.Reply(m, w, &sip.Answer{Status: 401})
 	}
-	s.Refuse(parse(t, request("REGISTER", "z9hG4bK2")), w, &sip.Answer{Status: 401})
-	s.Refuse(parse(t, request("ACK", "z9hG4bK2")), w, &sip.Answer{Status: 401})
+	s.Reply(parse(t, request("REGISTER", "z9hG4bK2")), w, &sip.Answer{Status: 401})
+	s.Reply(parse(t, request("ACK", "z9hG4bK2")), w, &sip.Answer{Status: 401})
 	if len(s.sent) != 3 || s.sent[0] != s.sent[1] || s.sent[0] == s.sent[2] {
 		t.Fatalf("sent %q", s.sent)
 	}
