@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/protocol/phone/digest"
+	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/sdp"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
@@ -35,6 +36,7 @@ type agent struct {
 	other, third, own sip.Message
 	out, rendered     []byte
 	fields            digest.Fields
+	update            location.Update
 
 	described, counterpart sdp.Session // what is said of media, and what the other end has said
 }
@@ -178,7 +180,7 @@ func (a *agent) request(err *sip.Error, w sip.Way) {
 	if h, bad := m.Top(); bad == nil {
 		back = transport.AnswerWay(&h, w)
 	}
-	to, _, _ := sip.ParseAddress(m.Get(sip.To)) // checked, or err is set
+	to, _, _ := m.Address(sip.To) // checked, or err is set
 	if err == nil {
 		if err = a.core.able.Check(m); err == sip.ErrType && to.Tag() != nil {
 			err = nil // the other end knows what it reads

@@ -103,7 +103,7 @@ func (b *bindings) read(now int64) (count int, err error) {
 			return nil
 		}
 		for i := range all {
-			all[i].Agent = b.names.name(all[i].Agent)
+			all[i].Agent = b.names.name([]byte(all[i].Agent))
 		}
 		b.table.Put(aor, all)
 		count++

@@ -97,22 +97,28 @@ func now() int64 { return time.Now().Unix() }
 
 // party returns the address of record in From or To as our tables have it: without parameters, its user without escapes,
 // a global number in national form, the domain as we write it; "" if it is of another domain. RFC 3261 §10.3, step 5.
-func (e *exchange) party(k sip.Kind) string {
-	a, _, err := sip.ParseAddress(e.message.Get(k))
-	if err != nil {
-		return ""
+func (e *exchange) party(k sip.Kind) string { return string(e.appendParty(nil, k)) }
+
+// appendParty writes what party returns.
+func (e *exchange) appendParty(dst []byte, k sip.Kind) []byte {
+	_, u, err := e.message.Address(k)
+	if err != nil || u.Scheme != sip.SIP && u.Scheme != sip.SIPS || !e.settings.options.own(u.Host.Name) {
+		return dst
 	}
-	u, err := a.Parse()
-	if err != nil || u.Scheme != sip.SIP && u.Scheme != sip.SIPS || !strings.EqualFold(string(u.Host.Name), e.settings.options.Domain) {
-		return ""
-	}
-	name := string(sip.Unescape(nil, u.User))
-	if p := e.settings.plan; p != nil && strings.HasPrefix(name, "+") {
-		if n, _, ok := p.Country().Read(name); ok {
-			name = n.String()
+	dst = append(dst, "sip:"...)
+	at := len(dst)
+	dst = sip.Unescape(dst, u.User)
+	if p := e.settings.plan; p != nil && len(dst) > at && dst[at] == '+' {
+		if n, _, ok := p.Country().Read(string(dst[at:])); ok {
+			dst = append(dst[:at], n.String()...)
 		}
 	}
-	return "sip:" + name + "@" + e.settings.options.Domain
+	return append(append(dst, '@'), e.settings.options.Domain...)
+}
+
+// own says whether a host is our domain, as which no case is another.
+func (o *Options) own(host []byte) bool {
+	return string(host) == o.Domain || strings.EqualFold(string(host), o.Domain)
 }
 
 // try sends the INVITE to the next binding that can be called; without one the branch has failed.

@@ -52,7 +52,7 @@ func (s *settings) readLogins(t *trunk, o *Trunk) (err error) {
 		return err
 	}
 	for name, one := range all {
-		if s.known(name) != nil {
+		if s.known([]byte(name)) != nil {
 			return fmt.Errorf("%s: %s: %w", o.Callers, name, errBoth)
 		}
 		s.partners[name] = partner{one, t}
@@ -67,11 +67,15 @@ type partner struct {
 }
 
 // known returns the subscriber or the partner of a name, or nil.
-func (s *settings) known(name string) *subscriber {
-	if one := s.subscriber(name); one != nil {
+func (s *settings) known(name []byte) *subscriber {
+	all := s.subscribers
+	if s.roster != nil {
+		all = *s.roster.all.Load() // never nil once it is in the settings
+	}
+	if one := all[string(name)]; one != nil {
 		return one
 	}
-	return s.partners[name].subscriber
+	return s.partners[string(name)].subscriber
 }
 
 // partnerOf returns the trunk that somebody who has proved who he is calls for, if the request comes from its network.

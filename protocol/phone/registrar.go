@@ -4,13 +4,14 @@
 package phone
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/maphash"
 	"math/rand/v2"
 	"slices"
 	"strconv"
-	"strings"
+	"time"
 
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
@@ -18,8 +19,8 @@ import (
 
 // register answers a REGISTER. RFC 3261 §10.3, whose steps are in this order.
 func (e *exchange) register() {
-	m, o := e.message, e.settings.options
-	target, err := sip.ParseURI(m.Target())
+	m := e.message
+	target, err := m.TargetURI()
 	if err == nil {
 		err = m.CheckRegister()
 	}
@@ -27,18 +28,13 @@ func (e *exchange) register() {
 	case err != nil:
 		e.answer(&sip.Answer{Status: err.Status})
 		return
-	case !strings.EqualFold(string(target.Host.Name), o.Domain): // steps 1 and 2: another domain is not ours to ask
+	case !e.settings.options.own(target.Host.Name): // steps 1 and 2: another domain is not ours to ask
 		e.answer(&sip.Answer{Status: 404})
 		return
 	case !e.network.subscribers:
 		e.answer(&sip.Answer{Status: 403, Phrase: "No Subscribers In This Network"})
 		return
-	}
-	aor, request := e.party(sip.To), e.mark()
-	if e.again(aor, request) {
-		return
-	}
-	if !e.admitted() {
+	case !e.admitted():
 		e.tooMany()
 		return
 	}
@@ -46,29 +42,36 @@ func (e *exchange) register() {
 	if who == nil {
 		return
 	}
-	update, refusal := e.update()
-	if aor != who.address || e.settings.subscriber(who.name) != who { // steps 4 and 5: a subscriber registers himself
+	u := &e.agent.update
+	refusal := e.update(u)
+	if !e.is(sip.To, who) || e.settings.partners[who.name].subscriber == who { // steps 4 and 5: a subscriber registers himself
 		refusal = &sip.Answer{Status: 403}
 	}
 	if refusal != nil {
 		e.refuse(refusal)
 		return
 	}
-	if renews(update) {
-		update.Request = request
+	if renews(u) {
+		u.Request = e.mark()
 	} else if !e.keep() {
 		return
 	}
 	at := now()
-	left, _, failed := e.agent.core.places.Update(aor, update, at) // steps 6 and 7
+	left, _, failed := e.agent.core.places.Update(who.address, u, at) // steps 6 and 7
 	switch {
 	case errors.Is(failed, location.ErrMany):
 		e.refuse(&sip.Answer{Status: 403, Phrase: "Too Many Contacts"})
 	case failed != nil:
 		e.refuse(&sip.Answer{Status: 500, Phrase: "Registration Out Of Order"})
 	default:
-		e.registered(left, update, at) // step 8
+		e.registered(left, u, at) // step 8
 	}
+}
+
+// is says whether From or To is the address of record of a subscriber.
+func (e *exchange) is(k sip.Kind, who *subscriber) bool {
+	e.agent.out = e.appendParty(e.agent.out[:0], k)
+	return string(e.agent.out) == who.address
 }
 
 // renews says whether an update only makes or renews bindings, so that they tell that it has come.
@@ -97,22 +100,21 @@ func (e *exchange) mark() uint64 {
 	return max(maphash.Bytes(c.seed, text), 1)
 }
 
-// again answers a REGISTER that has come before. Its proof, which has been taken, would be refused.
+// again answers a REGISTER that has come before, whose proof has been taken and is good no more.
 //
 // RFC 3261 §17.2.2 says the same response again for 32 s, and §8.2.7 that a registrar needs state for that. Of one that has
 // made or renewed bindings we keep no response and say what is bound now, because a million subscribers may come at once: its
 // state is the mark that those bindings have.
-func (e *exchange) again(aor string, request uint64) bool {
+func (e *exchange) again(who *subscriber) bool {
+	if !e.message.Is("REGISTER") {
+		return false
+	}
 	if e.agent.table.Again(e.message, e.back) {
 		return true
 	}
-	at := now()
-	all, ok := e.agent.core.places.Again(aor, request, at)
-	if !ok {
-		return false
-	}
-	u, refusal := e.update()
-	if refusal != nil {
+	at, u := now(), &e.agent.update
+	all, ok := e.agent.core.places.Again(who.address, e.mark(), at)
+	if !ok || e.update(u) != nil {
 		return false
 	}
 	e.registered(all, u, at)
@@ -120,48 +122,37 @@ func (e *exchange) again(aor string, request uint64) bool {
 }
 
 // update reads what a REGISTER asks for, or says what is wrong with that.
-func (e *exchange) update() (*location.Update, *sip.Answer) {
+func (e *exchange) update(u *location.Update) *sip.Answer {
 	m := e.message
 	seq, _ := m.Sequence() // checked
-	u := &location.Update{CallID: string(m.Get(sip.CallID)), Sequence: seq.Number, Way: e.back, Path: e.path(),
-		Agent: e.device()}
-	if u.Path != "" && !m.Lists(sip.Supported, "path") { // RFC 3327 §5.3: the client must know of it
-		return nil, &sip.Answer{Status: 421, Lines: []byte("Require: path\r\n")}
+	*u = location.Update{CallID: m.Get(sip.CallID), Sequence: seq.Number, Way: e.back, Path: e.path(), Contacts: u.Contacts[:0], Room: u.Room[:0],
+		Agent: e.agent.core.names.name(m.Get(sip.UserAgent))}
+	if len(u.Path) > 0 && !m.Lists(sip.Supported, "path") { // RFC 3327 §5.3: the client must know of it
+		return &sip.Answer{Status: 421, Lines: []byte("Require: path\r\n")}
 	}
 	o := &e.settings.options.Registration
-	most, least := int64(o.Max.Seconds()), int64(o.Min.Seconds())
+	most, least := int64(o.Max/time.Second), int64(o.Min/time.Second)
 	otherwise := int64(sip.Seconds(m.Get(sip.Expires), uint32(most)))
 	short := false
-	err := m.Values(sip.Contact, func(a *sip.Address) bool {
-		if a.Star {
-			u.Clear = true
-			return false
+	all := m.Walk(sip.Contact)
+	for len(u.Contacts) <= location.MaxBindings && all.Next() {
+		if u.Clear = all.Address.Star; u.Clear {
+			break
 		}
-		c := readContact(a, otherwise)
+		c := readContact(&all.Address, otherwise)
 		short = short || c.Lifetime > 0 && c.Lifetime < least
 		if c.Lifetime > 0 {
 			c.Lifetime = spread(min(c.Lifetime, most), least)
 		}
 		u.Contacts = append(u.Contacts, c)
-		return len(u.Contacts) <= location.MaxBindings
-	})
+	}
 	switch {
-	case err != nil:
-		return nil, &sip.Answer{Status: err.Status}
+	case all.Err != nil:
+		return &sip.Answer{Status: all.Err.Status}
 	case short: // RFC 3261 §10.3, step 7
-		return nil, &sip.Answer{Status: 423, Lines: append(strconv.AppendInt([]byte("Min-Expires: "), least, 10), "\r\n"...)}
+		return &sip.Answer{Status: 423, Lines: append(strconv.AppendInt([]byte("Min-Expires: "), least, 10), "\r\n"...)}
 	}
-	return u, nil
-}
-
-// device returns what the device calls itself.
-func (e *exchange) device() string {
-	for i := range e.message.Fields() {
-		if _, name, value := e.message.At(i); len(name) == len("User-Agent") && strings.EqualFold(string(name), "User-Agent") {
-			return e.agent.core.names.name(string(value))
-		}
-	}
-	return ""
+	return nil
 }
 
 // spread makes a lifetime shorter by up to a tenth, but not shorter than least.
@@ -170,17 +161,20 @@ func spread(lifetime, least int64) int64 {
 }
 
 // path returns the values of Path, in their order.
-func (e *exchange) path() string {
-	var all []string
+func (e *exchange) path() (all []byte) {
 	for value, i := e.message.Field(sip.Path, 0); value != nil; value, i = e.message.Field(sip.Path, i) {
-		all = append(all, string(value))
+		if all == nil {
+			all = value // mostly there is one
+			continue
+		}
+		all = slices.Concat(all, []byte(", "), value)
 	}
-	return strings.Join(all, ", ")
+	return all
 }
 
 // readContact reads one Contact. RFC 3261 §10.2.1, RFC 5626 §4.
 func readContact(a *sip.Address, otherwise int64) location.Contact {
-	c := location.Contact{URI: string(a.URI), Lifetime: otherwise, Quality: 1000}
+	c := location.Contact{URI: a.URI, Lifetime: otherwise, Quality: 1000}
 	if v, ok := sip.Param(a.Params, "expires"); ok {
 		c.Lifetime = int64(sip.Seconds(v, uint32(otherwise)))
 	}
@@ -190,7 +184,7 @@ func readContact(a *sip.Address, otherwise int64) location.Contact {
 		}
 	}
 	if v, ok := sip.Param(a.Params, "+sip.instance"); ok {
-		c.Instance = strings.Trim(string(v), `"`)
+		c.Instance = bytes.Trim(v, `"`)
 	}
 	if v, ok := sip.Param(a.Params, "reg-id"); ok {
 		c.Flow = sip.Seconds(v, 0)
@@ -200,6 +194,7 @@ func readContact(a *sip.Address, otherwise int64) location.Contact {
 
 // registered says which bindings there are now, and for how long.
 func (e *exchange) registered(all []location.Binding, u *location.Update, now int64) {
+	u.Room = all[:0]
 	lines := e.agent.out[:0]
 	for i := range all {
 		b := &all[i]
@@ -217,11 +212,11 @@ func (e *exchange) registered(all []location.Binding, u *location.Update, now in
 		}
 		lines = append(lines, "\r\n"...)
 	}
-	if u.Path != "" {
-		lines = sip.AppendField(lines, sip.Path, []byte(u.Path)) // RFC 3327 §5.3
+	if len(u.Path) > 0 {
+		lines = sip.AppendField(lines, sip.Path, u.Path) // RFC 3327 §5.3
 	}
 	for _, c := range u.Contacts {
-		if c.Flow > 0 && c.Instance != "" { // RFC 5626 §6
+		if c.Flow > 0 && len(c.Instance) > 0 { // RFC 5626 §6
 			lines = append(lines, "Require: outbound\r\nSupported: outbound\r\n"...)
 			break
 		}

@@ -167,17 +167,20 @@ const (
 )
 
 // name returns the name as it is kept, or nothing if there are too many: strangers cannot make us keep all that they invent.
-func (a *agents) name(text string) string {
-	text = text[:min(longAgent, len(text))]
+func (a *agents) name(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	b = b[:min(longAgent, len(b))]
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if known, ok := a.all[text]; ok || len(a.all) >= mostAgents {
+	if known, ok := a.all[string(b)]; ok || len(a.all) >= mostAgents {
 		return known
 	}
 	if a.all == nil {
 		a.all = make(map[string]string)
 	}
-	text = strings.ToValidUTF8(strings.Clone(text), "")
+	text := strings.ToValidUTF8(string(b), "")
 	a.all[text] = text
 	return text
 }

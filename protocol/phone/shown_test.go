@@ -138,13 +138,13 @@ func TestAgents(t *testing.T) {
 	t.Parallel()
 	var a agents
 	for i := range 2 * mostAgents {
-		a.name(fmt.Sprint(i))
+		a.name(fmt.Append(nil, i))
 	}
-	if len(a.all) != mostAgents || a.name("7") != "7" || a.name("new") != "" {
+	if len(a.all) != mostAgents || a.name([]byte("7")) != "7" || a.name([]byte("new")) != "" {
 		t.Errorf("%d are kept", len(a.all))
 	}
 	var b agents
-	if got := b.name(strings.Repeat("é", longAgent)); len(got) != longAgent {
+	if got := b.name([]byte(strings.Repeat("é", longAgent))); len(got) != longAgent {
 		t.Errorf("got %d bytes", len(got))
 	}
 }

@@ -115,29 +115,51 @@ func (b *bench) held() (n int) {
 	return n
 }
 
+// TestRegisterAllocs: who renews a registration makes us allocate nothing.
+func TestRegisterAllocs(t *testing.T) {
+	const many = 300
+	a, all := loneAgent(t, 1)
+	messages := a.renewals(t, all, many)
+	a.take(messages[0], a.way())
+	i := 0
+	if n := testing.AllocsPerRun(many-2, func() {
+		i++
+		a.take(messages[i], a.way())
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if !strings.HasPrefix(string(a.heard), "SIP/2.0 200 ") {
+		t.Errorf("got %s", a.heard)
+	}
+}
+
 // BenchmarkRegister is a REGISTER of one of many subscribers, who have proved themselves before, without the network.
 func BenchmarkRegister(b *testing.B) {
-	const subscribers = 10_000
-	a, all := loneAgent(b, subscribers)
-	way := sip.Way{Local: a.at, Remote: a.from}
-	messages := make([][]byte, b.N)
-	for i := range messages {
-		p := &all[i%subscribers]
-		if i < subscribers {
-			a.take([]byte(p.request("")), way)
-			p.challenged(b, a.heard)
-		}
-		messages[i] = []byte(p.request("Authorization: " + string(p.digest.Append(nil, "REGISTER", "sip:"+domain, [8]byte{byte(i)})) + "\r\n"))
-	}
+	a, all := loneAgent(b, 10_000)
+	messages := a.renewals(b, all, b.N)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for _, m := range messages {
-		a.take(m, way)
+		a.take(m, a.way())
 	}
 	b.StopTimer()
 	if !strings.HasPrefix(string(a.heard), "SIP/2.0 200 ") {
 		b.Errorf("got %s", a.heard)
 	}
+}
+
+// renewals returns many REGISTERs of telephones in turn, each of which is challenged first.
+func (a *lone) renewals(tb testing.TB, all []phone, many int) [][]byte {
+	messages := make([][]byte, many)
+	for i := range messages {
+		p := &all[i%len(all)]
+		if i < len(all) {
+			a.take([]byte(p.request("")), a.way())
+			p.challenged(tb, a.heard)
+		}
+		messages[i] = []byte(p.request("Authorization: " + string(p.digest.Append(nil, "REGISTER", "sip:"+domain, [8]byte{byte(i)})) + "\r\n"))
+	}
+	return messages
 }
 
 // phone is who registers in a benchmark.
@@ -154,15 +176,15 @@ func (p *phone) request(line string) string {
 		"Contact: <sip:%[2]s@[2001:db8::1]:5063>;expires=3600\r\n%[4]sContent-Length: 0\r\n\r\n", domain, p.name, p.seq, line)
 }
 
-func (p *phone) challenged(b *testing.B, answer []byte) {
+func (p *phone) challenged(tb testing.TB, answer []byte) {
 	var m sip.Message
 	if err := m.Parse(answer, nil); err != nil || m.Status() != 401 {
-		b.Fatalf("got %q, %v", answer, err)
+		tb.Fatalf("got %q, %v", answer, err)
 	}
 	for value, i := m.Field(sip.WWWAuthenticate, 0); value != nil; value, i = m.Field(sip.WWWAuthenticate, i) {
 		if strings.Contains(string(value), "MD5") {
 			if err := p.digest.Take(value); err != nil {
-				b.Fatal(err)
+				tb.Fatal(err)
 			}
 		}
 	}
@@ -174,6 +196,8 @@ type lone struct {
 	at, from netip.AddrPort
 	heard    []byte
 }
+
+func (a *lone) way() sip.Way { return sip.Way{Local: a.at, Remote: a.from} }
 
 // loneAgent makes one, with so many subscribers.
 func loneAgent(tb testing.TB, subscribers int) (*lone, []phone) {

@@ -31,7 +31,7 @@ func (s *settings) subscriber(name string) *subscriber {
 	if s.roster == nil {
 		return s.subscribers[name]
 	}
-	return (*s.roster.all.Load())[name] // never nil once it is in the settings
+	return (*s.roster.all.Load())[name]
 }
 
 var (
@@ -97,7 +97,7 @@ func (e *exchange) authenticate() *subscriber {
 		e.challenge(r, false)
 		return nil
 	}
-	who := e.settings.known(string(f.Username))
+	who := e.settings.known(f.Username)
 	var secret *digest.Secret
 	if who != nil {
 		secret = who.secret
@@ -105,6 +105,7 @@ func (e *exchange) authenticate() *subscriber {
 	switch verdict := e.settings.guard.Check(f, r, secret); {
 	case verdict == digest.Granted:
 		return who
+	case verdict == digest.Stale && e.again(who):
 	case verdict == digest.Stale, f.Empty():
 		e.challenge(r, verdict == digest.Stale)
 	default:
@@ -115,11 +116,7 @@ func (e *exchange) authenticate() *subscriber {
 
 // user returns the user of an address, without escapes, or "".
 func (e *exchange) user(k sip.Kind) string {
-	a, _, err := sip.ParseAddress(e.message.Get(k))
-	if err != nil {
-		return ""
-	}
-	u, err := a.Parse()
+	_, u, err := e.message.Address(k)
 	if err != nil {
 		return ""
 	}
@@ -140,7 +137,7 @@ func (e *exchange) credentials(f *digest.Fields) bool {
 // subscriber who is named has a digest: telephones that know MD5 alone, as those of libre up to 1.0 do, give up when they see
 // another.
 func (e *exchange) challenge(r *digest.Request, stale bool) {
-	named := e.settings.known(e.user(sip.From))
+	named := e.settings.known([]byte(e.user(sip.From)))
 	lines := e.agent.out[:0]
 	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.MD5} {
 		if named != nil && !slices.Contains(named.algorithms, algorithm) {

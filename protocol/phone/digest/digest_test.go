@@ -469,3 +469,18 @@ func BenchmarkChallenge(b *testing.B) {
 		s.AppendChallenge(out, SHA256, &r, false)
 	}
 }
+
+// A token ends at a byte that none may have. RFC 3261 §25.1.
+func TestToken(t *testing.T) {
+	t.Parallel()
+	const all = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%*_+`'~"
+	for c := range 256 {
+		want := 0
+		if strings.IndexByte(all, byte(c)) >= 0 {
+			want = 1
+		}
+		if got := token([]byte{byte(c)}); got != want {
+			t.Errorf("%q: got %d", rune(c), got)
+		}
+	}
+}

@@ -3,7 +3,10 @@
 
 package digest
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 const (
 	maxHeader = 2 << 10
@@ -35,8 +38,8 @@ func (f *Fields) Parse(value []byte) error {
 	if len(value) > maxHeader {
 		return ErrLong
 	}
-	value = bytes.TrimLeft(value, " \t\r\n")
-	if len(value) < 7 || !bytes.EqualFold(value[:6], []byte("Digest")) || !space(value[6]) {
+	value = trim(value)
+	if len(value) < 7 || !isName(value[:6], "digest") || !space(value[6]) {
 		return ErrScheme
 	}
 	rest := value[7:]
@@ -69,7 +72,12 @@ func (f *Fields) Empty() bool { return len(f.Response) == 0 }
 
 func space(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
-func trim(p []byte) []byte { return bytes.TrimLeft(p, " \t\r\n") }
+func trim(p []byte) []byte {
+	for len(p) > 0 && space(p[0]) {
+		p = p[1:]
+	}
+	return p
+}
 
 // parameter reads name=value, with spaces where SIP allows them. RFC 3261 §25.1 has the grammar.
 func parameter(p []byte) (name, text, rest []byte, ok bool) {
@@ -99,44 +107,69 @@ func parameter(p []byte) (name, text, rest []byte, ok bool) {
 	return nil, nil, nil, false
 }
 
+// tokens has a bit for each byte of a token: letters, digits and -.!%*_+`'~. RFC 3261 §25.1.
+var tokens = [4]uint64{0x03ff6ca200000000, 0x47ffffff87fffffe}
+
 // token returns how many bytes of p are one. A URI without quotes is none, and refused.
 func token(p []byte) int {
 	for i, c := range p {
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && bytes.IndexByte([]byte("-.!%*_+`'~"), c) < 0 {
+		if tokens[c>>6]>>(c&63)&1 == 0 {
 			return i
 		}
 	}
 	return len(p)
 }
 
-func (f *Fields) set(name, text []byte) error {
-	which := -1
-	for i := range names {
-		if bytes.EqualFold(name, []byte(names[i])) {
-			which = i
+// isName says whether a name is one of ours, which are in lower case.
+func isName(name []byte, lower string) bool {
+	if len(name) != len(lower) {
+		return false
+	}
+	for i, c := range name {
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != lower[i] {
+			return false
 		}
 	}
-	if which < 0 {
+	return true
+}
+
+func (f *Fields) set(name, text []byte) error {
+	which := 0
+	for which < len(names) && !isName(name, names[which]) {
+		which++
+	}
+	if which == len(names) {
 		return nil
 	}
 	if f.seen>>which&1 == 1 {
 		return ErrTwice
 	}
 	f.seen |= 1 << which
-	slices := [...]*[]byte{&f.Username, &f.Realm, &f.Nonce, &f.URI, &f.Response, &f.CNonce, &f.Opaque}
-	if which < len(slices) {
-		*slices[which] = text
-		return nil
-	}
 	switch names[which] {
+	case "username":
+		f.Username = text
+	case "realm":
+		f.Realm = text
+	case "nonce":
+		f.Nonce = text
+	case "uri":
+		f.URI = text
+	case "response":
+		f.Response = text
+	case "cnonce":
+		f.CNonce = text
+	case "opaque":
+		f.Opaque = text
 	case "algorithm":
 		f.algorithm(text)
 	case "qop":
 		f.qop = true
 		f.Auth = listed(text, "auth")
 	case "stale":
-		f.Stale = bytes.EqualFold(text, []byte("true"))
+		f.Stale = isName(text, "true")
 	case "nc":
 		f.Count = text
 		if _, ok := f.count(); !ok && len(text) > 0 {
@@ -150,7 +183,7 @@ func (f *Fields) algorithm(text []byte) {
 	f.plain = true
 	f.Algorithm = Unknown
 	for _, a := range [...]Algorithm{MD5, SHA256} {
-		if bytes.EqualFold(text, []byte(a.String())) {
+		if strings.EqualFold(string(text), a.String()) {
 			f.Algorithm = a
 		}
 	}
@@ -161,7 +194,7 @@ func listed(list []byte, word string) bool {
 	for len(list) > 0 {
 		var one []byte
 		one, list, _ = bytes.Cut(list, []byte(","))
-		if bytes.EqualFold(bytes.TrimSpace(one), []byte(word)) {
+		if isName(bytes.TrimSpace(one), word) {
 			return true
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"errors"
 	"hash/maphash"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -53,22 +52,24 @@ type Binding struct {
 	Quality  uint16 // q, in thousandths
 }
 
-// Update is what one REGISTER asks for.
+// Update is what one REGISTER asks for. The table keeps nothing of its bytes.
 type Update struct {
-	Path     string
-	CallID   string
+	Path     []byte
+	CallID   []byte
 	Agent    string
 	Way      sip.Way
 	Request  uint64
 	Sequence uint32
 	Contacts []Contact
 	Clear    bool // Contact: *
+
+	Room []Binding // for what is returned, or nil
 }
 
 // Contact is one Contact of a REGISTER.
 type Contact struct {
-	URI      string
-	Instance string
+	URI      []byte
+	Instance []byte
 	Flow     uint32
 	Quality  uint16
 	Lifetime int64 // seconds; 0 removes the binding
@@ -91,8 +92,9 @@ type Table struct {
 }
 
 type part struct {
-	mu  sync.RWMutex
-	all map[string][]Binding // by address of record
+	mu   sync.RWMutex
+	all  map[string][]Binding // by address of record
+	room [MaxBindings]Binding // for what an update comes to
 }
 
 // New returns an empty table.
@@ -106,7 +108,8 @@ func New() *Table {
 
 func (t *Table) part(aor string) *part { return &t.parts[maphash.String(t.seed, aor)%Parts] }
 
-// Update does what a REGISTER asks for, all of it or nothing, and returns the bindings that are there then. changed says
+// Update does what a REGISTER asks for, all of it or nothing, and returns the bindings that are there then. aor is the table's
+// from then on. changed says
 // whether more than their time is new. Returns ErrOrder or ErrMany.
 func (t *Table) Update(aor string, u *Update, now int64) (left []Binding, changed bool, err error) {
 	left, changed, err = t.update(aor, u, now)
@@ -192,18 +195,26 @@ func (t *Table) update(aor string, u *Update, now int64) (left []Binding, change
 	p := t.part(aor)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before := alive(p.all[aor], now)
-	after := slices.Clone(before)
+	there := p.all[aor]
+	before := alive(there, now)
+	after := append(p.room[:0], before...)
 	if u.Clear {
 		after, err = wipe(after, u)
 	} else {
 		after, err = apply(after, u, now)
 	}
 	if err != nil {
-		return slices.Clone(before), false, err
+		return append(u.Room, before...), false, err
 	}
-	t.setLocked(p, strings.Clone(aor), after)
-	return slices.Clone(after), !slices.EqualFunc(before, after, func(a, b Binding) bool { return a.same(&b) }), nil
+	changed = !slices.EqualFunc(before, after, func(a, b Binding) bool { return a.same(&b) })
+	if changed || len(there) != len(after) {
+		t.setLocked(p, aor, slices.Clone(after))
+	} else {
+		copy(there, after) // only their time is new, and who reads them has the lock
+	}
+	left = append(u.Room, after...)
+	clear(p.room[:])
+	return left, changed, nil
 }
 
 // wipe is Contact: *.
@@ -220,65 +231,79 @@ func wipe(all []Binding, u *Update) ([]Binding, error) {
 func apply(all []Binding, u *Update, now int64) ([]Binding, error) {
 	for i := range u.Contacts {
 		c := &u.Contacts[i]
-		at := slices.IndexFunc(all, func(b Binding) bool { return b.isFor(c) })
+		at := 0
+		for at < len(all) && !all[at].isFor(c) {
+			at++
+		}
 		switch {
-		case at >= 0 && all[at].late(u):
+		case at < len(all) && all[at].late(u):
 			return nil, ErrOrder
-		case c.Lifetime == 0 && at >= 0:
+		case c.Lifetime == 0 && at < len(all):
 			all = slices.Delete(all, at, at+1)
 		case c.Lifetime == 0: // it is not there: all is well
-		case at >= 0:
-			all[at] = bind(u, c, now)
+		case at < len(all):
+			all[at] = bind(&all[at], u, c, now)
 		case len(all) == MaxBindings:
 			return nil, ErrMany
 		default:
-			all = append(all, bind(u, c, now))
+			all = append(all, bind(&Binding{}, u, c, now))
 		}
 	}
 	return all, nil
 }
 
-func bind(u *Update, c *Contact, now int64) Binding {
-	return Binding{Contact: c.URI, Instance: c.Instance, Path: u.Path, CallID: u.CallID, Agent: u.Agent, Way: u.Way,
-		Expires: now + c.Lifetime, Request: u.Request, Sequence: u.Sequence, Flow: c.Flow, Quality: c.Quality}
+// bind makes a binding, which keeps the strings of the one that it renews.
+func bind(old *Binding, u *Update, c *Contact, now int64) Binding {
+	return Binding{Contact: kept(old.Contact, c.URI), Instance: kept(old.Instance, c.Instance), Path: kept(old.Path, u.Path),
+		CallID: kept(old.CallID, u.CallID), Agent: u.Agent, Way: u.Way, Expires: now + c.Lifetime, Request: u.Request,
+		Sequence: u.Sequence, Flow: c.Flow, Quality: c.Quality}
+}
+
+func kept(old string, b []byte) string {
+	if old == string(b) {
+		return old
+	}
+	return string(b)
 }
 
 // late says whether an update of b is older than what made b.
-func (b *Binding) late(u *Update) bool { return b.CallID == u.CallID && u.Sequence <= b.Sequence }
+func (b *Binding) late(u *Update) bool {
+	return b.CallID == string(u.CallID) && u.Sequence <= b.Sequence
+}
 
 // isFor says whether b is what a Contact renews: the same flow of the same device, where it has said which, or the same
 // URI. RFC 5626 §6, RFC 3261 §10.3.
 func (b *Binding) isFor(c *Contact) bool {
-	if c.Flow > 0 && c.Instance != "" {
-		return b.Flow == c.Flow && b.Instance == c.Instance
+	if c.Flow > 0 && len(c.Instance) > 0 {
+		return b.Flow == c.Flow && b.Instance == string(c.Instance)
 	}
-	return b.Flow == 0 && (b.Contact == c.URI || sameURI(b.Contact, c.URI))
+	return b.Flow == 0 && (b.Contact == string(c.URI) || sameURI(b.Contact, c.URI))
 }
 
 // sameURI compares by RFC 3261 §19.1.4.
-func sameURI(a, b string) bool {
+func sameURI(a string, b []byte) bool {
 	u, err := sip.ParseURI([]byte(a))
 	if err != nil {
 		return false
 	}
-	v, err := sip.ParseURI([]byte(b))
+	v, err := sip.ParseURI(b)
 	return err == nil && u.Same(&v)
 }
 
 // same says whether two bindings differ in their time alone.
 func (b *Binding) same(o *Binding) bool {
-	x, y := *b, *o
-	x.Expires, x.Request, x.Sequence = y.Expires, y.Request, y.Sequence
-	return x == y
+	return b.Contact == o.Contact && b.Instance == o.Instance && b.Path == o.Path && b.CallID == o.CallID && b.Agent == o.Agent &&
+		b.Way == o.Way && b.Flow == o.Flow && b.Quality == o.Quality
 }
 
 // alive returns the bindings that have not expired, in a slice of their own if any has.
 func alive(all []Binding, now int64) []Binding {
-	over := func(b Binding) bool { return b.Expires <= now }
-	if !slices.ContainsFunc(all, over) {
-		return all
+	for i := range all {
+		if all[i].Expires <= now {
+			return slices.DeleteFunc(slices.Clone(all), func(b Binding) bool { return b.Expires <= now })
+		}
 	}
-	return slices.DeleteFunc(slices.Clone(all), over)
+	return all
 }
 
 // Look returns the devices at which an address of record is reached, those with the highest q first, and of each the way to

@@ -32,12 +32,12 @@ func contact(t *testing.T, text string) Contact {
 	t.Helper()
 	c := Contact{Quality: 1000}
 	words := strings.Fields(text)
-	c.URI = words[0]
+	c.URI = []byte(words[0])
 	if _, err := fmt.Sscan(words[1], &c.Lifetime); err != nil {
 		t.Fatal(err)
 	}
 	if len(words) == 4 {
-		c.Instance = words[2]
+		c.Instance = []byte(words[2])
 		if _, err := fmt.Sscan(words[3], &c.Flow); err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestUpdate(t *testing.T) {
 		{"c", 2, "sip:a@192.0.2.1 60 <urn:uuid:1> 1, sip:b@192.0.2.1 60 <urn:uuid:1> 2", "sip:a@192.0.2.1@71 sip:b@192.0.2.1@71", true, nil},
 		{"d", 1, "sip:moved@192.0.2.9 60 <urn:uuid:1> 2", "sip:a@192.0.2.1@71 sip:moved@192.0.2.9@72", true, nil}, // the same flow
 	} {
-		u := &Update{CallID: step.callID, Sequence: step.seq, Way: from("192.0.2.1:5060")}
+		u := &Update{CallID: []byte(step.callID), Sequence: step.seq, Way: from("192.0.2.1:5060")}
 		if step.contacts == "*" {
 			u.Clear = true
 		} else {
@@ -97,9 +97,9 @@ func TestUpdate(t *testing.T) {
 func TestMany(t *testing.T) {
 	t.Parallel()
 	table := New()
-	u := &Update{CallID: "a", Sequence: 1, Way: from("[2001:db8::1]:5060")}
+	u := &Update{CallID: []byte("a"), Sequence: 1, Way: from("[2001:db8::1]:5060")}
 	for i := range MaxBindings + 1 {
-		u.Contacts = append(u.Contacts, Contact{URI: fmt.Sprintf("sip:u@[2001:db8::%x]", i), Lifetime: 60})
+		u.Contacts = append(u.Contacts, Contact{URI: []byte(fmt.Sprintf("sip:u@[2001:db8::%x]", i)), Lifetime: 60})
 	}
 	if got, _, err := table.Update(aor, u, 0); !errors.Is(err, ErrMany) || len(got) > 0 {
 		t.Errorf("got %d bindings, %v", len(got), err)
@@ -116,8 +116,8 @@ func TestLook(t *testing.T) {
 	table := New()
 	register := func(seq uint32, addr, instance string, flow uint32, q uint16, lifetime int64) {
 		t.Helper()
-		u := &Update{CallID: addr, Sequence: seq, Way: from(addr), Contacts: []Contact{
-			{URI: "sip:u@" + addr, Instance: instance, Flow: flow, Quality: q, Lifetime: lifetime}}}
+		u := &Update{CallID: []byte(addr), Sequence: seq, Way: from(addr), Contacts: []Contact{
+			{URI: []byte("sip:u@" + addr), Instance: []byte(instance), Flow: flow, Quality: q, Lifetime: lifetime}}}
 		if _, _, err := table.Update(aor, u, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +172,7 @@ func TestDrop(t *testing.T) {
 	for flow := range uint64(2) {
 		way := from("[2001:db8::1]:5060")
 		way.Flow = flow + 1
-		u := &Update{CallID: fmt.Sprint(flow), Sequence: 1, Way: way, Contacts: []Contact{{URI: fmt.Sprintf("sip:%d@x", flow), Lifetime: 60}}}
+		u := &Update{CallID: []byte(fmt.Sprint(flow)), Sequence: 1, Way: way, Contacts: []Contact{{URI: []byte(fmt.Sprintf("sip:%d@x", flow)), Lifetime: 60}}}
 		if _, _, err := table.Update(aor, u, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +196,7 @@ func TestAtOnce(t *testing.T) {
 		wg.Go(func() {
 			for i := range 500 {
 				name := fmt.Sprintf("sip:%d@x", i%7)
-				u := &Update{CallID: fmt.Sprint(g), Sequence: uint32(i), Contacts: []Contact{{URI: fmt.Sprintf("sip:%d@y", g), Lifetime: int64(i % 3)}}}
+				u := &Update{CallID: []byte(fmt.Sprint(g)), Sequence: uint32(i), Contacts: []Contact{{URI: []byte(fmt.Sprintf("sip:%d@y", g)), Lifetime: int64(i % 3)}}}
 				table.Update(name, u, int64(i))
 				table.Look(name, int64(i))
 				table.Sweep(i, int64(i))
@@ -217,8 +217,8 @@ func BenchmarkRegister(b *testing.B) {
 	runtime.ReadMemStats(&before)
 	u := Update{Sequence: 1, Way: from("[2001:db8::1]:5060")}
 	update := func(i int, seq uint32) {
-		u.Sequence, u.CallID = seq, fmt.Sprintf("%d-5e8f1a2b3c4d@2001:db8::%x", i, i)
-		u.Contacts = []Contact{{URI: fmt.Sprintf("sip:050%08d@[2001:db8::%x]:5060", i, i), Lifetime: 300, Quality: 1000}}
+		u.Sequence, u.CallID = seq, fmt.Appendf(nil, "%d-5e8f1a2b3c4d@2001:db8::%x", i, i)
+		u.Contacts = []Contact{{URI: []byte(fmt.Sprintf("sip:050%08d@[2001:db8::%x]:5060", i, i)), Lifetime: 300, Quality: 1000}}
 		if _, _, err := table.Update(names[i], &u, 0); err != nil {
 			b.Fatal(err)
 		}
@@ -246,7 +246,7 @@ func TestChanged(t *testing.T) {
 	table := New()
 	var got []string
 	table.Changed = func(aor string) { got = append(got, aor) }
-	u := &Update{CallID: "id", Sequence: 1, Contacts: []Contact{{URI: "sip:a@192.0.2.1", Lifetime: 60}}}
+	u := &Update{CallID: []byte("id"), Sequence: 1, Contacts: []Contact{{URI: []byte("sip:a@192.0.2.1"), Lifetime: 60}}}
 	update := func(wipe bool) {
 		u.Sequence++
 		u.Clear = wipe

@@ -18,38 +18,56 @@ type Address struct {
 // ParseAddress reads the first value of a field and returns what follows its comma, nil after the last. It checks the
 // form of the URI. RFC 3261 §20.10, §25.1.
 func ParseAddress(b []byte) (a Address, rest []byte, err *Error) {
+	var u URI
+	rest, err = parseAddress(b, &a, &u)
+	return a, rest, err
+}
+
+// parseAddress is ParseAddress, and reads the URI too.
+func parseAddress(b []byte, a *Address, u *URI) (rest []byte, err *Error) {
+	*a, *u = Address{}, URI{}
 	value, rest, ok := cut(b, ',')
 	if !ok {
-		return Address{}, rest, ErrAddress
+		return rest, ErrAddress
 	}
 	head, tail, _ := cut(value, ';')
 	head = trim(head)
 	if tail != nil && !params(tail) {
-		return Address{}, rest, ErrAddress
+		return rest, ErrAddress
+	}
+	if len(head) == 1 && head[0] == '*' {
+		a.Star, a.Params = true, tail
+		return rest, nil
+	}
+	if err = a.head(head); err != nil {
+		return rest, err
+	}
+	if *u, err = ParseURI(a.URI); err != nil {
+		*a, *u = Address{}, URI{}
+		return rest, ErrAddress
 	}
 	a.Params = tail
-	if len(head) == 1 && head[0] == '*' {
-		a.Star = true
-		return a, rest, nil
-	}
+	return rest, nil
+}
+
+// head reads what stands before the parameters.
+func (a *Address) head(head []byte) *Error {
 	open := bracket(head)
 	if open < 0 {
 		// RFC 3261 §20.10: what has a comma, a semicolon or a question mark must stand in brackets.
-		if a.URI = head; bytes.IndexByte(head, '?') >= 0 {
-			return Address{}, rest, ErrAddress
+		if bytes.IndexByte(head, '?') >= 0 {
+			return ErrAddress
 		}
-	} else {
-		if head[len(head)-1] != '>' || !isDisplay(trim(head[:open])) {
-			return Address{}, rest, ErrAddress
-		}
-		if a.URI = head[open+1 : len(head)-1]; open > 0 {
-			a.Display = trim(head[:open])
-		}
+		a.URI = head
+		return nil
 	}
-	if _, err = ParseURI(a.URI); err != nil {
-		return Address{}, rest, ErrAddress
+	if head[len(head)-1] != '>' || !isDisplay(trim(head[:open])) {
+		return ErrAddress
 	}
-	return a, rest, nil
+	if a.URI = head[open+1 : len(head)-1]; open > 0 {
+		a.Display = trim(head[:open])
+	}
+	return nil
 }
 
 // bracket returns where the '<' stands that is not within quotes, or -1.
@@ -91,20 +109,83 @@ func (a *Address) Tag() []byte {
 	return tag
 }
 
+// Address returns the first value of the fields of kind k, which is From, To or Contact, and its URI. Both are the message's,
+// and good until another is parsed. The error is that of ParseAddress, or ErrMissing.
+func (m *Message) Address(k Kind) (a *Address, u *URI, err *Error) {
+	f := m.party(k)
+	return &f.address, &f.uri, f.err
+}
+
+// party is the first value of a field that many ask for. It is read once.
+type party struct {
+	read    bool
+	address Address
+	uri     URI
+	rest    []byte
+	err     *Error
+}
+
+// party returns the first value of the first field of kind k, or nil if the message keeps none of that kind.
+func (m *Message) party(k Kind) *party {
+	var p *party
+	switch k {
+	case From:
+		p = &m.parties[0]
+	case To:
+		p = &m.parties[1]
+	case Contact:
+		p = &m.parties[2]
+	default:
+		return nil
+	}
+	if !p.read {
+		p.read = true
+		if p.rest, p.err = parseAddress(m.Get(k), &p.address, &p.uri); !m.Has(k) {
+			p.err = ErrMissing
+		}
+	}
+	return p
+}
+
 // Values calls yield for each value of the fields of kind k, in order, until it returns false. It returns the first
 // error, and goes no further.
 func (m *Message) Values(k Kind, yield func(a *Address) bool) *Error {
-	for value, i := m.Field(k, 0); value != nil; value, i = m.Field(k, i) {
-		for rest := value; rest != nil; {
-			var a Address
-			var err *Error
-			if a, rest, err = ParseAddress(rest); err != nil {
-				return err
-			}
-			if !yield(&a) {
-				return nil
-			}
+	w := m.Walk(k)
+	for w.Next() {
+		a := w.Address
+		if !yield(&a) {
+			return nil
 		}
 	}
-	return nil
+	return w.Err
+}
+
+// Walk is a way through the values of the fields of a kind, which allocates nothing.
+type Walk struct {
+	Address Address
+	Err     *Error // the first, after which there is no Next
+
+	message *Message
+	kind    Kind
+	next    int
+	rest    []byte
+}
+
+// Walk begins before the first value.
+func (m *Message) Walk(k Kind) Walk { return Walk{message: m, kind: k} }
+
+// Next reads the next value, if there is one.
+func (w *Walk) Next() bool {
+	m := w.message
+	if w.rest == nil {
+		if w.rest, w.next = m.Field(w.kind, w.next); w.rest == nil {
+			return false
+		}
+		if p := m.party(w.kind); p != nil && w.next == int(m.first[w.kind]) {
+			w.Address, w.rest, w.Err = p.address, p.rest, p.err
+			return w.Err == nil
+		}
+	}
+	w.Address, w.rest, w.Err = ParseAddress(w.rest)
+	return w.Err == nil
 }

@@ -50,7 +50,7 @@ func (a *Answer) Append(dst []byte, m *Message, from netip.AddrPort) []byte {
 		switch k := m.fields[i].kind; {
 		case int(m.first[k]) != i+1 && k != RecordRoute: // one that came again is a mistake, which is not copied
 		case k == To:
-			dst = a.appendTo(dst, m.value(i))
+			dst = a.appendTo(dst, m)
 		case k == From || k == CallID || k == CSeq || k == RecordRoute && a.Dialog || k == Timestamp && a.Status == 100:
 			dst = AppendField(dst, k, m.value(i))
 		}
@@ -75,8 +75,7 @@ func (m *Message) appendVias(dst []byte, from netip.AddrPort) []byte {
 	for value, i := m.Field(Via, 0); value != nil; value, i = m.Field(Via, i) {
 		dst = append(dst, "Via: "...)
 		if i == int(m.first[Via]) {
-			h, _, _ := ParseVia(value)
-			dst = AppendStamped(dst, value, &h, from)
+			dst = AppendStamped(dst, value, &m.readTop().hop, from)
 		} else {
 			dst = append(dst, value...)
 		}
@@ -85,10 +84,10 @@ func (m *Message) appendVias(dst []byte, from netip.AddrPort) []byte {
 	return dst
 }
 
-func (a *Answer) appendTo(dst, value []byte) []byte {
+func (a *Answer) appendTo(dst []byte, m *Message) []byte {
 	dst = append(dst, "To: "...)
-	dst = append(dst, value...)
-	if to, _, err := ParseAddress(value); err == nil && a.Tag != nil && to.Tag() == nil {
+	dst = append(dst, m.Get(To)...)
+	if to, _, err := m.Address(To); err == nil && a.Tag != nil && to.Tag() == nil {
 		dst = append(dst, ";tag="...)
 		dst = append(dst, a.Tag...)
 	}

@@ -63,7 +63,7 @@ func (m *Message) request(seq Sequence) *Error {
 	if _, err := m.Hops(); err != nil {
 		return err
 	}
-	u, err := ParseURI(m.target)
+	u, err := m.TargetURI()
 	if err != nil {
 		return err
 	}
@@ -87,33 +87,34 @@ func (m *Message) vias() *Error {
 	top := true
 	for value, i := m.Field(Via, 0); value != nil; value, i = m.Field(Via, i) {
 		for rest := value; rest != nil; top = false {
-			var h Hop
-			var err *Error
-			if h, rest, err = ParseVia(rest); err != nil {
-				return err
+			if !top {
+				var err *Error
+				if _, rest, err = ParseVia(rest); err != nil {
+					return err
+				}
+				continue
 			}
-			if top && m.Request() && len(h.Branch) == len(cookie) && equalFold(h.Branch, "z9hg4bk") {
+			t := m.readTop()
+			if t.err != nil {
+				return t.err
+			}
+			if b := t.hop.Branch; m.Request() && len(b) == len(cookie) && equalFold(b, "z9hg4bk") {
 				return ErrBranch
 			}
+			rest = t.rest
 		}
 	}
 	return nil
 }
 
 func (m *Message) addresses(k Kind) *Error {
-	for value, i := m.Field(k, 0); value != nil; value, i = m.Field(k, i) {
-		for rest := value; rest != nil; {
-			var a Address
-			var err *Error
-			if a, rest, err = ParseAddress(rest); err != nil {
-				return err
-			}
-			if a.Star && k != Contact || rest != nil && (k == From || k == To) {
-				return ErrAddress
-			}
+	w := m.Walk(k)
+	for w.Next() {
+		if w.Address.Star && k != Contact || w.rest != nil && (k == From || k == To) {
+			return ErrAddress
 		}
 	}
-	return nil
+	return w.Err
 }
 
 // Ours says whether a response has no other Via than ours, which an endpoint asks for. RFC 3261 §8.1.3.3.
@@ -138,7 +139,7 @@ func (a *Abilities) Check(m *Message) *Error {
 	if !a.does(m.method) {
 		return ErrMethod
 	}
-	if u, err := ParseURI(m.target); err != nil || u.Scheme == Foreign {
+	if u, err := m.TargetURI(); err != nil || u.Scheme == Foreign {
 		return cmpErr(err, ErrScheme)
 	}
 	if m.Is("ACK") || m.Is("CANCEL") {
@@ -229,22 +230,19 @@ func (a *Abilities) CheckForward(m *Message) *Error {
 
 // CheckRegister holds a REGISTER against what a registrar asks for. RFC 3261 §10.2, §10.3.
 func (m *Message) CheckRegister() *Error {
-	to, _, err := ParseAddress(m.Get(To))
-	if err != nil {
-		return err
-	}
-	u, err := to.Parse()
+	_, u, err := m.Address(To)
 	if err != nil || u.Scheme != SIP && u.Scheme != SIPS {
 		return cmpErr(err, ErrAOR)
 	}
 	stars, contacts := 0, 0
-	err = m.Values(Contact, func(a *Address) bool {
+	w := m.Walk(Contact)
+	for w.Next() {
 		contacts++
-		if a.Star {
+		if w.Address.Star {
 			stars++
 		}
-		return true
-	})
+	}
+	err = w.Err
 	if stars > 0 && (contacts > 1 || Seconds(m.Get(Expires), 1) != 0) {
 		return cmpErr(err, ErrStar)
 	}

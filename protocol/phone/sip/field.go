@@ -52,33 +52,35 @@ const (
 	Event
 	Identity
 	Date
+	UserAgent
 	kinds
 )
 
 type name struct {
-	lower, text string
-	kind        Kind
+	lower string
+	kind  Kind
 }
 
 // names are those of the kinds, by length: a name is compared with the few that are as long as it.
 var names = [...][]name{
-	2:  {{"to", "To", To}},
-	3:  {{"via", "Via", Via}},
-	4:  {{"from", "From", From}, {"cseq", "CSeq", CSeq}, {"path", "Path", Path}, {"rseq", "RSeq", RSeq}, {"rack", "RAck", RAck}, {"date", "Date", Date}},
-	5:  {{"route", "Route", Route}, {"allow", "Allow", Allow}, {"event", "Event", Event}},
-	6:  {{"accept", "Accept", Accept}, {"min-se", "Min-SE", MinSE}, {"reason", "Reason", Reason}},
-	7:  {{"call-id", "Call-ID", CallID}, {"contact", "Contact", Contact}, {"expires", "Expires", Expires}, {"require", "Require", Require}, {"warning", "Warning", Warning}, {"privacy", "Privacy", Privacy}},
-	8:  {{"refer-to", "Refer-To", ReferTo}, {"replaces", "Replaces", Replaces}, {"identity", "Identity", Identity}},
-	9:  {{"supported", "Supported", Supported}, {"timestamp", "Timestamp", Timestamp}},
-	11: {{"unsupported", "Unsupported", Unsupported}, {"min-expires", "Min-Expires", MinExpires}, {"retry-after", "Retry-After", RetryAfter}},
-	12: {{"max-forwards", "Max-Forwards", MaxForwards}, {"record-route", "Record-Route", RecordRoute}, {"content-type", "Content-Type", ContentType}},
-	13: {{"authorization", "Authorization", Authorization}, {"proxy-require", "Proxy-Require", ProxyRequire}},
-	14: {{"content-length", "Content-Length", ContentLength}},
-	15: {{"session-expires", "Session-Expires", SessionExpires}},
-	16: {{"content-encoding", "Content-Encoding", ContentEncoding}, {"www-authenticate", "WWW-Authenticate", WWWAuthenticate}},
-	18: {{"proxy-authenticate", "Proxy-Authenticate", ProxyAuthenticate}},
-	19: {{"proxy-authorization", "Proxy-Authorization", ProxyAuthorization}, {"p-asserted-identity", "P-Asserted-Identity", PAssertedIdentity}},
-	20: {{"p-preferred-identity", "P-Preferred-Identity", PPreferredIdentity}},
+	2:  {{"to", To}},
+	3:  {{"via", Via}},
+	4:  {{"from", From}, {"cseq", CSeq}, {"path", Path}, {"rseq", RSeq}, {"rack", RAck}, {"date", Date}},
+	5:  {{"route", Route}, {"allow", Allow}, {"event", Event}},
+	6:  {{"accept", Accept}, {"min-se", MinSE}, {"reason", Reason}},
+	7:  {{"call-id", CallID}, {"contact", Contact}, {"expires", Expires}, {"require", Require}, {"warning", Warning}, {"privacy", Privacy}},
+	8:  {{"refer-to", ReferTo}, {"replaces", Replaces}, {"identity", Identity}},
+	9:  {{"supported", Supported}, {"timestamp", Timestamp}},
+	10: {{"user-agent", UserAgent}},
+	11: {{"unsupported", Unsupported}, {"min-expires", MinExpires}, {"retry-after", RetryAfter}},
+	12: {{"max-forwards", MaxForwards}, {"record-route", RecordRoute}, {"content-type", ContentType}},
+	13: {{"authorization", Authorization}, {"proxy-require", ProxyRequire}},
+	14: {{"content-length", ContentLength}},
+	15: {{"session-expires", SessionExpires}},
+	16: {{"content-encoding", ContentEncoding}, {"www-authenticate", WWWAuthenticate}},
+	18: {{"proxy-authenticate", ProxyAuthenticate}},
+	19: {{"proxy-authorization", ProxyAuthorization}, {"p-asserted-identity", PAssertedIdentity}},
+	20: {{"p-preferred-identity", PPreferredIdentity}},
 }
 
 // compact are the short forms. RFC 3261 §7.3.3, §20; o is from RFC 6665, r from RFC 3515, x from RFC 4028, y from
@@ -118,15 +120,52 @@ func kindOf(b []byte) Kind {
 }
 
 // String returns the name of the field as it is written, or "" for Other.
-func (k Kind) String() string {
-	for _, same := range names {
-		for i := range same {
-			if same[i].kind == k {
-				return same[i].text
-			}
-		}
-	}
-	return ""
+func (k Kind) String() string { return written[k] }
+
+// written are the names as they are written.
+var written = [kinds]string{
+	To:                 "To",
+	Via:                "Via",
+	From:               "From",
+	CSeq:               "CSeq",
+	Path:               "Path",
+	RSeq:               "RSeq",
+	RAck:               "RAck",
+	Date:               "Date",
+	Route:              "Route",
+	Allow:              "Allow",
+	Event:              "Event",
+	Accept:             "Accept",
+	MinSE:              "Min-SE",
+	Reason:             "Reason",
+	CallID:             "Call-ID",
+	Contact:            "Contact",
+	Expires:            "Expires",
+	Require:            "Require",
+	Warning:            "Warning",
+	Privacy:            "Privacy",
+	ReferTo:            "Refer-To",
+	Replaces:           "Replaces",
+	Identity:           "Identity",
+	Supported:          "Supported",
+	Timestamp:          "Timestamp",
+	UserAgent:          "User-Agent",
+	Unsupported:        "Unsupported",
+	MinExpires:         "Min-Expires",
+	RetryAfter:         "Retry-After",
+	MaxForwards:        "Max-Forwards",
+	RecordRoute:        "Record-Route",
+	ContentType:        "Content-Type",
+	Authorization:      "Authorization",
+	ProxyRequire:       "Proxy-Require",
+	ContentLength:      "Content-Length",
+	SessionExpires:     "Session-Expires",
+	ContentEncoding:    "Content-Encoding",
+	WWWAuthenticate:    "WWW-Authenticate",
+	ProxyAuthenticate:  "Proxy-Authenticate",
+	ProxyAuthorization: "Proxy-Authorization",
+	PAssertedIdentity:  "P-Asserted-Identity",
+	PPreferredIdentity: "P-Preferred-Identity",
 }
 
 // once are the fields that a message may have but one of: they are no lists, and by them it is understood.

@@ -31,6 +31,11 @@ type Message struct {
 	bodyAt    int // 0 if the head does not end
 	length    int
 	hasLength bool
+
+	// What many ask for, which is read when the first does.
+	parties [3]party
+	top     top
+	uri     requestURI
 }
 
 // Request says whether the message is a request.
@@ -108,6 +113,10 @@ func (m *Message) Parse(data []byte, l *Limits) *Error {
 	m.data, m.method, m.target, m.reason, m.status = data, nil, nil, nil, 0
 	m.count, m.startTo, m.bodyAt, m.length, m.hasLength = 0, 0, 0, 0, false
 	m.first, m.many = [kinds]uint8{}, [kinds]bool{}
+	m.top.read, m.uri.read = false, false
+	for i := range m.parties {
+		m.parties[i].read = false
+	}
 	limit := l.head()
 	line, at, err := m.line(0, limit)
 	if err != nil {

@@ -51,6 +51,22 @@ func ParseURI(b []byte) (URI, *Error) {
 	return URI{Rest: rest}, nil
 }
 
+// requestURI is the Request-URI of a message.
+type requestURI struct {
+	read bool
+	uri  URI
+	err  *Error
+}
+
+// TargetURI reads the Request-URI. It is the message's, and good until another is parsed.
+func (m *Message) TargetURI() (*URI, *Error) {
+	if u := &m.uri; !u.read {
+		u.read = true
+		u.uri, u.err = ParseURI(m.target)
+	}
+	return &m.uri.uri, m.uri.err
+}
+
 // isScheme says whether b is the name of a scheme. RFC 3986 §3.1.
 func isScheme(b []byte) bool {
 	if len(b) == 0 || !isAlnum(b[0]) || b[0] <= '9' {

@@ -101,14 +101,31 @@ func (h *Hop) param(p []byte) bool {
 	return true
 }
 
+// top is the first value of the first Via.
+type top struct {
+	read bool
+	hop  Hop
+	rest []byte
+	err  *Error
+}
+
 // Top reads the first value of the first Via, like ParseVia.
 func (m *Message) Top() (Hop, *Error) {
-	value := m.Get(Via)
-	if value == nil {
-		return Hop{}, ErrMissing
+	t := m.readTop()
+	return t.hop, t.err
+}
+
+func (m *Message) readTop() *top {
+	t := &m.top
+	if !t.read {
+		t.read = true
+		if value := m.Get(Via); value == nil {
+			t.hop, t.rest, t.err = Hop{}, nil, ErrMissing
+		} else {
+			t.hop, t.rest, t.err = ParseVia(value)
+		}
 	}
-	h, _, err := ParseVia(value)
-	return h, err
+	return t
 }
 
 // AppendStamped writes the first Via field value b, in which h is the top hop, as it is after the message came from the
