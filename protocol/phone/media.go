@@ -51,9 +51,10 @@ type end struct {
 	text    []byte         // its description that holds
 	offer   []byte         // its description that is not answered
 
-	// What it was shown when media are relayed.
+	// What it was shown last. Once that was not what the other end has said, its o= is kept but for the version.
 	shown       []byte
-	id, version uint64 // of o=
+	origin      []byte // of the first that it was shown; nil while nothing was changed
+	id, version uint64 // of o=, where it is ours
 }
 
 // What pass answers beside the status of a refusal.
@@ -102,7 +103,7 @@ func (m *media) pass(from control.Side, text []byte, answer bool) ([]byte, int) 
 	}
 	m.ends[from].offer, m.asked, m.open = bytes.Clone(text), path, true
 	if path == sdp.Direct {
-		return text, passed
+		return m.unchanged(from, s, m.ends[from].offer), passed
 	}
 	if m.ends[1-from].text == nil { // media may come to him before he is answered
 		m.update(m.remotes(from, s, nil))
@@ -153,7 +154,7 @@ func (m *media) answered(from control.Side, s *sdp.Session, text []byte) ([]byte
 		return nil, unrelayed
 	case m.path == sdp.Direct:
 		m.leave()
-		return text, passed
+		return m.unchanged(from, s, m.ends[from].text), passed
 	case !known:
 		return nil, unrelayed
 	}
@@ -182,29 +183,62 @@ func (m *media) refused() {
 	}
 }
 
+// unchanged returns a description for the other end with where its media go: it is as it came, text, unless another was shown before.
+func (m *media) unchanged(from control.Side, s *sdp.Session, text []byte) []byte {
+	e := &m.ends[1-from]
+	if e.origin == nil {
+		e.shown = text
+		return text
+	}
+	return e.show(&sdp.Rewrite{Origin: e.origin}, func(r *sdp.Rewrite) []byte { return s.AppendOrigin(nil, r) })
+}
+
 // rewrite returns a description with the addresses of the relay for the other end.
 func (m *media) rewrite(from control.Side, s *sdp.Session) ([]byte, int) {
 	to := 1 - from
-	local, shown := m.call.Local[to], &m.ends[to]
+	local, e := m.call.Local[to], &m.ends[to]
 	if len(local) == 0 {
 		return nil, unrelayed
 	}
-	r := sdp.Rewrite{Addr: local[0].RTP.Addr(), Media: make([]sdp.Endpoint, s.Len()), ID: shown.id, Version: max(shown.version, 1)}
+	e.pin()
+	r := sdp.Rewrite{Addr: local[0].RTP.Addr(), Media: make([]sdp.Endpoint, s.Len()), ID: e.id, Origin: e.origin}
 	for i := range r.Media {
 		if i < len(local) && s.Media(i).Transport != sdp.Other && s.Media(i).Ports == 1 {
 			r.Media[i] = endpoint(local[i])
 		}
 	}
-	out, err := s.Append(nil, &r)
-	if err == nil && shown.shown != nil && !bytes.Equal(out, shown.shown) { // RFC 3264 §8
-		r.Version++
-		out, err = s.Append(nil, &r)
+	out := e.show(&r, func(r *sdp.Rewrite) []byte {
+		out, _ := s.Append(nil, r) // there is an endpoint for each m-line, and an address
+		return out
+	})
+	if e.origin == nil {
+		var told sdp.Session
+		if told.Parse(out, &sdp.Limits{}) != nil {
+			return nil, unrelayed
+		}
+		e.origin = bytes.Clone(told.Origin())
 	}
-	if err != nil {
-		return nil, unrelayed
-	}
-	shown.shown, shown.version = out, r.Version
 	return out, passed
+}
+
+// pin keeps the o= that an end was shown as the other had said it. RFC 3264 §8: it is one session, wherever its media go.
+func (e *end) pin() {
+	var told sdp.Session
+	if e.origin == nil && len(e.shown) > 0 && told.Parse(e.shown, &sdp.Limits{}) == nil {
+		e.origin, e.version = told.Origin(), told.Version()
+	}
+}
+
+// show returns what an end is shown. The version of o= grows by one if anything else is new. RFC 3264 §8.
+func (e *end) show(r *sdp.Rewrite, write func(*sdp.Rewrite) []byte) []byte {
+	r.Version = max(e.version, 1)
+	out := write(r)
+	if e.shown != nil && !bytes.Equal(out, e.shown) {
+		r.Version++
+		out = write(r)
+	}
+	e.shown, e.version = out, r.Version
+	return out
 }
 
 func endpoint(l control.Local) sdp.Endpoint {

@@ -20,9 +20,32 @@ type Rewrite struct {
 	Addr  netip.Addr // of the session: in o=, and in the c= of m-lines that nothing is sent to
 	Media []Endpoint // by m-line
 
-	// ID and Version are for o=, unless ID is 0. Within a dialog the ID stays, and the version grows by one when
-	// anything else changes. RFC 3264 §8.
+	// ID and Version are for o=, unless ID is 0. Within a dialog the version grows by one when anything changes, and the rest
+	// stays. RFC 3264 §8.
 	ID, Version uint64
+
+	// Origin, if there is one, is the o= of what was said before: but for its version it stays, whatever Addr and ID are.
+	Origin []byte
+}
+
+// Origin returns the value of o=. Valid as long as the bytes parsed.
+func (s *Session) Origin() []byte { return s.bytes(s.origin) }
+
+// Version returns the version in o=. RFC 8866 §5.2: it is a number, of any length; one that is longer than ours is 0.
+func (s *Session) Version() uint64 {
+	_, rest := s.word(s.origin)
+	_, rest = s.word(rest)
+	word, _ := s.word(rest)
+	n, _ := strconv.ParseUint(string(s.bytes(word)), 10, 63)
+	return n
+}
+
+// AppendOrigin adds s with the Origin and the Version of r, and all the rest as it is.
+func (s *Session) AppendOrigin(dst []byte, r *Rewrite) []byte {
+	e := editor{s: s, r: r, dst: dst}
+	e.origin(s.origin)
+	e.copyTo(len(s.text))
+	return e.dst
 }
 
 // Append adds s as r wants it. It returns ErrEndpoints and dst as it was if there is not an endpoint for each m-line, or
@@ -95,6 +118,11 @@ func (e *editor) line(kind byte, value, whole span) {
 
 // origin writes the address of o=, and its numbers if they are ours. RFC 8866 §5.2.
 func (e *editor) origin(value span) {
+	if e.r.Origin != nil {
+		e.replace(value)
+		e.keepOrigin()
+		return
+	}
 	user, rest := e.s.word(value)
 	if e.r.ID != 0 {
 		e.replace(span{user.to + 1, value.to})
@@ -108,6 +136,17 @@ func (e *editor) origin(value span) {
 		e.replace(rest)
 	}
 	e.connection(e.r.Addr)
+}
+
+// keepOrigin writes the o= that was said before, with another version.
+func (e *editor) keepOrigin() {
+	was := Session{text: e.r.Origin}
+	_, rest := was.word(span{0, len(was.text)})
+	_, rest = was.word(rest)
+	version, _ := was.word(rest)
+	e.dst = append(e.dst, was.text[:version.from]...)
+	e.dst = strconv.AppendUint(e.dst, e.r.Version, 10)
+	e.dst = append(e.dst, was.text[version.to:]...)
 }
 
 func (e *editor) connection(a netip.Addr) {

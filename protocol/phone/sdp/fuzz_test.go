@@ -51,6 +51,14 @@ func FuzzAppend(f *testing.F) {
 		if twice, err := again.Append(nil, &r); err != nil || !bytes.Equal(twice, out) {
 			t.Errorf("%v: once %q, twice %q", err, out, twice)
 		}
+		const origin = "kyozon 5 6 IN IP6 2001:db8::5"
+		var kept Session
+		if err := kept.Parse(s.AppendOrigin(nil, &Rewrite{Origin: []byte(origin), Version: 7}), &Limits{Text: 1 << 20, Lines: 2000}); err != nil {
+			t.Fatal(err)
+		}
+		if string(kept.Origin()) != "kyozon 5 7 IN IP6 2001:db8::5" || kept.Version() != 7 || len(kept.text)-len(kept.Origin()) != len(text)-len(s.Origin()) {
+			t.Errorf("o=%s in %q, of %q", kept.Origin(), kept.text, text)
+		}
 		for l := range bytes.Lines(text) {
 			if bytes.HasPrefix(l, []byte("a=fmtp:")) && !bytes.Contains(out, bytes.TrimRight(l, "\r\n")) {
 				t.Errorf("lost %q", l)
