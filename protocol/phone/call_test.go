@@ -152,6 +152,32 @@ func TestFork(t *testing.T) {
 	})
 }
 
+// A device that is reached over both families is called over that in which the caller offers media, if he does, and once.
+func TestNear(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	b.relayed("")
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b.t = t
+		caller, bound := b.registered("udp", x.Client, "05010000001"), make(map[ip.Family]*device)
+		for _, f := range []ip.Family{ip.V4, ip.V6} {
+			d := b.newDevice("udp", f, "05010000002")
+			if status := d.register("Contact: " + d.contact() + `;+sip.instance="<urn:uuid:00000000-0000-1000-8000-000a95a0e128>"`); status != 200 {
+				t.Fatalf("it cannot register: %d", status)
+			}
+			bound[f] = d
+		}
+		defer bound[x.Backend].unregister()
+		caller.silent = x.Client == x.Backend // then his signalling tells
+		caller.body = bound[x.Backend].offer()
+		r := caller.invite("05010000002")
+		near := bound[x.Backend]
+		near.response(keep(near.want("INVITE")), 486, "")
+		near.want("ACK")
+		caller.send(reply(r, caller.want("486"), "ACK"))
+	})
+}
+
 // Who is called and wants no call at all speaks for all his devices.
 func TestDecline(t *testing.T) {
 	t.Parallel()

@@ -4,11 +4,14 @@
 package phone
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
+	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/plan"
+	"github.com/kyozon/kyozon/protocol/phone/sdp"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 )
 
@@ -109,7 +112,44 @@ func (e *exchange) subscriber(name string) (*destination, *sip.Answer) {
 	if len(devices) == 0 {
 		return nil, &sip.Answer{Status: 480}
 	}
+	e.prefer(devices)
 	return &destination{address: called.address, peer: name, devices: devices}, nil
+}
+
+// prefer has devices that are reached over both families tried first over that in which the caller offers his media: then they go
+// directly, and else they would be relayed.
+func (e *exchange) prefer(devices []location.Device) {
+	var offered ip.Family // 0 while nobody has asked
+	for _, d := range devices {
+		if len(d.Bindings) < 2 {
+			continue
+		}
+		if offered == 0 {
+			offered = e.offered()
+		}
+		near := func(b *location.Binding) int {
+			if e.settings.networks[b.Way.Local] == e.network && ip.FamilyOf(b.Way.Remote.Addr()) == offered {
+				return 1
+			}
+			return 0
+		}
+		slices.SortStableFunc(d.Bindings, func(a, b location.Binding) int {
+			return cmp.Or(int(b.Quality)-int(a.Quality), near(&b)-near(&a))
+		})
+	}
+}
+
+// offered returns the family of the media that the caller offers, or of his signalling, if he offers none.
+func (e *exchange) offered() ip.Family {
+	s := &e.agent.described
+	if describes(e.message) && s.Parse(body(e.message), &sdp.Limits{}) == nil {
+		for i := range s.Len() {
+			if m := s.Media(i); m.Live() {
+				return m.Family
+			}
+		}
+	}
+	return ip.FamilyOf(e.transaction.Way.Remote.Addr())
 }
 
 // unbounded says whether a request is never refused because there are too many: an emergency call, or one that a gateway

@@ -10,7 +10,6 @@ import (
 
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
-	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
 )
 
 // sessionInterval is how many seconds a session goes on without a sign of its end, where neither end asks for a timer: an
@@ -141,7 +140,7 @@ func (l *leg) refresh() {
 		r.Method, r.Type, r.Body = "INVITE", l.said.kind, l.said.text
 	}
 	a.rendered = s.Append(a.rendered[:0], r)
-	x, err := l.request(a.rendered, user{refresh: l})
+	x, err := a.ask(a.rendered, l.way, user{refresh: l})
 	if err != nil {
 		s.Timer.Refresh = a.loop.Now() + int64(deferred)
 		return
@@ -152,7 +151,7 @@ func (l *leg) refresh() {
 }
 
 // refreshed takes the response to a request of refresh.
-func (l *leg) refreshed(x *transaction.Transaction[user], m *sip.Message) {
+func (l *leg) refreshed(m *sip.Message) {
 	if m.Status() < 200 || l.gone {
 		return
 	}
@@ -165,10 +164,6 @@ func (l *leg) refreshed(x *transaction.Transaction[user], m *sip.Message) {
 	case v.Ack:
 		l.acknowledge(nil)
 	case v.Copy:
-		return
-	}
-	if again := l.prove(x, m); again != nil {
-		l.own = again
 		return
 	}
 	t := &l.session.Timer
