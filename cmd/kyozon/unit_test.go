@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,7 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kyozon/kyozon/edge"
-	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/lab"
 )
 
@@ -155,7 +155,13 @@ func boot(t *testing.T, h *lab.Host, cgroup string) {
 			t.Fatal(err)
 		}
 	}
-	c := h.Command(t.Context(), "sh", "/run/boot/boot.sh", cgroup, servertest.Kyozon(t))
+	binary := filepath.Join(t.TempDir(), "kyozon")
+	build := exec.Command("go", "build", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c := h.Command(t.Context(), "sh", "/run/boot/boot.sh", cgroup, binary)
 	c.Stdout, c.Stderr = t.Output(), t.Output()
 	if err := c.Start(); err != nil {
 		t.Fatal(err)

@@ -216,7 +216,7 @@ func (b *Baresip) Hears(hz int) float64 {
 				b.t.Fatal(err)
 			}
 			if samples, rate := readWave(text); rate > 0 && len(samples) >= rate {
-				return energyAt(samples[len(samples)-rate*3/4:], float64(hz)/float64(rate)) // the first packets may be silence
+				return EnergyAt(samples[len(samples)-rate*3/4:], float64(hz)/float64(rate)) // the first packets may be silence
 			}
 		}
 		if time.Now().After(deadline) {

@@ -27,8 +27,8 @@ func readWave(file []byte) (samples []float64, rate int) {
 	return samples, int(binary.LittleEndian.Uint32(file[24:]))
 }
 
-// energyAt returns the part of the energy of samples that is in a tone, whose frequency is a part of the rate.
-func energyAt(samples []float64, frequency float64) float64 {
+// EnergyAt returns the part of the energy of samples that is in a tone, whose frequency is a part of the rate.
+func EnergyAt(samples []float64, frequency float64) float64 {
 	var re, im, all float64
 	for i, v := range samples {
 		sin, cos := math.Sincos(2 * math.Pi * frequency * float64(i))

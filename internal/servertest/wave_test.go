@@ -27,7 +27,7 @@ func TestTone(t *testing.T) {
 		t.Fatalf("got %d samples at %d a second", len(samples), got)
 	}
 	for _, test := range []struct{ hz, want float64 }{{440, 0.9}, {1000, 0.1}, {700, 0}} {
-		if got := energyAt(samples, test.hz/rate); math.Abs(got-test.want) > 0.01 {
+		if got := EnergyAt(samples, test.hz/rate); math.Abs(got-test.want) > 0.01 {
 			t.Errorf("%v Hz: got %v of the energy, want %v", test.hz, got, test.want)
 		}
 	}
