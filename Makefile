@@ -41,6 +41,10 @@ check: test ## test, and nothing that is generated is stale in git
 	$(MAKE) generate bpf
 	git diff --exit-code
 
+# What is checked is compiled as what is built is, so that a clean machine compiles it once.
+lint tools: export CGO_ENABLED := 0
+lint tools: export GOFLAGS := $(GOFLAGS) -trimpath
+
 .PHONY: lint
 lint: tools ## vet, staticcheck and the others of docs/decisions/007-linters.md
 	@fail=; \

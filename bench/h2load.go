@@ -23,7 +23,7 @@ type H2load struct {
 // Args returns the command.
 func (h H2load) Args() []string {
 	return []string{"h2load", "-t", "2", "-c", strconv.Itoa(h.Connections), "-m", strconv.Itoa(h.Streams),
-		"-D", strconv.FormatFloat(h.Time.Seconds(), 'f', -1, 64), "--tls13-ciphers=TLS_AES_128_GCM_SHA256",
+		"-D", strconv.FormatInt(h.Time.Milliseconds(), 10) + "ms", "--tls13-ciphers=TLS_AES_128_GCM_SHA256",
 		"--groups=X25519", h.URL}
 }
 

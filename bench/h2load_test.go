@@ -59,7 +59,7 @@ func TestParseH2load(t *testing.T) {
 func TestH2loadArgs(t *testing.T) {
 	t.Parallel()
 	h := H2load{URL: "https://shop.example.jp:443/", Connections: 4, Streams: 100, Time: 2 * time.Second}
-	want := strings.Fields("h2load -t 2 -c 4 -m 100 -D 2 --tls13-ciphers=TLS_AES_128_GCM_SHA256 --groups=X25519 " +
+	want := strings.Fields("h2load -t 2 -c 4 -m 100 -D 2000ms --tls13-ciphers=TLS_AES_128_GCM_SHA256 --groups=X25519 " +
 		"https://shop.example.jp:443/")
 	if d := cmp.Diff(want, h.Args()); d != "" {
 		t.Error(d)

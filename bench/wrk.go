@@ -17,13 +17,13 @@ type Wrk struct {
 	URL         string
 	Headers     []string
 	Connections int
-	Time        time.Duration // in whole seconds
+	Time        time.Duration // in whole seconds, of which wrk takes one at least
 }
 
 // Args returns the command.
 func (w Wrk) Args() []string {
 	args := []string{"wrk", "-t", "2", "-c", strconv.Itoa(w.Connections),
-		"-d", strconv.Itoa(int(w.Time.Seconds())) + "s", "--timeout", "10s"}
+		"-d", strconv.Itoa(max(1, int(w.Time.Seconds()))) + "s", "--timeout", "10s"}
 	for _, h := range w.Headers {
 		args = append(args, "-H", h)
 	}

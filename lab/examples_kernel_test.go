@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 )
 
@@ -22,7 +23,7 @@ import (
 // carried as streams there: blog, which shares its address with shop by its name, has another port.
 func TestExamplesInKernel(t *testing.T) {
 	needRoot(t)
-	binary := build(t)
+	binary := servertest.Kyozon(t)
 	t.Run("s1", func(t *testing.T) { growInKernel(t, binary) })
 	t.Run("s2", func(t *testing.T) { moveInKernel(t, binary) })
 	t.Run("s16", func(t *testing.T) { playInKernel(t, binary) })

@@ -11,13 +11,13 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kyozon/kyozon/internal/servertest"
 )
 
 const examples = "../examples/"
@@ -26,7 +26,7 @@ const examples = "../examples/"
 // mission asks of them.
 func TestExamples(t *testing.T) {
 	needRoot(t)
-	binary := build(t)
+	binary := servertest.Kyozon(t)
 	t.Run("s1", func(t *testing.T) { grow(t, upExample(t, binary, "s1-lab.yaml")) })
 	t.Run("s2", func(t *testing.T) { move(t, upExample(t, binary, "s2-lab.yaml")) })
 	t.Run("s3", func(t *testing.T) { scaleMail(t, upExample(t, binary, "s3-lab.yaml")) })
@@ -35,18 +35,6 @@ func TestExamples(t *testing.T) {
 	t.Run("s7", func(t *testing.T) { callAround(t, upExample(t, binary, "s7-lab.yaml")) })
 	t.Run("s16", func(t *testing.T) { upExample(t, binary, "s16-lab.yaml") })
 	t.Run("front", func(t *testing.T) { leave(t, upExample(t, binary, "front-lab.yaml")) })
-}
-
-// build makes the kyozon binary.
-func build(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "kyozon")
-	c := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../cmd/kyozon")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("build kyozon: %v\n%s", err, out)
-	}
-	return binary
 }
 
 // upExample brings up a lab that ends with the test, and makes its attempts.

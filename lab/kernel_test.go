@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
 )
@@ -274,7 +275,7 @@ func (p *planes) inPlane(plane, network string, c ip.Crossing, port int) *told {
 // TestPlanes tries both planes with a running edge.
 func TestPlanes(t *testing.T) {
 	needRoot(t)
-	binary := build(t)
+	binary := servertest.Kyozon(t)
 	for _, plane := range []string{"kernel", "user"} {
 		t.Run(plane, func(t *testing.T) { conform(t, upPlanes(t, binary, plane), plane) })
 	}

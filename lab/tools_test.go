@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 )
 
@@ -105,7 +106,7 @@ func (s *system) site(t *testing.T, plane string) string {
 //	all   nobody's do: all packets are checked, those that come to the edge too
 func TestTools(t *testing.T) {
 	needRoot(t)
-	binary := build(t)
+	binary := servertest.Kyozon(t)
 	for _, plane := range []string{"kernel", "user"} {
 		for _, s := range systems() {
 			t.Run(plane+"/"+s.name, func(t *testing.T) {

@@ -9,13 +9,12 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/kyozon/kyozon/bench/load"
+	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/lab"
 )
 
@@ -27,16 +26,11 @@ func TestMain(m *testing.M) {
 
 // TestQuick is the comparison in its shortest form, so that it works when somebody wants to know.
 func TestQuick(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "kyozon")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/kyozon")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build kyozon: %v\n%s", err, out)
-	}
+	binary := servertest.Kyozon(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var lines bytes.Buffer
-	err := run(ctx, options{kyozon: binary, rounds: 1, time: time.Second, only: "l4-bulk"}, &lines, t.Output())
+	err := run(ctx, options{kyozon: binary, rounds: 1, time: 200 * time.Millisecond, only: "l4-bulk"}, &lines, t.Output())
 	if (errors.Is(err, lab.ErrRoot) || errors.Is(err, lab.ErrMissing)) && os.Getenv("KYOZON_LAB") != "require" {
 		t.Skip(err)
 	}

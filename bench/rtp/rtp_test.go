@@ -9,12 +9,11 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/lab"
 )
 
@@ -25,12 +24,7 @@ func TestMain(m *testing.M) {
 
 // TestQuick is the comparison in a short form, so that it works when somebody wants to know.
 func TestQuick(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "kyozon")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/kyozon")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build kyozon: %v\n%s", err, out)
-	}
+	binary := servertest.Kyozon(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var lines bytes.Buffer

@@ -24,7 +24,7 @@ import (
 // profileTime is how long a profile is taken: there are a hundred samples a second for each processor.
 func (o options) profileTime() time.Duration {
 	if o.rounds == 1 {
-		return o.time
+		return max(o.time, time.Second)
 	}
 	return max(o.time, 5*time.Second)
 }

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/bench/load"
+	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/lab"
 )
@@ -54,15 +54,10 @@ func leaked() (left []string) {
 func TestQuick(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	o := options{kyozon: filepath.Join(dir, "kyozon"), rounds: 1, crossing: 1, time: time.Second, idle: 100,
+	o := options{kyozon: servertest.Kyozon(t), rounds: 1, crossing: 1, time: 300 * time.Millisecond, idle: 100,
 		profile: filepath.Join(dir, "profiles"), record: filepath.Join(dir, "result.md")}
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", o.kyozon, "github.com/kyozon/kyozon/cmd/kyozon")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build kyozon: %v\n%s", err, out)
-	}
 	var out bytes.Buffer
 	err := run(ctx, o, &out, t.Output())
 	if (errors.Is(err, lab.ErrRoot) || errors.Is(err, lab.ErrMissing)) && os.Getenv("KYOZON_LAB") != "require" {

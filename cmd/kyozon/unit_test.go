@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kyozon/kyozon/edge"
+	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/lab"
 )
 
@@ -155,13 +155,7 @@ func boot(t *testing.T, h *lab.Host, cgroup string) {
 			t.Fatal(err)
 		}
 	}
-	binary := filepath.Join(t.TempDir(), "kyozon")
-	build := exec.Command("go", "build", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	c := h.Command(t.Context(), "sh", "/run/boot/boot.sh", cgroup, binary)
+	c := h.Command(t.Context(), "sh", "/run/boot/boot.sh", cgroup, servertest.Kyozon(t))
 	c.Stdout, c.Stderr = t.Output(), t.Output()
 	if err := c.Start(); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/kyozon/kyozon/internal/servertest"
 )
 
 // TestDocs: what the documents show is true. Each ```yaml block is tagged: `site` is a site file that the program
@@ -51,13 +53,7 @@ func TestDocs(t *testing.T) {
 // check runs `kyozon check` on each block.
 func check(t *testing.T, blocks []block) {
 	t.Helper()
-	dir := t.TempDir()
-	program := filepath.Join(dir, "kyozon")
-	c := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "./cmd/kyozon")
-	c.Dir = root
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("build kyozon: %v\n%s", err, out)
-	}
+	dir, program := t.TempDir(), servertest.Kyozon(t)
 	for i, b := range blocks {
 		site := filepath.Join(dir, strconv.Itoa(i)+".yaml")
 		if err := os.WriteFile(site, []byte(b.text), 0o600); err != nil {
@@ -92,9 +88,14 @@ func yamlBlocks(name, text string) (all []block) {
 	return all
 }
 
+var (
+	link = regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)]*)?\)`)
+	cite = regexp.MustCompile(`RFC (\d{1,5})((?:(?:,| and)? §[0-9A-Z]+(?:\.[0-9]+)*)*)`)
+)
+
 // deadLinks returns the relative links in a document that lead nowhere.
 func deadLinks(name, text string) (found []string) {
-	for _, m := range regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)]*)?\)`).FindAllStringSubmatch(text, -1) {
+	for _, m := range link.FindAllStringSubmatch(text, -1) {
 		if _, err := os.Stat(filepath.Join(root, filepath.Dir(name), m[1])); errors.Is(err, fs.ErrNotExist) {
 			found = append(found, fmt.Sprintf("%s: link to %s, which is not there", name, m[1]))
 		}
@@ -134,7 +135,6 @@ type reference struct {
 
 // references returns what a comment line cites: "RFC 6052 §2.2, §2.3; RFC 7239".
 func references(line string) (all []reference) {
-	cite := regexp.MustCompile(`RFC (\d{1,5})((?:(?:,| and)? §[0-9A-Z]+(?:\.[0-9]+)*)*)`)
 	for _, m := range cite.FindAllStringSubmatch(line, -1) {
 		n, _ := strconv.Atoi(m[1]) // digits: see the pattern
 		if m[2] == "" {

@@ -254,12 +254,12 @@ func twoFamilies(s *source) (found []string) {
 func TestFormat(t *testing.T) {
 	t.Parallel()
 	each(t, func(*source) bool { return true }, func(s *source) []string {
-		want, err := format.Source([]byte(s.text))
-		if err != nil {
+		var want strings.Builder
+		if err := format.Node(&want, s.set, s.File); err != nil {
 			return []string{s.path + ": " + err.Error()}
 		}
-		if string(want) != s.text {
-			return []string{s.path + ": not formatted: run `gofmt -w`; first difference:\n" + difference(s.text, string(want))}
+		if want.String() != s.text {
+			return []string{s.path + ": not formatted: run `gofmt -w`; first difference:\n" + difference(s.text, want.String())}
 		}
 		return nil
 	})

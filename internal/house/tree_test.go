@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -110,18 +111,28 @@ func read(t *testing.T, name string) string {
 	return string(b)
 }
 
-// sources parses all Go files of the tree.
+// tree is all Go files, parsed once for all tests, which only read them.
+var tree struct { //house:ok a test cannot pass anything to another
+	once sync.Once
+	all  []*source
+}
+
+// sources returns all Go files of the tree.
 func sources(t *testing.T) []*source {
 	t.Helper()
-	var all []*source
-	for _, name := range files(t, ".go") {
-		s, err := parse(name, read(t, name))
-		if err != nil {
-			t.Fatalf("parse: %v", err)
+	tree.once.Do(func() {
+		for _, name := range files(t, ".go") {
+			s, err := parse(name, read(t, name))
+			if err != nil {
+				t.Fatalf("parse: %v", err)
+			}
+			tree.all = append(tree.all, s)
 		}
-		all = append(all, s)
+	})
+	if tree.all == nil {
+		t.Fatal("the tree could not be parsed: another test says why")
 	}
-	return all
+	return tree.all
 }
 
 // each reports what rule finds in each source that keep keeps.

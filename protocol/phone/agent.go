@@ -51,6 +51,8 @@ type user struct {
 	asked   *asked  // what goes on from leg to leg: it came by the one transaction and went by the other
 	ping    *ping
 	refresh *leg // whose end is asked whether it is there
+	bye     *leg // whose end is told that it is over
+	proofs  int  // how often the request was proved
 }
 
 func newAgent(c *core, l *relay.Loop) *agent {
@@ -92,11 +94,13 @@ func (a *agent) response() {
 	}
 	switch u := x.User; {
 	case u.branch != nil && u.branch.x == x:
-		u.branch.response(&a.message)
+		u.branch.response(x, &a.message)
 	case u.asked != nil:
-		u.asked.response(&a.message)
+		u.asked.response(x, &a.message)
 	case u.refresh != nil:
-		u.refresh.refreshed(&a.message)
+		u.refresh.refreshed(x, &a.message)
+	case u.bye != nil:
+		u.bye.prove(x, &a.message)
 	case u.ping != nil:
 		u.ping.answered(&a.message)
 	}

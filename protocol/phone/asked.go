@@ -14,6 +14,7 @@ type asked struct {
 	request []byte // as it came
 	x       *transaction.Transaction[user]
 	onward  *transaction.Transaction[user]
+	stopped bool // by CANCEL
 }
 
 // carry asks the other end.
@@ -33,10 +34,19 @@ func (q *asked) carry(m *sip.Message) {
 }
 
 // response takes the response to a request that was passed on, which came on the leg l.
-func (q *asked) response(m *sip.Message) {
+func (q *asked) response(x *transaction.Transaction[user], m *sip.Message) {
 	l := q.from.peer
 	v := l.received(m)
+	asks := m.Status() == 401 || m.Status() == 407
+	if asks && !q.stopped && !l.gone {
+		if again := l.prove(x, m); again != nil {
+			q.onward = again
+			return
+		}
+	}
 	switch {
+	case asks && q.stopped: // RFC 3261 §9.2
+		q.answer(487)
 	case v.Copy && v.Ack:
 		l.again()
 	case m.Status() == 100 || v.Copy:
@@ -69,6 +79,7 @@ func (q *asked) answer(status int) {
 
 // stop passes the CANCEL of a re-INVITE on. RFC 3261 §14.1.
 func (q *asked) stop() {
+	q.stopped = true
 	if a := q.from.agent; q.onward != nil {
 		a.table.Cancel(q.onward, a.loop.Now())
 	}

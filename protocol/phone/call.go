@@ -48,7 +48,8 @@ type branch struct {
 	status   int              // of the failure that has ended it
 	said     bool             // by the device, and not by us
 	tried    int              // bindings
-	proofs   int              // of who we are, to the one under way
+	proved   int              // how often the INVITE under way was
+	proofs   *proofs          // that it was proved by
 	at       location.Binding // that is tried
 	leg      *cdr.Leg
 	media    *media // between the caller and the device that is tried
@@ -221,7 +222,7 @@ func (b *branch) send(to *location.Binding) int {
 		return 503
 	}
 	var err error
-	b.invite, b.heard, b.at, b.proofs = text, false, *to, 0
+	b.invite, b.heard, b.at, b.proved, b.proofs = text, false, *to, 0, nil
 	b.tries(id)
 	b.x, err = a.ask(text, b.way, user{branch: b})
 	if err != nil {
@@ -239,7 +240,7 @@ func appendParty(dst []byte, a *sip.Address) []byte {
 }
 
 // response takes a response to the INVITE of a branch, which is in a.message.
-func (b *branch) response(m *sip.Message) {
+func (b *branch) response(x *transaction.Transaction[user], m *sip.Message) {
 	c := b.call
 	status := m.Status()
 	if status < 200 {
@@ -261,7 +262,7 @@ func (b *branch) response(m *sip.Message) {
 	}
 	b.legs = nil
 	b.said = true
-	if status == 422 && b.longer(m) || b.prove(m) {
+	if status == 422 && b.longer(m) || b.prove(x, m) {
 		return
 	}
 	if status >= 600 { // nobody else is to ring. RFC 3261 §16.7, step 5
@@ -368,9 +369,8 @@ func (b *branch) unreachable(m *sip.Message) {
 		return
 	}
 	d.Target = string(sent.Target())
-	a.core.send(a, b.way, d.Append(nil, &dialog.Request{Method: "ACK", Via: a.via(b.way), Seq: d.LocalSeq}))
-	bye := d.Append(nil, &dialog.Request{Method: "BYE", Via: a.via(b.way)})
-	_, _ = a.ask(bye, b.way, user{}) // full: he finds out by himself
+	a.core.send(a, b.way, d.Append(nil, &dialog.Request{Method: "ACK", Via: a.via(b.way), Seq: d.LocalSeq, Lines: credentials(sent)}))
+	(&leg{agent: a, session: &dialog.Session{Dialog: d}, way: b.way, proofs: b.proofs}).hangUp()
 	b.x, b.status, b.said = nil, 502, false
 	b.free()
 	b.call.failed()

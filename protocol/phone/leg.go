@@ -45,6 +45,9 @@ type leg struct {
 	said   description                    // that we gave the end and that holds
 	saying description                    // that the end has not answered
 	own    *transaction.Transaction[user] // of a request by which we keep the session, if it is not answered with a 2xx
+
+	proofs      *proofs // who we are to the end, if it has asked
+	credentials []byte  // of the last INVITE
 }
 
 // early is a reliable provisional response that was passed on.
@@ -71,6 +74,9 @@ func (a *agent) pair(c *call, b *branch, m *sip.Message) (*leg, dialog.Verdict) 
 	near := &leg{near: true, agent: a, session: caller, way: a.home(c.x.Way), scheme: schemeOf(came.Target()), call: c, update: came.Lists(sip.Allow, "update")}
 	far := &leg{agent: a, session: callee, way: b.way, scheme: schemeOf(sent.Target()), peer: near, update: m.Lists(sip.Allow, "update")}
 	near.peer = far
+	dialled, _ := sent.Sequence() // ours, and checked
+	asked, _ := came.Sequence()
+	far.ahead, far.proofs, far.credentials = dialled.Number-asked.Number, b.proofs, credentials(sent)
 	near.media, far.media = b.media, b.media
 	b.media.hold()
 	b.media.hold()
@@ -277,7 +283,7 @@ func (a *agent) find(m *sip.Message) *leg {
 // ask asks the end of l what the other has asked, with its description of media as this end is to have it.
 func (l *leg) ask(m *sip.Message, text []byte, q *asked) bool {
 	a := l.agent
-	x, err := a.ask(l.write(m, text), l.way, user{asked: q})
+	x, err := l.request(l.write(m, text), user{asked: q})
 	if err != nil {
 		return false
 	}
@@ -333,11 +339,11 @@ func (a *agent) acked(m *sip.Message) {
 // acknowledge sends the ACK of a 2xx that came on l: that of the other end, or one without a body.
 func (l *leg) acknowledge(m *sip.Message) {
 	a := l.agent
-	r := &dialog.Request{Method: "ACK", Via: a.via(l.way), Seq: l.session.Ours.Seq}
+	r := &dialog.Request{Method: "ACK", Via: a.via(l.way), Seq: l.session.Ours.Seq, Lines: l.credentials}
 	if m != nil {
 		text, status := l.described(m, true)
 		r.Type, r.Body = string(m.Get(sip.ContentType)), text
-		r.Lines = appendCarried(nil, m)
+		r.Lines = append(appendCarried(nil, m), l.credentials...)
 		if status != passed {
 			r.Type, r.Body = "", nil
 			defer l.silent()
@@ -361,8 +367,7 @@ func (l *leg) bye(m *sip.Message) {
 		return
 	}
 	if !l.session.Ended {
-		a := l.agent
-		_, _ = a.ask(l.write(m, body(m)), l.way, user{}) // full: he finds out by himself
+		_, _ = l.request(l.write(m, body(m)), user{bye: l}) // full: he finds out by himself
 	}
 	l.over()
 }
@@ -374,7 +379,7 @@ func (l *leg) hangUp() {
 	}
 	a := l.agent
 	a.rendered = l.session.Append(a.rendered[:0], &dialog.Request{Method: "BYE", Via: a.via(l.way)})
-	_, _ = a.ask(a.rendered, l.way, user{}) // full: he finds out by himself
+	_, _ = l.request(a.rendered, user{bye: l}) // full: he finds out by himself
 	l.over()
 	a.wind()
 }

@@ -5,18 +5,13 @@ package phone
 
 import (
 	"bufio"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
 
 	"github.com/kyozon/kyozon/protocol/phone/digest"
-	"github.com/kyozon/kyozon/protocol/phone/sip"
 )
-
-// mostProofs is how often the INVITE of a branch is proved: once more than once, if the nonce has become old meanwhile.
-const mostProofs = 2
 
 var (
 	errPassword = errors.New("its first line is no password")
@@ -81,45 +76,6 @@ func (s *settings) known(name []byte) *subscriber {
 		return one
 	}
 	return s.partners[string(name)].subscriber
-}
-
-// prove sends the INVITE of a branch once more, with the answer to the challenge of a gateway. RFC 3261 §22.2, §22.3,
-// §8.1.3.5.
-func (b *branch) prove(m *sip.Message) bool {
-	t := b.call.trunk
-	if m.Status() != 401 && m.Status() != 407 || t == nil || t.login == nil || b.cancel || b.proofs == mostProofs {
-		return false
-	}
-	challenge, field := sip.WWWAuthenticate, sip.Authorization
-	if m.Status() == 407 {
-		challenge, field = sip.ProxyAuthenticate, sip.ProxyAuthorization
-	}
-	client := *t.login // of this call: others have their own counts
-	for value, i := m.Field(challenge, 0); value != nil && !client.Ready(); value, i = m.Field(challenge, i) {
-		_ = client.Take(value) // RFC 8760 §2.4: the first that can be answered
-	}
-	sent := &b.call.agent.other
-	if !client.Ready() || sent.Parse(b.invite, nil) != nil {
-		return false
-	}
-	b.proofs++
-	var nonce [8]byte
-	rand.Read(nonce[:])
-	seq, _ := sent.Sequence() // ours
-	var e sip.Editor
-	e.Edit(sent)
-	a := b.call.agent
-	e.Replace(sip.Via, a.via(b.way))
-	e.Replace(sip.CSeq, []byte(index(int(seq.Number)+1)+" INVITE"))
-	e.Replace(field, client.Append(nil, "INVITE", string(sent.Target()), nonce))
-	text, ok := e.Append(nil)
-	if !ok {
-		return false
-	}
-	var err error
-	b.invite, b.heard = text, false
-	b.x, err = a.ask(text, b.way, user{branch: b})
-	return err == nil
 }
 
 // partnerOf returns the trunk that somebody who has proved who he is calls for, if the request comes from its network.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
+	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
 )
 
 // sessionInterval is how many seconds a session goes on without a sign of its end, where neither end asks for a timer: an
@@ -140,7 +141,7 @@ func (l *leg) refresh() {
 		r.Method, r.Type, r.Body = "INVITE", l.said.kind, l.said.text
 	}
 	a.rendered = s.Append(a.rendered[:0], r)
-	x, err := a.ask(a.rendered, l.way, user{refresh: l})
+	x, err := l.request(a.rendered, user{refresh: l})
 	if err != nil {
 		s.Timer.Refresh = a.loop.Now() + int64(deferred)
 		return
@@ -151,7 +152,7 @@ func (l *leg) refresh() {
 }
 
 // refreshed takes the response to a request of refresh.
-func (l *leg) refreshed(m *sip.Message) {
+func (l *leg) refreshed(x *transaction.Transaction[user], m *sip.Message) {
 	if m.Status() < 200 || l.gone {
 		return
 	}
@@ -164,6 +165,10 @@ func (l *leg) refreshed(m *sip.Message) {
 	case v.Ack:
 		l.acknowledge(nil)
 	case v.Copy:
+		return
+	}
+	if again := l.prove(x, m); again != nil {
+		l.own = again
 		return
 	}
 	t := &l.session.Timer

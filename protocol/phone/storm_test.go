@@ -206,7 +206,7 @@ func loneAgent(tb testing.TB, subscribers int) (*lone, []phone) {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(loops.Close)
-	c := newCore(slog.New(slog.DiscardHandler), loops, "", "", "")
+	c := newCore(slog.New(slog.DiscardHandler), loops, tb.TempDir(), "", "")
 	a := &lone{agent: c.agents[0], at: netip.MustParseAddrPort("[2001:db8:100::10]:5060"), from: netip.MustParseAddrPort("[2001:db8::1]:5063")}
 	a.table.Send = func(_ sip.Way, b []byte) { a.heard = append(a.heard[:0], b...) }
 	o := defaults()
