@@ -100,7 +100,7 @@ func relayed(a netip.Addr) bool {
 func upMedia(t *testing.T) *Lab {
 	t.Helper()
 	needRoot(t)
-	binary := build(t)
+	binary := servertest.Kyozon(t)
 	f, err := Parse("media.yaml", []byte(mediaLab))
 	if err != nil {
 		t.Fatal(err)
