@@ -31,6 +31,7 @@ postfix                               postfix
 swaks                                 swaks
 /usr/share/perl5/IO/Socket/INET6.pm   libio-socket-inet6-perl
 /usr/lib/*/perl5/*/Net/SSLeay.pm      libnet-ssleay-perl
+sqlite3                               sqlite3
 rbldnsd                               rbldnsd
 rspamd                                rspamd
 clamd                                 clamav-daemon

@@ -168,16 +168,20 @@ type Subscribers struct {
 	Calls int `yaml:"calls" range:"1..1000"`
 }
 
-// Database is a PostgreSQL database that has the subscribers.
+// Database is a database that has the subscribers.
 type Database struct {
-	// Where it is: postgres://user:password@host/database, or a list of words like host=/run/postgresql dbname=voip.
-	URL string `yaml:"url,required"`
+	// Where a PostgreSQL database is: postgres://user:password@host/database, or a list of words like host=/run/postgresql
+	// dbname=voip.
+	URL string `yaml:"url"`
+
+	// The file of a SQLite database, instead. It is only read, and a change is seen within a second.
+	File service.Path `yaml:"file"`
 
 	// What is asked: rows of a name and a digest in hexadecimal, by MD5 or SHA-256, of NAME:DOMAIN:PASSWORD. A name has a row
 	// for each algorithm.
 	Query string `yaml:"query"`
 
-	// How often it is asked. A NOTIFY on the channel kyozon_subscribers has it asked at once.
+	// How often it is asked. A NOTIFY on the channel kyozon_subscribers has PostgreSQL asked at once.
 	Every time.Duration `yaml:"every" range:"1s..24h"`
 }
 
@@ -210,6 +214,7 @@ func defaults() *Options {
 var (
 	errEither  = errors.New("there is a file of subscribers too; write either")
 	errNeither = errors.New("say where subscribers are: from: FILE, or database: {url: …}")
+	errSource  = errors.New("write either url, of PostgreSQL, or file, of SQLite")
 	errDomain  = errors.New("not a domain; write, for example, voip.example.jp")
 	errNetwork = errors.New("no listen has this name")
 	errMinMax  = errors.New("more than max")
@@ -229,6 +234,9 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 		at(errEither, "subscribers", "database")
 	case !from && o.Subscribers.Database == nil && (len(o.Subscribers.Networks) > 0 || o.Subscribers.Calls > 0):
 		at(errNeither, "subscribers")
+	}
+	if d := o.Subscribers.Database; d != nil && (d.URL == "") == (d.File == "") {
+		at(errSource, "subscribers", "database")
 	}
 	for i, name := range o.Subscribers.Networks {
 		if !hasListen(s, name) {

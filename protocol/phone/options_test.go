@@ -50,6 +50,11 @@ func TestCheck(t *testing.T) {
 		t.Errorf("got %v", errs)
 	}
 	o.CDRDatabase.Table = "billing.calls"
+	o.Subscribers.From, o.Subscribers.Database = "", &Database{URL: "host=x", File: "x.db"}
+	if errs := o.Check(s); len(errs) != 1 || !errors.Is(errs[0], errSource) {
+		t.Errorf("got %v", errs)
+	}
+	o.Subscribers.From = "file"
 	o.Subscribers.Database = &Database{URL: "host=x"}
 	if errs := o.Check(s); len(errs) != 1 || !errors.Is(errs[0], errEither) {
 		t.Errorf("got %v", errs)

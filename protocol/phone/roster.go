@@ -5,6 +5,7 @@ package phone
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,18 +49,14 @@ func (c *core) rosterOf(o *Options) (*roster, error) {
 		from.Every = subscribersEvery
 	}
 	d := c.roster
-	if d == nil || d.from.URL != from.URL || d.from.Query != from.Query {
+	if d == nil || d.from.URL != from.URL || d.from.File != from.File || d.from.Query != from.Query {
 		d = &roster{}
 	}
 	next := &roster{from: from}
 	next.all.Store(d.all.Load())
 	ctx, cancel := context.WithTimeout(context.Background(), rosterPatience)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, from.URL)
-	if err == nil {
-		defer conn.Close(ctx)
-		err = next.read(ctx, conn, o.Domain, c)
-	}
+	err := next.first(ctx, o.Domain, c)
 	switch {
 	case err != nil && next.all.Load() == nil:
 		return nil, fmt.Errorf("read subscribers: %w", err)
@@ -70,16 +67,43 @@ func (c *core) rosterOf(o *Options) (*roster, error) {
 	return next, nil
 }
 
-// read asks the database, and puts what it says in the place of what it said before. Who is as he was stays the same.
-func (d *roster) read(ctx context.Context, conn *pgx.Conn, domain string, c *core) error {
-	rows, err := conn.Query(ctx, d.from.Query)
+// first asks the database once.
+func (d *roster) first(ctx context.Context, domain string, c *core) error {
+	if d.from.File != "" {
+		return d.openedSQLite(ctx, func(conn *sql.Conn) error { return d.read(ctx, sqliteRows(conn), domain, c) })
+	}
+	conn, err := pgx.Connect(ctx, d.from.URL)
 	if err != nil {
 		return err
 	}
+	defer conn.Close(ctx)
+	return d.read(ctx, postgresRows(conn), domain, c)
+}
+
+// ask asks a database, and calls row for each row of the answer.
+type ask func(ctx context.Context, query string, row func(name, digest string)) error
+
+// postgresRows is what a PostgreSQL database answers.
+func postgresRows(conn *pgx.Conn) ask {
+	return func(ctx context.Context, query string, row func(name, digest string)) error {
+		rows, err := conn.Query(ctx, query)
+		if err != nil {
+			return err
+		}
+		var name, digest string
+		_, err = pgx.ForEachRow(rows, []any{&name, &digest}, func() error {
+			row(name, digest)
+			return nil
+		})
+		return err
+	}
+}
+
+// read asks the database, and puts what it says in the place of what it said before. Who is as he was stays the same.
+func (d *roster) read(ctx context.Context, from ask, domain string, c *core) error {
 	all, lines := make(map[string]*subscriber), make(map[string]string)
-	var name, hash string
 	bad, why := 0, error(nil)
-	_, err = pgx.ForEachRow(rows, []any{&name, &hash}, func() error {
+	err := from(ctx, d.from.Query, func(name, hash string) {
 		if strings.ContainsAny(name, ":\r\n") || name != strings.TrimSpace(name) || strings.HasPrefix(name, "#") {
 			bad, why = bad+1, errColon
 		} else if err := addSubscriber(all, name+":"+domain+":"+hash, domain); err != nil {
@@ -87,7 +111,6 @@ func (d *roster) read(ctx context.Context, conn *pgx.Conn, domain string, c *cor
 		} else {
 			lines[name] += hash + " "
 		}
-		return nil
 	})
 	if err != nil {
 		return err
@@ -112,9 +135,16 @@ func (d *roster) read(ctx context.Context, conn *pgx.Conn, domain string, c *cor
 func (d *roster) watch(ctx context.Context, domain string, c *core) {
 	wait := time.Second
 	for ctx.Err() == nil {
-		err := d.listen(ctx, domain, c, func() { wait = time.Second })
-		if ctx.Err() != nil {
+		follow := d.listen
+		if d.from.File != "" {
+			follow = d.followSQLite
+		}
+		err := follow(ctx, domain, c, func() { wait = time.Second })
+		switch {
+		case ctx.Err() != nil:
 			return
+		case err == nil: // a file has taken the place of the one that was open
+			continue
 		}
 		c.log.Error("subscribers are those who were known", "err", err)
 		select {
@@ -139,7 +169,7 @@ func (d *roster) listen(ctx context.Context, domain string, c *core, well func()
 	}
 	for {
 		reading, cancel := context.WithTimeout(ctx, readPatience)
-		err := d.read(reading, conn, domain, c)
+		err := d.read(reading, postgresRows(conn), domain, c)
 		cancel()
 		if err != nil {
 			return err
