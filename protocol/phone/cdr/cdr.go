@@ -93,32 +93,7 @@ func (r *Record) Duration() time.Duration {
 	return r.End.Sub(*r.Answer)
 }
 
-// Append adds r as a line, with its end, and its duration, which whoever bills looks for first. Times are in UTC and
-// whole milliseconds.
-func (r *Record) Append(dst []byte) ([]byte, error) {
-	line := struct {
-		Record
-		Seconds float64 `json:"seconds"`
-	}{*r, r.Duration().Truncate(time.Millisecond).Seconds()}
-	line.Version = Version
-	line.Start, line.End = plain(r.Start), plain(r.End)
-	line.Ring, line.Answer = plainIf(r.Ring), plainIf(r.Answer)
-	text, err := json.Marshal(line)
-	if err != nil {
-		return dst, fmt.Errorf("write cdr: %w", err)
-	}
-	return append(append(dst, text...), '\n'), nil
-}
-
 func plain(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
-
-func plainIf(t *time.Time) *time.Time {
-	if t == nil {
-		return nil
-	}
-	p := plain(*t)
-	return &p
-}
 
 // Parse reads a line back, with or without its end. The error wraps ErrLine.
 func Parse(line []byte) (*Record, error) {
