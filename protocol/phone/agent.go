@@ -5,9 +5,7 @@ package phone
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/kyozon/kyozon/protocol/phone/digest"
@@ -27,7 +25,9 @@ type agent struct {
 	table   transaction.Table[user]
 	alarm   relay.Timer // when the table has something to do
 	opened  bool
+	mark    string            // that tokens begin with
 	message sip.Message       // the one that is looked at
+	claimed uint64            // if it begins a call that nobody holds yet: see owners
 	legs    map[string]*leg   // by legKey
 	calls   map[*call]bool    // that nobody has answered
 	flows   map[sip.Way]*flow // that we have opened, by the way that requests name
@@ -39,6 +39,11 @@ type agent struct {
 	update            location.Update
 
 	described, counterpart sdp.Session // what is said of media, and what the other end has said
+
+	// How many messages came in this round of the loop and in the last one with any, and who got the last call for that.
+	round        int64
+	come, before int
+	turn         uint32
 }
 
 // limits bound a message: one that comes over a connection must fit into what relay keeps of it.
@@ -50,15 +55,16 @@ type user struct {
 	branch  *branch // which the INVITE of ours is for
 	asked   *asked  // what goes on from leg to leg: it came by the one transaction and went by the other
 	ping    *ping
-	refresh *leg // whose end is asked whether it is there
-	bye     *leg // whose end is told that it is over
-	proofs  int  // how often the request was proved
+	refresh *leg   // whose end is asked whether it is there
+	bye     *leg   // whose end is told that it is over
+	proofs  int    // how often the request was proved
+	mark    uint64 // by which owners has it, or 0
 }
 
 func newAgent(c *core, l *relay.Loop) *agent {
-	a := &agent{core: c, loop: l, legs: make(map[string]*leg), calls: make(map[*call]bool), flows: make(map[sip.Way]*flow)}
+	a := &agent{core: c, loop: l, mark: markOf(l.ID()), legs: make(map[string]*leg), calls: make(map[*call]bool), flows: make(map[sip.Way]*flow)}
 	a.table.Send = func(w sip.Way, b []byte) { c.send(a, w, b) }
-	a.table.Told = a.told
+	a.table.Told, a.table.Ended, a.table.Mark = a.told, a.ended, a.mark
 	a.table.Trusted = func(from netip.Addr) bool { return c.settings.Load().trusted(from) }
 	a.table.Urgent = func(m *sip.Message) bool { return c.settings.Load().emergency(m) }
 	a.alarm.Func = a.tick
@@ -83,6 +89,13 @@ func (a *agent) told(x *transaction.Transaction[user]) {
 		u.asked.silent()
 	case u.refresh != nil && u.refresh.own == x && !u.refresh.gone: // RFC 4028 §10
 		u.refresh.silent()
+	}
+}
+
+// ended is called when a request that came is forgotten.
+func (a *agent) ended(x *transaction.Transaction[user]) {
+	if mark := x.User.mark; mark != 0 {
+		a.core.owners.release(mark)
 	}
 }
 
@@ -136,22 +149,24 @@ func (a *agent) take(data []byte, w sip.Way) {
 		return
 	}
 	err := a.message.Parse(data, &a.core.limits)
-	if a.message.Is("REGISTER") { // no agent has more to do with it than another
-		a.judge(err, w)
-		return
-	}
-	if to := a.core.agentOf(a.message.Get(sip.CallID)); to != a { // who has it judges it
+	a.arrived()
+	to, claimed := a.owner(&a.message)
+	if to != a { // who has it judges it
 		data = bytes.Clone(data)
-		to.loop.Post(func() { to.judge(to.message.Parse(data, &to.core.limits), w) })
+		to.loop.Post(func() { to.judge(to.message.Parse(data, &to.core.limits), w, claimed) })
 		return
 	}
-	a.judge(err, w)
+	a.judge(err, w, claimed)
 }
 
 // judge handles the message that has been read if it can be answered, whatever is wrong with it.
-func (a *agent) judge(err *sip.Error, w sip.Way) {
+func (a *agent) judge(err *sip.Error, w sip.Way, claimed uint64) {
+	a.claimed = claimed
 	if verdict, err := transport.Judge(&a.message, err); verdict == transport.Take || verdict == transport.Answer {
 		a.handle(err, w)
+	}
+	if a.claimed != 0 { // it was refused, or is a copy
+		a.core.owners.settle(a.claimed)
 	}
 }
 
@@ -207,6 +222,10 @@ func (a *agent) request(err *sip.Error, w sip.Way) {
 	if verdict != transaction.Fresh {
 		return
 	}
+	if a.claimed != 0 {
+		a.core.owners.hold(a.claimed, uint32(a.loop.ID()))
+		x.User.mark, a.claimed = a.claimed, 0
+	}
 	e.transaction = x
 	switch {
 	case to.Tag() != nil:
@@ -239,18 +258,4 @@ func (a *agent) via(w sip.Way) []byte {
 // contact returns the value of our Contact for a peer on w, in a dialog whose requests have the scheme.
 func (a *agent) contact(w sip.Way, s sip.Scheme) []byte {
 	return transport.Known{}.AppendContact(nil, w, s, nil)
-}
-
-// token returns what nobody can guess: a tag or a part of a branch. RFC 3261 §19.3.
-func (a *agent) token() string {
-	return strconv.FormatUint(rand.Uint64(), 36) + strconv.FormatUint(rand.Uint64(), 36)
-}
-
-// callID returns a Call-ID whose messages are a's.
-func (a *agent) callID() string {
-	for {
-		if id := a.token(); a.core.agentOf([]byte(id)) == a {
-			return id
-		}
-	}
 }

@@ -213,7 +213,7 @@ func (b *branch) send(to *location.Binding) int {
 	e.Replace(sip.MaxForwards, []byte(index(hops-1)))
 	e.Replace(sip.From, append(b.show(&e, m), ";tag="+a.token()...))
 	e.Replace(sip.To, []byte("<"+c.called+">"))
-	id := a.callID()
+	id := a.token()
 	e.Replace(sip.CallID, []byte(id))
 	e.Replace(sip.Contact, a.contact(b.way, schemeOf(to.Contact)))
 	b.askTimer(&e, m)

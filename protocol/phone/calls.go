@@ -191,9 +191,9 @@ func (c *core) restore(file string) {
 			continue
 		}
 		count++
-		a := c.agentOf([]byte(k.call.Caller.Session.CallID))
-		if id := k.call.Called.Session.CallID; c.agentOf([]byte(id)) != a {
-			c.strays.add(id, a)
+		a := c.agentOfLeg(k.call.Caller.Session)
+		if far := k.call.Called.Session; c.agentOfLeg(far) != a { // of another process, or version
+			c.strays.add(far.CallID, a)
 		}
 		m := a.takeUpMedia(k.call)
 		a.loop.Post(func() { a.takeUp(k.call, m, k.id) })

@@ -45,6 +45,7 @@ type core struct {
 	tally   tally
 	names   agents // of devices
 	strays  strays
+	owners  owners
 	away    atomic.Int32  // here, leaving or gone
 	returns chan struct{} // of size 1: it has not
 	records recorder
@@ -136,7 +137,7 @@ func (c *core) keep(here map[netip.AddrPort]*network) {
 	c.sockets.Store(&all)
 }
 
-// agentOf returns the agent that all messages of a call, or of a device that registers, belong to.
+// agentOf returns the agent of a message that names none: the same for all with its Call-ID.
 func (c *core) agentOf(callID []byte) *agent {
 	if a := c.strays.find(callID); a != nil {
 		return a

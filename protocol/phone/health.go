@@ -63,7 +63,7 @@ func (a *agent) ping(g *gateway) {
 	p.timer.Func = func() { p.ended(errNoAnswer) }
 	text := fmt.Appendf(a.rendered[:0], "OPTIONS %s:%s SIP/2.0\r\nVia: %s\r\nMax-Forwards: 70\r\nFrom: <sip:%s>;tag=%s\r\nTo: <sip:%s>\r\n"+
 		"Call-ID: %s\r\nCSeq: 1 OPTIONS\r\nContact: %s\r\nAccept: application/sdp\r\nContent-Length: 0\r\n\r\n",
-		g.scheme, g.host, a.via(g.way), g.trunk.domain, a.token(), g.host, a.callID(), a.contact(g.way, schemeOf(g.scheme+":")))
+		g.scheme, g.host, a.via(g.way), g.trunk.domain, a.token(), g.host, a.token(), a.contact(g.way, schemeOf(g.scheme+":")))
 	a.rendered = text
 	if _, err := a.ask(text, g.way, user{ping: p}); err != nil {
 		return // so many questions are open that this one says nothing

@@ -76,6 +76,12 @@ type Table[U any] struct {
 	// ACK or without its user. RFC 3261 §8.1.3.1: a client takes it for 408.
 	Told func(t *Transaction[U])
 
+	// Ended is called when the transaction of a request that came is forgotten, before Told; it may be nil.
+	Ended func(t *Transaction[U])
+
+	// Mark begins all tags that the table makes.
+	Mark string
+
 	// Trusted says whose requests Limits.Prefix does not bound; it may be nil.
 	Trusted func(netip.Addr) bool
 
@@ -142,6 +148,9 @@ func (t *Table[U]) settle(x *Transaction[U], d Do) {
 		delete(t.servers, x.key)
 		delete(t.merged, x.merge)
 		t.leave(x.prefix)
+		if t.Ended != nil {
+			t.Ended(x)
+		}
 	}
 	if d&Timeout > 0 && !x.silent {
 		t.Told(x)
@@ -282,7 +291,7 @@ func (t *Table[U]) Tag(m *sip.Message) []byte {
 		_, _ = h.Write(m.Get(k))
 		_ = h.WriteByte(0)
 	}
-	t.old = strconv.AppendUint(t.old[:0], h.Sum64(), 36)
+	t.old = strconv.AppendUint(append(t.old[:0], t.Mark...), h.Sum64(), 36)
 	return t.old
 }
 
