@@ -145,7 +145,6 @@ func (a *agent) taker() uint32 {
 	return a.turn % uint32(len(a.core.agents))
 }
 
-
 // token returns what nobody can guess: a tag or a part of a branch. It begins with the place of a, in two digits. RFC 3261
 // §19.3.
 func (a *agent) token() string {
