@@ -41,6 +41,7 @@ func (o *owners) claims() (n int) {
 func TestOwner(t *testing.T) {
 	t.Parallel()
 	b := newBenchOf(t, 4, "")
+	ahead := time.Duration(0)
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		b.t = t
 		caller, callee := b.registered("udp", x.Client, "05010000001"), b.registered("udp", x.Backend, "05010000002")
@@ -70,9 +71,10 @@ func TestOwner(t *testing.T) {
 		callee.response(keep(callee.want("CANCEL")), 200, "")
 		callee.response(ringing, 487, "")
 		callee.want("ACK")
+		ahead += 100 * time.Second // when all has ended
 		b.each(func(a *agent) {
 			if a.opened {
-				a.table.Advance(a.loop.Now() + int64(100*time.Second))
+				a.table.Advance(a.loop.Now() + int64(ahead))
 			}
 		})
 		if n := b.core.owners.claims(); n > 0 {
