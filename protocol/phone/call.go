@@ -295,7 +295,7 @@ func (b *branch) silent() {
 // leg shows a response to the leg that it belongs to, which has the caller's as its peer: each tag is another. RFC 3261
 // §12.1. It returns nil if there is none and can be none.
 func (c *call) leg(b *branch, m *sip.Message) (*leg, dialog.Verdict) {
-	to, _, err := sip.ParseAddress(m.Get(sip.To))
+	to, _, err := m.Address(sip.To)
 	if err != nil || to.Tag() == nil {
 		return nil, dialog.Verdict{}
 	}

@@ -89,7 +89,8 @@ func (b *branch) show(e *sip.Editor, m *sip.Message) (from []byte) {
 	if s.From == "" {
 		return []byte(anonymous)
 	}
-	a, _, _ := sip.ParseAddress(m.Get(sip.From)) // checked
+	was, _, _ := m.Address(sip.From) // checked
+	a := *was
 	if a.URI = []byte(b.address(s.From)); isAnonymous(m.Get(sip.From)) {
 		a.Display = nil
 	}

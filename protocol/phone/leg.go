@@ -273,7 +273,7 @@ func refusal(v dialog.Verdict) *sip.Answer {
 
 // find returns the leg that a request names.
 func (a *agent) find(m *sip.Message) *leg {
-	to, _, err := sip.ParseAddress(m.Get(sip.To))
+	to, _, err := m.Address(sip.To)
 	if err != nil {
 		return nil
 	}

@@ -97,7 +97,7 @@ func (a *agent) owner(m *sip.Message) (to *agent, claimed uint64) {
 		token, _ = bytes.CutPrefix(token, []byte(cookie))
 		return c.named(token, id), 0
 	}
-	party, _, _ := m.Party(sip.To)
+	party, _, _ := m.Address(sip.To)
 	if tag := party.Tag(); tag != nil {
 		return c.named(tag, id), 0
 	}

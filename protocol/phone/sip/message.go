@@ -33,9 +33,10 @@ type Message struct {
 	hasLength bool
 
 	// What many ask for, which is read when the first does.
-	parties [3]party
-	top     top
-	uri     requestURI
+	parties  [3]party
+	top      top
+	uri      requestURI
+	sequence sequence
 }
 
 // Request says whether the message is a request.
@@ -113,7 +114,7 @@ func (m *Message) Parse(data []byte, l *Limits) *Error {
 	m.data, m.method, m.target, m.reason, m.status = data, nil, nil, nil, 0
 	m.count, m.startTo, m.bodyAt, m.length, m.hasLength = 0, 0, 0, 0, false
 	m.first, m.many = [kinds]uint8{}, [kinds]bool{}
-	m.top.read, m.uri.read = false, false
+	m.top.read, m.uri.read, m.sequence.read = false, false, false
 	for i := range m.parties {
 		m.parties[i].read = false
 	}

@@ -29,11 +29,22 @@ func ParseCSeq(b []byte) (Sequence, *Error) {
 
 // Sequence reads the CSeq.
 func (m *Message) Sequence() (Sequence, *Error) {
-	value := m.Get(CSeq)
-	if value == nil {
-		return Sequence{}, ErrMissing
+	if s := &m.sequence; !s.read {
+		s.read = true
+		if value := m.Get(CSeq); value == nil {
+			s.value, s.err = Sequence{}, ErrMissing
+		} else {
+			s.value, s.err = ParseCSeq(value)
+		}
 	}
-	return ParseCSeq(value)
+	return m.sequence.value, m.sequence.err
+}
+
+// sequence is the CSeq of a message.
+type sequence struct {
+	read  bool
+	value Sequence
+	err   *Error
 }
 
 // defaultHops is what a request has that says nothing. RFC 3261 §8.1.1.6.

@@ -59,11 +59,11 @@ func Accepted(m *sip.Message, tag string) (Dialog, *sip.Error) {
 		return Dialog{}, err
 	}
 	d.RemoteSeq = seq.Number
-	if d.Remote, d.RemoteTag, err = party(m.Get(sip.From)); err != nil {
+	if d.Remote, d.RemoteTag, err = party(m, sip.From); err != nil {
 		return Dialog{}, err
 	}
 	var own string
-	if d.Local, own, err = party(m.Get(sip.To)); err != nil {
+	if d.Local, own, err = party(m, sip.To); err != nil {
 		return Dialog{}, err
 	}
 	if own != "" {
@@ -84,10 +84,10 @@ func Begun(m *sip.Message) (Dialog, *sip.Error) {
 		return Dialog{}, err
 	}
 	d.LocalSeq = seq.Number
-	if d.Local, d.LocalTag, err = party(m.Get(sip.From)); err != nil {
+	if d.Local, d.LocalTag, err = party(m, sip.From); err != nil {
 		return Dialog{}, err
 	}
-	if d.Remote, d.RemoteTag, err = party(m.Get(sip.To)); err != nil {
+	if d.Remote, d.RemoteTag, err = party(m, sip.To); err != nil {
 		return Dialog{}, err
 	}
 	return d, d.answered(m)
@@ -110,12 +110,16 @@ func (d *Dialog) answered(m *sip.Message) *sip.Error {
 }
 
 // party returns an address without its tag, and the tag.
-func party(value []byte) (address, tag string, err *sip.Error) {
-	a, rest, err := sip.ParseAddress(value)
-	if err != nil || rest != nil {
+func party(m *sip.Message, k sip.Kind) (address, tag string, err *sip.Error) {
+	w := m.Walk(k)
+	if !w.Next() {
 		return "", "", sip.ErrAddress
 	}
-	var b []byte
+	a := w.Address
+	if w.Next() || w.Err != nil {
+		return "", "", sip.ErrAddress
+	}
+	b := make([]byte, 0, len(m.Get(k))+len("<>"))
 	if a.Display != nil {
 		b = append(append(b, a.Display...), ' ')
 	}
@@ -144,24 +148,24 @@ func routes(m *sip.Message) (all []string, err *sip.Error) {
 // contact returns the URI of the one Contact.
 func contact(m *sip.Message) (uri string, err *sip.Error) {
 	n := 0
-	err = m.Values(sip.Contact, func(a *sip.Address) bool {
+	w := m.Walk(sip.Contact)
+	for w.Next() {
 		n++
-		uri = string(a.URI)
-		return true
-	})
-	if err != nil {
-		return "", err
 	}
-	if u, bad := sip.ParseURI([]byte(uri)); n != 1 || bad != nil || u.Scheme != sip.SIP && u.Scheme != sip.SIPS {
+	if w.Err != nil {
+		return "", w.Err
+	}
+	a, u, err := m.Address(sip.Contact)
+	if n != 1 || err != nil || u.Scheme != sip.SIP && u.Scheme != sip.SIPS {
 		return "", ErrContact
 	}
-	return uri, nil
+	return string(a.URI), nil
 }
 
 // Has says whether a request that came belongs to the dialog. RFC 3261 §12.2.2.
 func (d *Dialog) Has(m *sip.Message) bool {
-	from, _, err := sip.ParseAddress(m.Get(sip.From))
-	to, _, err2 := sip.ParseAddress(m.Get(sip.To))
+	from, _, err := m.Address(sip.From)
+	to, _, err2 := m.Address(sip.To)
 	return err == nil && err2 == nil && string(m.Get(sip.CallID)) == d.CallID && string(to.Tag()) == d.LocalTag &&
 		string(from.Tag()) == d.RemoteTag
 }

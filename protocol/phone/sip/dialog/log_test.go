@@ -66,7 +66,7 @@ func Replay(log []Entry, t transaction.Timers) (*Session, []Outcome, error) {
 
 // begin makes the session of an INVITE and a response that has a tag.
 func begin(invite, m *sip.Message, e *Entry, t transaction.Timers) (*Session, Outcome) {
-	_, tag, err := party(m.Get(sip.To))
+	_, tag, err := party(m, sip.To)
 	if m.Request() || err != nil || tag == "" || !invite.Is("INVITE") {
 		return nil, Outcome{}
 	}

@@ -45,7 +45,7 @@ func appendServerKey(dst []byte, m *sip.Message, h *sip.Hop) []byte {
 func appendOldKey(dst []byte, m *sip.Message) []byte {
 	dst = append(dst, m.Target()...)
 	dst = append(dst, ' ')
-	from, _, _ := sip.ParseAddress(m.Get(sip.From))
+	from, _, _ := m.Address(sip.From)
 	dst = append(dst, from.Tag()...)
 	dst = append(dst, ' ')
 	dst = append(dst, m.Get(sip.CallID)...)

@@ -99,11 +99,11 @@ func (t *Table[U]) again(x *Transaction[U], w sip.Way) {
 // mergeKey returns what an INVITE outside a dialog has in common with copies of it that somebody has forked, and that lead
 // here too; "" for other requests, which nobody forks to us. RFC 3261 §8.2.2.2.
 func (t *Table[U]) mergeKey(m *sip.Message) string {
-	to, _, err := sip.ParseAddress(m.Get(sip.To))
+	to, _, err := m.Address(sip.To)
 	if !m.Is("INVITE") || err != nil || to.Tag() != nil {
 		return ""
 	}
-	from, _, _ := sip.ParseAddress(m.Get(sip.From))
+	from, _, _ := m.Address(sip.From)
 	seq, _ := m.Sequence()
 	key := append(append(t.old[:0], m.Get(sip.CallID)...), ' ')
 	key = append(append(key, from.Tag()...), ' ')
@@ -129,7 +129,7 @@ func sameTag[U any](t *Table[U], x *Transaction[U], m *sip.Message) bool {
 	if t.scratch.Parse(x.last, nil) != nil {
 		return false
 	}
-	theirs, _, _ := sip.ParseAddress(m.Get(sip.To))
+	theirs, _, _ := m.Address(sip.To)
 	ours, _, _ := sip.ParseAddress(t.scratch.Get(sip.To))
 	return bytes.Equal(theirs.Tag(), ours.Tag())
 }
