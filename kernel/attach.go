@@ -10,11 +10,29 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+)
+
+// hooks are where a program is attached.
+type hooks struct {
+	pin      string // folder of pins; "" means that all ends with the process
+	filters  bool   // attach as on a kernel that has no TCX, for tests
+	priority uint16 // of filters: each program has its own
+	program  *ebpf.Program
+
+	mu       sync.Mutex
+	attached map[string]attachment // by interface
+}
+
+// The priorities of filters. What the first passes the second sees.
+const (
+	forwardPriority = 1
+	streamsPriority = 2
 )
 
 // attachment is the program on one interface: a link where the kernel has TCX (6.6), otherwise a filter of clsact,
@@ -36,55 +54,75 @@ func (p *Plane) Attach(iface string) error {
 	if err := Supported(iface); err != nil {
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	return p.hooks.attach(iface)
+}
+
+// attach puts the program onto an interface.
+func (h *hooks) attach(iface string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	l, err := netlink.LinkByName(iface)
 	if err != nil {
 		return fmt.Errorf("attach %s: %w", iface, err)
 	}
 	a := attachment{index: l.Attrs().Index}
-	switch old, ok := p.attached[iface]; {
+	switch old, ok := h.attached[iface]; {
 	case ok && old.index == a.index:
 		return nil
 	case ok: // another one has its name
-		if err := p.leaveLocked(iface); err != nil {
+		if err := h.leaveLocked(iface); err != nil {
 			return err
 		}
 	}
 	err = ebpf.ErrNotSupported
-	if !p.options.filters {
-		a.link, err = p.attachLink(iface, a.index)
+	if !h.filters {
+		a.link, err = h.attachLink(iface, a.index)
 	}
 	if errors.Is(err, ebpf.ErrNotSupported) {
-		err = p.attachFilter(iface, a.index)
+		err = h.attachFilter(iface, a.index)
 	}
 	if err != nil {
 		return fmt.Errorf("attach %s: %w", iface, err)
 	}
-	p.attached[iface] = a
+	h.attached[iface] = a
 	return nil
 }
 
 // Leave lets go of an interface that is no more, so that one which comes in its place can be attached.
-func (p *Plane) Leave(iface string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.leaveLocked(iface)
+func (p *Plane) Leave(iface string) error { return p.hooks.leave(iface) }
+
+func (h *hooks) leave(iface string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.leaveLocked(iface)
 }
 
-func (p *Plane) leaveLocked(iface string) error {
-	a, ok := p.attached[iface]
+// close gives back what the process holds. What is pinned stays attached.
+func (h *hooks) close() (failed error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, a := range h.attached {
+		if err := h.let(a); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("detach %s: %w", name, err))
+		}
+	}
+	clear(h.attached)
+	return failed
+}
+
+func (h *hooks) leaveLocked(iface string) error {
+	a, ok := h.attached[iface]
 	if !ok {
 		return nil
 	}
-	delete(p.attached, iface)
+	delete(h.attached, iface)
 	var failed error
 	if a.link != nil {
 		failed = a.link.Close()
 	}
-	if p.options.Pin != "" {
+	if h.pin != "" {
 		for _, prefix := range []string{linkPrefix, filterPrefix} {
-			if err := os.Remove(filepath.Join(p.options.Pin, prefix+iface)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := os.Remove(filepath.Join(h.pin, prefix+iface)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				failed = errors.Join(failed, err)
 			}
 		}
@@ -96,13 +134,13 @@ func (p *Plane) leaveLocked(iface string) error {
 }
 
 // attachLink gives a pinned link the new program, so that no packet goes by; or makes a link.
-func (p *Plane) attachLink(iface string, index int) (link.Link, error) {
-	pin := filepath.Join(p.options.Pin, linkPrefix+iface)
-	if p.options.Pin != "" {
+func (h *hooks) attachLink(iface string, index int) (link.Link, error) {
+	pin := filepath.Join(h.pin, linkPrefix+iface)
+	if h.pin != "" {
 		old, err := link.LoadPinnedLink(pin, nil)
 		switch {
 		case err == nil && isOn(old, index):
-			if err := old.Update(p.objects.Forward); err != nil {
+			if err := old.Update(h.program); err != nil {
 				return nil, errors.Join(fmt.Errorf("update link: %w", err), old.Close())
 			}
 			return old, nil
@@ -115,12 +153,12 @@ func (p *Plane) attachLink(iface string, index int) (link.Link, error) {
 		}
 	}
 	l, err := link.AttachTCX(link.TCXOptions{
-		Interface: index, Program: p.objects.Forward, Attach: ebpf.AttachTCXIngress, Anchor: link.Head(),
+		Interface: index, Program: h.program, Attach: ebpf.AttachTCXIngress, Anchor: link.Head(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	if p.options.Pin != "" {
+	if h.pin != "" {
 		if err := l.Pin(pin); err != nil {
 			return nil, errors.Join(fmt.Errorf("pin link: %w", err), l.Close())
 		}
@@ -151,17 +189,17 @@ func isOn(l link.Link, index int) bool {
 }
 
 // attachFilter is the way of kernels before 6.6.
-func (p *Plane) attachFilter(iface string, index int) error {
+func (h *hooks) attachFilter(iface string, index int) error {
 	qdisc := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
 		LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
 	}}
 	if err := netlink.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add clsact: %w", err)
 	}
-	if err := netlink.FilterReplace(p.filter(index)); err != nil {
+	if err := netlink.FilterReplace(h.filter(index)); err != nil {
 		return fmt.Errorf("add filter: %w", err)
 	}
-	if p.options.Pin == "" {
+	if h.pin == "" {
 		return nil
 	}
 	// A map of one byte is the only kind of mark that a BPF file system holds.
@@ -170,36 +208,37 @@ func (p *Plane) attachFilter(iface string, index int) error {
 		return fmt.Errorf("make mark: %w", err)
 	}
 	defer mark.Close()
-	if err := mark.Pin(filepath.Join(p.options.Pin, filterPrefix+iface)); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := mark.Pin(filepath.Join(h.pin, filterPrefix+iface)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("pin mark: %w", err)
 	}
 	return nil
 }
 
-func (p *Plane) filter(index int) *netlink.BpfFilter {
+func (h *hooks) filter(index int) *netlink.BpfFilter {
 	return &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Priority: 1, Protocol: unix.ETH_P_ALL,
+			LinkIndex: index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Priority: h.priority, Protocol: unix.ETH_P_ALL,
 		},
-		Fd: p.objects.Forward.FD(), Name: filterName, DirectAction: true,
+		Fd: h.program.FD(), Name: filterName, DirectAction: true,
 	}
 }
 
-func (a attachment) close(pinned bool) error {
+// let gives up an attachment. A filter that is pinned stays.
+func (h *hooks) let(a attachment) error {
 	switch {
 	case a.link != nil:
 		return a.link.Close()
-	case pinned:
+	case h.pin != "":
 		return nil
 	}
-	return removeFilter(a.index)
+	return removeFilter(a.index, h.priority)
 }
 
 // interfaceOf returns the interface whose filter a pin marks.
 func interfaceOf(pin string) (string, bool) { return strings.CutPrefix(pin, filterPrefix) }
 
 // detachFilter removes the filter from an interface, if that is still there.
-func detachFilter(iface string) error {
+func detachFilter(iface string, priority uint16) error {
 	l, err := netlink.LinkByName(iface)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil
@@ -207,12 +246,12 @@ func detachFilter(iface string) error {
 	if err != nil {
 		return fmt.Errorf("detach %s: %w", iface, err)
 	}
-	return removeFilter(l.Attrs().Index)
+	return removeFilter(l.Attrs().Index, priority)
 }
 
-func removeFilter(index int) error {
+func removeFilter(index int, priority uint16) error {
 	err := netlink.FilterDel(&netlink.BpfFilter{FilterAttrs: netlink.FilterAttrs{
-		LinkIndex: index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Priority: 1, Protocol: unix.ETH_P_ALL,
+		LinkIndex: index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Priority: priority, Protocol: unix.ETH_P_ALL,
 	}})
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, os.ErrNotExist) {
 		return nil

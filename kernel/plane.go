@@ -73,11 +73,11 @@ const (
 type Plane struct {
 	options Options
 	objects forwardObjects
+	hooks   hooks
 
-	mu       sync.Mutex
-	locals   ports                 // of the host's own sockets
-	applied  applied               // what the maps hold
-	attached map[string]attachment // by interface
+	mu      sync.Mutex
+	locals  ports   // of the host's own sockets
+	applied applied // what the maps hold
 }
 
 // Open loads the program, and takes over the maps of the process before if they are pinned and have the same layout
@@ -97,7 +97,7 @@ func Open(o Options) (*Plane, error) {
 	if err := spec.Variables["processors"].Set(uint32(ebpf.MustPossibleCPU())); err != nil {
 		return nil, fmt.Errorf("set processors: %w", err)
 	}
-	p := &Plane{options: o, attached: map[string]attachment{}}
+	p := &Plane{options: o}
 	if p.locals, err = localPorts(); err != nil {
 		return nil, err
 	}
@@ -120,6 +120,7 @@ func Open(o Options) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load program: %w", err)
 	}
+	p.hooks = hooks{pin: o.Pin, filters: o.filters, priority: forwardPriority, program: p.objects.Forward, attached: map[string]attachment{}}
 	if err := p.takeOver(); err != nil {
 		return nil, errors.Join(fmt.Errorf("take over %s: %w", o.Pin, err), p.Close())
 	}
@@ -140,21 +141,13 @@ func setDefaults(o *Options) {
 }
 
 // Close gives back the process's hold. What is pinned goes on forwarding; what is not ends.
-func (p *Plane) Close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var failed error
-	for name, a := range p.attached {
-		if err := a.close(p.options.Pin != ""); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("detach %s: %w", name, err))
-		}
-	}
-	clear(p.attached)
-	return errors.Join(failed, p.objects.Close())
-}
+func (p *Plane) Close() error { return errors.Join(p.hooks.close(), p.objects.Close()) }
 
 // Detach removes what Open and Attach have pinned in a folder, so that the packets of all flows go to the host's stack.
-func Detach(pin string) error {
+func Detach(pin string) error { return detach(pin, forwardPriority) }
+
+// detach is Detach for the program whose filters have a priority.
+func detach(pin string, priority uint16) error {
 	names, err := os.ReadDir(pin)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -165,7 +158,7 @@ func Detach(pin string) error {
 	for _, n := range names {
 		at := filepath.Join(pin, n.Name())
 		if iface, ok := interfaceOf(n.Name()); ok {
-			err = errors.Join(err, detachFilter(iface))
+			err = errors.Join(err, detachFilter(iface, priority))
 		}
 		if strings.HasPrefix(n.Name(), linkPrefix) {
 			err = errors.Join(err, detachLink(at))

@@ -84,6 +84,22 @@ func skipOrFail(t testing.TB, err error) {
 // newRig must be the first call of a test. It binds the test to a thread in a new namespace.
 func newRig(t testing.TB, o Options) *rig {
 	t.Helper()
+	r := newSpace(t)
+	var err error
+	if r.Plane, err = Open(o); err != nil {
+		skipOrFail(t, err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// newSpace is newRig without a plane.
+func newSpace(t testing.TB) *rig {
+	t.Helper()
 	runtime.LockOSThread() // never given back: the thread ends with the test's goroutine
 	space, err := netns.New()
 	if err != nil {
@@ -101,14 +117,6 @@ func newRig(t testing.TB, o Options) *rig {
 	r.neighbour(r.clients, clientAt(ip.V6).Addr(), clientMAC())
 	r.neighbour(r.servers, serverOf(ip.V4).Addr(), serverMAC())
 	r.neighbour(r.servers, serverOf(ip.V6).Addr(), serverMAC())
-	if r.Plane, err = Open(o); err != nil {
-		skipOrFail(t, err)
-	}
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	return r
 }
 

@@ -25,9 +25,10 @@ const turn = 32_768
 type turns struct {
 	in      netlink.Link
 	first   []byte
-	ours    *ebpf.Program // writes the next packet, and goes on in the program
-	plain   *ebpf.Program // only writes it
-	twice   *ebpf.Program // changes the family there and back, and writes it
+	tick    asm.Instructions // see write
+	ours    *ebpf.Program    // writes the next packet, and goes on in the program
+	plain   *ebpf.Program    // only writes it
+	twice   *ebpf.Program    // changes the family there and back, and writes it
 	crosses bool
 	ran     uint64 // times that the program has, at least
 
@@ -38,29 +39,36 @@ type turns struct {
 // after, nobody changes.
 func (r *rig) turns(b *testing.B, c ip.Crossing, frames [][]byte, toServer bool) *turns {
 	b.Helper()
-	t := &turns{in: r.clients, first: frames[0], crosses: c.Client != c.Backend}
-	from, to := etherType(c.Client), etherType(c.Backend)
+	t := &turns{in: r.clients, ours: r.objects.Forward}
 	if !toServer {
 		t.in = r.servers
-		from, to = to, from
+		c.Client, c.Backend = c.Backend, c.Client
 	}
-	size := headers(frames[0])
+	t.write(r, b, c, frames, headers(frames[0]))
+	return t
+}
+
+// write makes the programs for frames of the client's family whose first bytes, so many, are written. t has the program and where
+// the frames come in.
+func (t *turns) write(r *rig, b *testing.B, c ip.Crossing, frames [][]byte, size uint32) {
+	b.Helper()
+	t.first, t.crosses = frames[0], c.Client != c.Backend
+	from, to := etherType(c.Client), etherType(c.Backend)
 	packets := r.table(b, ebpf.Array, (size+7)&^7, uint32(len(frames)))
 	for i, f := range frames {
 		r.must(packets.Put(uint32(i), append(slices.Clone(f[14:14+size]), make([]byte, packets.ValueSize()-size)...)))
 	}
 	next := r.table(b, ebpf.Array, 8, 1)
 	calls := r.table(b, ebpf.ProgramArray, 4, 1)
-	r.must(calls.Put(uint32(0), r.objects.Forward))
+	r.must(calls.Put(uint32(0), t.ours))
 	begin, end := asm.Instructions{asm.Mov.Reg(asm.R6, asm.R1)}, asm.Instructions{asm.Mov.Imm(asm.R0, 0).WithSymbol("end"), asm.Return()}
 	call := asm.Instructions{
 		asm.Mov.Reg(asm.R1, asm.R6), asm.LoadMapPtr(asm.R2, calls.FD()), asm.Mov.Imm(asm.R3, 0), asm.FnTailCall.Call(),
 	}
-	writes := write(packets, next, size)
+	writes := write(packets, next, size, t.tick)
 	t.ours = r.program(b, begin, change("change", from, "write"), writes, call, end)
 	t.plain = r.program(b, begin, change("change", from, "write"), writes, end)
 	t.twice = r.program(b, begin, change("there", to, "back"), change("back", from, "write"), writes, end)
-	return t
 }
 
 // headers is how long the headers of IP and TCP are.
@@ -108,9 +116,9 @@ func change(name string, to int32, then string) asm.Instructions {
 	}
 }
 
-// write writes the headers of the next of the packets.
-func write(packets, next *ebpf.Map, size uint32) asm.Instructions {
-	return asm.Instructions{
+// write writes the headers of the next of the packets, and changes them for the next time by tick, which finds them at R0.
+func write(packets, next *ebpf.Map, size uint32, tick asm.Instructions) asm.Instructions {
+	first := asm.Instructions{
 		asm.StoreImm(asm.RFP, -4, 0, asm.Word).WithSymbol("write"),
 		asm.LoadMapPtr(asm.R1, next.FD()), asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, -4), asm.FnMapLookupElem.Call(),
 		asm.JEq.Imm(asm.R0, 0, "end"),
@@ -122,8 +130,18 @@ func write(packets, next *ebpf.Map, size uint32) asm.Instructions {
 		asm.StoreMem(asm.RFP, -4, asm.R7, asm.Word),
 		asm.LoadMapPtr(asm.R1, packets.FD()), asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, -4), asm.FnMapLookupElem.Call(),
 		asm.JEq.Imm(asm.R0, 0, "end"),
+	}
+	return slices.Concat(first, tick, asm.Instructions{
 		asm.Mov.Reg(asm.R1, asm.R6), asm.Mov.Imm(asm.R2, 14), asm.Mov.Reg(asm.R3, asm.R0), asm.Mov.Imm(asm.R4, int32(size)),
 		asm.Mov.Imm(asm.R5, 0), asm.FnSkbStoreBytes.Call(),
+	})
+}
+
+// add adds to a number in a packet, in the order of the network.
+func add(at int16, size asm.Size, n int32) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R1, asm.R0, at, size), asm.HostTo(asm.BE, asm.R1, size), asm.Add.Imm(asm.R1, n), asm.HostTo(asm.BE, asm.R1, size),
+		asm.StoreMem(asm.R0, at, asm.R1, size),
 	}
 }
 

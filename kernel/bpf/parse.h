@@ -8,29 +8,8 @@
 
 #pragma once
 
+#include "header.h"
 #include "maps.h"
-
-struct ip4 {
-	__u8 version_length;
-	__u8 class;
-	__be16 size;
-	__be16 id;
-	__be16 fragment;
-	__u8 ttl;
-	__u8 protocol;
-	__u16 checksum;
-	__u8 saddr[4];
-	__u8 daddr[4];
-};
-
-struct ip6 {
-	__be32 class_label; /* version, class and flow label */
-	__be16 payload;
-	__u8 next;
-	__u8 ttl;
-	__u8 saddr[16];
-	__u8 daddr[16];
-};
 
 struct fragment_header {
 	__u8 next;
@@ -58,8 +37,7 @@ struct transport { /* what TCP, UDP and ICMP need: the first 8 bytes of any, 20 
 	};
 };
 
-enum { ETH_LENGTH = 14, IP4_LENGTH = 20, IP6_LENGTH = 40, FRAGMENT_LENGTH = 8 };
-enum { IP4_DF = 0x4000, IP4_MF = 0x2000, IP4_OFFSET = 0x1fff };
+enum { FRAGMENT_LENGTH = 8 };
 enum { LOOSE_ROUTE = 131, STRICT_ROUTE = 137, MSS_OPTION = 2 };
 enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 
@@ -131,32 +109,6 @@ inline_always __u32 min(__u32 a, __u32 b)
 inline_always __u32 max(__u32 a, __u32 b)
 {
 	return a > b ? a : b;
-}
-
-inline_always void map4(__u8 *to, const __u8 *from)
-{
-	__u32 *words = (__u32 *)to;
-
-	words[0] = 0;
-	words[1] = 0;
-	words[2] = be32(0xffff);
-	memcpy(&words[3], from, 4);
-}
-
-inline_always __u16 fold(__u64 sum)
-{
-	sum = (sum >> 32) + (__u32)sum;
-	sum = (sum >> 32) + (__u32)sum;
-	sum = (sum >> 16) + (__u16)sum;
-	sum = (sum >> 16) + (__u16)sum;
-	return sum;
-}
-
-inline_always __u64 sum4(const struct ip4 *ip)
-{
-	const __u32 *words = (const __u32 *)ip;
-
-	return (__u64)words[0] + words[1] + words[2] + words[3] + words[4];
 }
 
 /* copy copies words that are aligned, as headers are behind an Ethernet header. */

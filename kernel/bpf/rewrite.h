@@ -14,12 +14,6 @@
 
 #include "parse.h"
 
-struct ethernet {
-	__u8 dmac[6];
-	__u8 smac[6];
-	__be16 protocol;
-};
-
 /* Go: writes, before the program is loaded. */
 const volatile __u32 processors = 1;
 

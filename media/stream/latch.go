@@ -81,6 +81,16 @@ func (l *Latch) latch(from netip.AddrPort, signal netip.Addr, now int64) bool {
 	return true
 }
 
+// adopt hears somebody who was heard before, by a process that is gone.
+func (l *Latch) adopt(from netip.AddrPort, signal netip.Addr) bool {
+	r := l.fit(from, signal)
+	if r <= l.rank {
+		return false
+	}
+	l.from, l.rank = from, r
+	return true
+}
+
 func (l *Latch) fit(from netip.AddrPort, signal netip.Addr) rank {
 	switch {
 	case from == l.want:

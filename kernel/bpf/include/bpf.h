@@ -121,6 +121,7 @@ enum {
 HELPER(void *, bpf_map_lookup_elem, 1, void *map, const void *key);
 HELPER(long, bpf_map_update_elem, 2, void *map, const void *key, const void *value, __u64 flags);
 HELPER(long, bpf_map_delete_elem, 3, void *map, const void *key);
+HELPER(__u64, bpf_ktime_get_ns, 5, void);
 HELPER(__u32, bpf_get_prandom_u32, 7, void);
 HELPER(__u32, bpf_get_smp_processor_id, 8, void);
 HELPER(long, bpf_skb_store_bytes, 9, struct __sk_buff *skb, __u32 offset, const void *from, __u32 len, __u64 flags);

@@ -1,0 +1,57 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+var errOwn = errors.New("it is this machine")
+
+// route returns the route of packets of an address of this machine, by an Ethernet interface.
+func (s *Streams) route(from, to netip.Addr) (*netlink.Route, error) {
+	routes, err := s.routes.RouteGetWithOptions(to.AsSlice(), &netlink.RouteGetOptions{SrcAddr: from.AsSlice()})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(routes) == 0 || routes[0].Type != unix.RTN_UNICAST:
+		return nil, errOwn
+	}
+	link, err := s.routes.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return nil, err
+	}
+	return &routes[0], isEthernet(link)
+}
+
+// viaOf returns the gateway of a route whose family is the other one. RFC 5549
+func viaOf(r *netlink.Route) (netip.Addr, bool) {
+	via, ok := r.Via.(*netlink.Via)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	return netip.AddrFromSlice(via.Addr)
+}
+
+// isEthernet returns an error if the frames of an interface are not those of Ethernet.
+func isEthernet(l netlink.Link) error {
+	if kind := l.Attrs().EncapType; kind != "ether" {
+		return fmt.Errorf("%w: interface %s is of type %q, not Ethernet", ErrUnsupported, l.Attrs().Name, kind)
+	}
+	return nil
+}
+
+// ethernet is isEthernet for an interface by its name.
+func ethernet(iface string) error {
+	l, err := netlink.LinkByName(iface)
+	if err != nil {
+		return fmt.Errorf("%w: interface %s: %w", ErrUnsupported, iface, err)
+	}
+	return isEthernet(l)
+}

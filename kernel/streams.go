@@ -1,0 +1,106 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+)
+
+// StreamsOptions say how large a Streams is. The zero value works.
+type StreamsOptions struct {
+	Pin   string // folder on a BPF file system; "" means that all ends with the process
+	Lanes int    // at most; 0 means 262,144. Memory, 256 bytes for each, is taken as they come
+
+	filters bool // attach as on a kernel that has no TCX, for tests
+}
+
+const lanesDefault = 262_144
+
+// Streams is the program that relays media of calls (kernel/bpf/streams.c), and its lanes. It forwards what user space has decided:
+//
+//	packet ─▶ TC ingress ─▶ lane of its two ends ─▶ count ─▶ rewrite ─▶ the next hop
+//	              │                                                        ▲
+//	              └─▶ media: who may be heard? ─▶ Put ─────────────────────┘
+//
+// A lane goes on without the process if it is pinned. Its methods may be called from any goroutine.
+type Streams struct {
+	options StreamsOptions
+	objects streamsObjects
+	hooks   hooks
+	routes  *netlink.Handle
+}
+
+// OpenStreams loads the program, and takes over the lanes of the process before if they are pinned and have the same layout and
+// number; those of another layout are removed: calls go on in the process. It attaches nothing: see Attach.
+//
+// It needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and Linux 5.15.
+func OpenStreams(o StreamsOptions) (*Streams, error) {
+	if o.Lanes == 0 {
+		o.Lanes = lanesDefault
+	}
+	s := &Streams{options: o}
+	err := s.load()
+	if errors.Is(err, ebpf.ErrMapIncompatible) {
+		if err = DetachStreams(o.Pin); err == nil {
+			err = s.load()
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.hooks = hooks{pin: o.Pin, filters: o.filters, priority: streamsPriority, program: s.objects.Streams, attached: map[string]attachment{}}
+	if s.routes, err = netlink.NewHandle(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open netlink: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *Streams) load() error {
+	spec, err := loadStreams()
+	if err != nil {
+		return fmt.Errorf("read program: %w", err)
+	}
+	spec.Maps["lanes"].MaxEntries = uint32(s.options.Lanes)
+	maps := ebpf.MapOptions{}
+	if maps.PinPath = s.options.Pin; maps.PinPath != "" {
+		if err := os.MkdirAll(maps.PinPath, 0o700); err != nil {
+			return fmt.Errorf("make folder of pins: %w", err)
+		}
+		for _, m := range spec.Maps {
+			m.Pinning = ebpf.PinByName
+		}
+	}
+	if err := spec.LoadAndAssign(&s.objects, &ebpf.CollectionOptions{Maps: maps}); err != nil {
+		return fmt.Errorf("load program: %w", err)
+	}
+	return nil
+}
+
+// Attach puts the program onto an Ethernet interface by which packets of streams come in, in place of that of the process
+// before.
+func (s *Streams) Attach(iface string) error {
+	if err := ethernet(iface); err != nil {
+		return err
+	}
+	return s.hooks.attach(iface)
+}
+
+// Leave lets go of an interface that is no more.
+func (s *Streams) Leave(iface string) error { return s.hooks.leave(iface) }
+
+// Close gives back the process's hold. What is pinned goes on forwarding; what is not ends.
+func (s *Streams) Close() error {
+	if s.routes != nil {
+		s.routes.Close()
+	}
+	return errors.Join(s.hooks.close(), s.objects.Close())
+}
+
+// DetachStreams removes what OpenStreams and Attach have pinned in a folder: all packets go to the host's stack.
+func DetachStreams(pin string) error { return detach(pin, streamsPriority) }
