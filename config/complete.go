@@ -41,7 +41,7 @@ func (d *decoder) complete(f *siteFile) *Config {
 	}
 	for i := range f.Networks.entries {
 		e := &f.Networks.entries[i]
-		n := service.Network{Name: e.name, Low: e.value.Ports.low, High: e.value.Ports.high}
+		n := service.Network{Name: e.name, Low: e.value.Ports.low, High: e.value.Ports.high, Plane: service.Plane(e.value.Plane.value)}
 		for _, m := range e.value.Media.list {
 			n.Media = append(n.Media, m.value.Masked())
 		}

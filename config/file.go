@@ -126,6 +126,11 @@ type networkFile struct {
 	// The ports at a single address, the first even and the last odd: two for each medium of a call. At a prefix all media
 	// are at 5004 and 5005.
 	Ports portRange `yaml:"ports"`
+
+	// Where streams are carried once both ends were heard. `kernel`: in the kernel, between the interfaces, without a copy.
+	// `user`: in the process. `auto`: in the kernel if that can be; with `kernel` it is logged as an error if it cannot. A call
+	// with an end in a network of `user` goes through the process.
+	Plane located[plane] `yaml:"plane"`
 }
 
 func (f *networkFile) setDefaults() { f.Ports.low, f.Ports.high = 20000, 39999 }

@@ -25,18 +25,17 @@ func RemoveRemains(pin string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read pins: %w", err)
 	}
-	spec, err := loadForward()
+	ours, err := ourMaps()
 	if err != nil {
-		return false, fmt.Errorf("read program: %w", err)
+		return false, fmt.Errorf("read programs: %w", err)
 	}
 	var r remains
 	for _, n := range names {
 		at := filepath.Join(pin, n.Name())
-		_, isMap := spec.Maps[n.Name()]
 		switch {
 		case n.IsDir():
 			return false, nil
-		case isMap || strings.HasPrefix(n.Name(), filterPrefix):
+		case ours[n.Name()] || strings.HasPrefix(n.Name(), filterPrefix):
 			err = r.addMap(at)
 		case strings.HasPrefix(n.Name(), linkPrefix):
 			err = r.addLink(at)
@@ -57,6 +56,21 @@ func RemoveRemains(pin string) (bool, error) {
 		return true, nil // another process has done it
 	}
 	return err == nil, err
+}
+
+// ourMaps returns the names of the maps of both programs.
+func ourMaps() (map[string]bool, error) {
+	names := make(map[string]bool)
+	for _, load := range []func() (*ebpf.CollectionSpec, error){loadForward, loadStreams} {
+		spec, err := load()
+		if err != nil {
+			return nil, err
+		}
+		for name := range spec.Maps {
+			names[name] = true
+		}
+	}
+	return names, nil
 }
 
 // remains are the pins of a folder.

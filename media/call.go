@@ -19,6 +19,7 @@ type call struct {
 	pairs   [2][]*pair // of each side, by stream
 	next    [2][]*pair // of a side that has been given another network, until it is told who is there
 	since   int64      // when it was opened
+	lanes   int32      // how many its seats have
 	orphan  int64      // when it ends if nobody names it; 0: never
 }
 

@@ -150,9 +150,21 @@ func (s *seat) read() {
 // pass sends a packet on that has come to a seat. True: it will be sent later, and must stay where it is.
 func (h *shard) pass(s *seat, from netip.AddrPort, p []byte) (later bool) {
 	c := s.pair.call
+	var was netip.AddrPort
+	laned := c.lanes > 0
+	if laned {
+		h.beside(s, from, p)
+		was = h.heardBy(s)
+	}
 	out, to, ok := c.streams[s.index].Pass(s.side, s.at, from, p, h.loop.Now())
+	if laned && h.heardBy(s) != was {
+		h.moved(s, was)
+	}
 	if !ok {
 		return false
+	}
+	if h.plane.options.Kernel != nil {
+		h.passed(s)
 	}
 	o := &c.pairs[1-s.side][s.index].seats[out]
 	if o.wide != nil {

@@ -22,10 +22,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/kyozon/kyozon/media/control"
+	"github.com/kyozon/kyozon/media/stream"
 	"github.com/kyozon/kyozon/relay"
 )
 
@@ -35,12 +38,16 @@ type Network struct {
 	Media netip.Prefix // a single address; or an IPv6 prefix, /64 or shorter, of which each side of a call has an address
 
 	Low, High uint16 // the ports at a single address, the first even and the last odd
+
+	Kernel bool // the kernel plane may carry what comes and goes here
 }
 
 // Options are what a Plane needs.
 type Options struct {
 	Networks []Network
 	Loops    *relay.Loops
+	Kernel   Kernel       // carries streams once they have been heard; nil: they go through the process
+	Log      *slog.Logger // needed with Kernel
 
 	Idle   time.Duration // a call in which nothing is heard for as long is ended, unless it is held; 0 means DefaultIdle
 	Unused time.Duration // the same, if nothing was ever heard; 0 means DefaultUnused
@@ -64,6 +71,8 @@ type Plane struct {
 	shards   []*shard // by loop
 	wide     []*wide  // for all calls; see Open
 	routes   []func() // remove what was added
+	left     left
+	refused  refused
 }
 
 // Open makes a plane and opens the shared sockets. The loops must run; Close it when they have ended.
@@ -76,7 +85,7 @@ func Open(o Options) (*Plane, error) {
 	set(&o.Idle, DefaultIdle)
 	set(&o.Unused, DefaultUnused)
 	set(&o.Grace, DefaultGrace)
-	p := &Plane{options: o, networks: make(map[string]*network)}
+	p := &Plane{options: o, networks: make(map[string]*network), refused: refused{log: o.Log}}
 	for i := range o.Loops.Len() {
 		p.shards = append(p.shards, newShard(p, o.Loops.At(i)))
 	}
@@ -85,7 +94,19 @@ func Open(o Options) (*Plane, error) {
 			return nil, errors.Join(fmt.Errorf("network %s: %w", n.Name, err), p.Close())
 		}
 	}
+	if err := p.lookBack(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
 	return p, nil
+}
+
+// lookBack finds what the kernel plane carries already.
+func (p *Plane) lookBack() error {
+	if p.options.Kernel == nil {
+		return nil
+	}
+	p.options.Loops.Do(func(l *relay.Loop) { p.shards[l.ID()].clock = monotonic() - l.Now() })
+	return p.options.Kernel.All(p.left.add)
 }
 
 func (p *Plane) add(n Network) error {
@@ -111,6 +132,11 @@ func (p *Plane) Run(ctx context.Context) {
 	every := min(p.options.Idle, p.options.Unused, p.options.Grace) / 8
 	t := time.NewTicker(max(every, time.Millisecond))
 	defer t.Stop()
+	if p.options.Kernel != nil {
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() { p.watch(ctx) })
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -119,9 +145,34 @@ func (p *Plane) Run(ctx context.Context) {
 			for _, h := range p.shards {
 				h.loop.Post(h.sweep)
 			}
+			for _, l := range p.left.over(time.Now()) {
+				p.options.Kernel.Take(l.LaneKey)
+			}
 		}
 	}
 }
+
+// wayEvery is how often it is looked whether lanes still lead to where they should.
+const wayEvery = 5 * time.Second
+
+// watch looks after the lanes.
+func (p *Plane) watch(ctx context.Context) {
+	t := time.NewTicker(wayEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			p.refused.note(p.options.Kernel.Astray(func(l *stream.Lane) {
+				h := p.shard(l.Call)
+				h.loop.Post(func() { h.astray(l.Call) })
+			}))
+		}
+	}
+}
+
+func (p *Plane) shard(id control.ID) *shard { return p.shards[uint64(id)%uint64(len(p.shards))] }
 
 // Close closes all sockets. The loops must have ended, and not been closed.
 func (p *Plane) Close() error {
@@ -147,6 +198,7 @@ func (p *Plane) Do(s *control.Session, r control.Request) {
 			h.loop.Post(func() { h.left(s) })
 		}
 	case control.Listed:
+		p.left.listed(p.options.Grace)
 		for _, h := range p.shards {
 			h.loop.Post(func() { h.listed(s) })
 		}
@@ -178,4 +230,20 @@ func (p *Plane) Calls() (n int) {
 		n += count
 	}
 	return n
+}
+
+// Lanes returns how many lanes the kernel plane has of these calls, how often it has refused one, and why the last time. It must
+// not be called on a loop.
+func (p *Plane) Lanes() (n int, refused uint64, why string) {
+	counts := make([]int, len(p.shards))
+	p.options.Loops.Do(func(l *relay.Loop) {
+		for _, c := range p.shards[l.ID()].calls {
+			counts[l.ID()] += int(c.lanes)
+		}
+	})
+	for _, count := range counts {
+		n += count
+	}
+	refused, why = p.refused.figures()
+	return n, refused, why
 }

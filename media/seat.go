@@ -21,8 +21,11 @@ type seat struct {
 	fd    int32
 	at    stream.Port
 	side  control.Side
-	index uint8 // of the stream
-	dscp  uint8 // of what is sent
+	index uint8  // of the stream
+	dscp  uint8  // of what is sent
+	again uint8  // how often its lane was ended by what it does not take
+	lane  bool   // packets of who was heard go by a lane
+	wait  uint16 // packets until there may be one
 }
 
 // pair is the two ports of one side of a stream, at one address.
@@ -46,7 +49,7 @@ const maxTries = 64
 func (h *shard) openPair(n *network, c *call, side control.Side, index int, want control.Local) (*pair, error) {
 	p := &pair{network: n, call: c, shard: h, addr: n.Media.Addr()}
 	for at := range p.seats {
-		p.seats[at] = seat{pair: p, side: side, index: uint8(index), at: stream.Port(at), fd: -1}
+		p.seats[at] = seat{pair: p, side: side, index: uint8(index), at: stream.Port(at), fd: -1, wait: firstPackets}
 	}
 	if !n.single {
 		return p, h.openWidePair(p, want)
@@ -91,6 +94,7 @@ func (h *shard) openSeat(s *seat) error {
 		return err
 	}
 	s.fd = int32(fd)
+	h.drop(h.plane.left.at(s.local()))
 	return nil
 }
 

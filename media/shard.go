@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kyozon/kyozon/media/control"
+	"github.com/kyozon/kyozon/media/stream"
 	"github.com/kyozon/kyozon/relay"
 )
 
@@ -25,6 +26,7 @@ type shard struct {
 	end     func()              // endRound
 	ending  bool                // it will be called
 	name    unix.RawSockaddrAny // of one packet
+	clock   int64               // what the system's monotonic clock is ahead of the loop's
 	unknown uint64              // packets that are nobody's
 	unsent  uint64              // packets that the kernel did not take
 }
@@ -51,6 +53,7 @@ func (h *shard) do(s *control.Session, r control.Request) {
 			return
 		}
 		c.owner, c.orphan = s, 0
+		h.takeLanes(c)
 		for i := range r.Remotes {
 			c.set(&r.Remotes[i], h.loop.Now())
 		}
@@ -69,20 +72,24 @@ func (h *shard) doWith(c *call, r control.Request) {
 		r.Told(control.Stats{}, control.ErrGone)
 	case c == nil: // it has just been ended
 	case r.What == control.Update:
+		h.takeLanes(c)
 		for i := range r.Remotes {
 			h.settle(c, r.Remotes[i].Side)
 			c.set(&r.Remotes[i], h.loop.Now())
 		}
 	case r.What == control.Reshape:
+		h.takeLanes(c)
 		if err := h.reshape(c, r.Call.Spec); err != nil {
 			r.Done(control.Call{}, err)
 			return
 		}
 		r.Done(c.describe(), nil)
 	case r.What == control.Close:
+		h.takeLanes(c)
 		r.Told(c.stats(), nil)
 		h.release(c)
 	case r.What == control.Ask:
+		h.lookLanes(c)
 		r.Told(c.stats(), nil)
 	}
 }
@@ -91,15 +98,25 @@ func (h *shard) doWith(c *call, r control.Request) {
 func (h *shard) open(s *control.Session, r control.Request) {
 	c := &call{id: r.Call.ID, owner: s, since: h.loop.Now()}
 	h.calls[c.id] = c
+	left := h.plane.left.of(c.id)
 	if err := h.shape(c, r.Call.Spec, r.Call.Local); err != nil {
 		h.release(c)
+		h.drop(left)
 		r.Done(control.Call{}, err)
 		return
 	}
 	for i := range r.Remotes {
 		c.set(&r.Remotes[i], h.loop.Now())
 	}
+	h.adopt(c, left)
 	r.Done(c.describe(), nil)
+}
+
+// drop ends lanes that nobody has.
+func (h *shard) drop(lanes []*stream.Lane) {
+	for _, l := range lanes {
+		h.plane.options.Kernel.Take(l.LaneKey)
+	}
 }
 
 // left: a client is gone. Its calls go on; they may end if another has named its own already.
@@ -135,11 +152,16 @@ func (h *shard) sweep() {
 	o, now := &h.plane.options, h.loop.Now()
 	for _, c := range h.calls {
 		last, ever := c.heard()
+		if c.lanes > 0 && time.Duration(now-last) > o.Idle/2 { // not each time: that costs a call of the system for each
+			h.lookLanes(c)
+			last, ever = c.heard()
+		}
 		quiet, limit := time.Duration(now-last), o.Idle
 		if !ever {
 			limit = o.Unused
 		}
 		if c.orphan != 0 && now > c.orphan || quiet > limit && !c.held() {
+			h.takeLanes(c)
 			if c.owner != nil {
 				c.owner.Ended(c.id, c.stats())
 			}
@@ -151,6 +173,7 @@ func (h *shard) sweep() {
 // release gives back what a call has.
 func (h *shard) release(c *call) {
 	delete(h.calls, c.id)
+	h.takeLanes(c)
 	for side := range c.pairs {
 		h.closePairs(c.pairs[side])
 		h.closePairs(c.next[side])

@@ -60,6 +60,7 @@ type Network struct {
 	Name      string
 	Media     []netip.Prefix // at most one of each family: an address, or a prefix of which each end of a call has one
 	Low, High uint16         // the ports at a single address
+	Plane     Plane          // where streams are carried
 }
 
 // MediaSocket is the path of the socket at which signalling asks the relay of media, by the directory of the state.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -18,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyozon/kyozon/config"
+	"github.com/kyozon/kyozon/edge/plane"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/listen"
 	"github.com/kyozon/kyozon/media"
@@ -71,20 +73,53 @@ func (e *env) relayMedia(ctx context.Context, file string, loops int) error {
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	wg.Go(func() { ls.Run(ctx) })
-	plane, err := media.Open(media.Options{Networks: mediaNetworks(cfg), Loops: ls})
+	options := media.Options{Networks: mediaNetworks(cfg), Loops: ls, Log: e.log()}
+	k := openMediaKernel(cfg, options.Log)
+	if k != nil {
+		options.Kernel = k
+		wg.Go(func() { k.Run(ctx) })
+	}
+	p, err := media.Open(options)
 	if err == nil {
-		err = e.serveMedia(ctx, cfg, plane, ls)
+		err = e.serveMedia(ctx, cfg, p, ls)
 	}
 	cancel()
 	wg.Wait()
-	if plane != nil {
-		plane.Close()
+	if p != nil {
+		p.Close()
+	}
+	if k != nil {
+		err = errors.Join(err, k.Close())
 	}
 	return err
 }
 
+// openMediaKernel opens the kernel plane if a network may have it; nil: everything goes through the process.
+func openMediaKernel(cfg *config.Config, log *slog.Logger) *plane.Media {
+	wanted, level := false, slog.LevelInfo
+	for _, n := range cfg.Networks {
+		wanted = wanted || n.Plane != service.PlaneUser
+		if n.Plane == service.PlaneKernel {
+			level = slog.LevelError
+		}
+	}
+	if !wanted {
+		if err := plane.DetachMedia(); err != nil {
+			log.Error("end the kernel plane that was there", "err", err)
+		}
+		return nil
+	}
+	k, err := plane.OpenMedia(cfg.Kernel.Interfaces, log)
+	if err != nil {
+		log.Log(context.Background(), level, "all media go through the process, not through the kernel plane", "err", err)
+		return nil
+	}
+	log.Info("the kernel plane carries media of established streams", "interfaces", k.Interfaces())
+	return k
+}
+
 // serveMedia serves signalling until ctx is done.
-func (e *env) serveMedia(ctx context.Context, cfg *config.Config, plane *media.Plane, ls *relay.Loops) error {
+func (e *env) serveMedia(ctx context.Context, cfg *config.Config, p *media.Plane, ls *relay.Loops) error {
 	l, err := control.Listen(cfg.MediaSocket())
 	if err != nil {
 		return err
@@ -94,10 +129,10 @@ func (e *env) serveMedia(ctx context.Context, cfg *config.Config, plane *media.P
 	defer wg.Wait()
 	defer cancel()
 	notify := listen.NewNotifier(e.getenv)
-	wg.Go(func() { plane.Run(ctx) })
+	wg.Go(func() { p.Run(ctx) })
 	wg.Go(func() { beat(ctx, notify, ls) })
 	notify.Ready(fmt.Sprintf("%d networks", len(cfg.Networks)))
-	err = control.Serve(ctx, l, plane)
+	err = control.Serve(ctx, l, p)
 	notify.Stopping()
 	return err
 }
@@ -125,7 +160,8 @@ func beat(ctx context.Context, notify *listen.Notifier, ls *relay.Loops) {
 func mediaNetworks(cfg *config.Config) (all []media.Network) {
 	for _, n := range cfg.Networks {
 		for _, p := range n.Media {
-			all = append(all, media.Network{Name: service.MediaName(n.Name, ip.FamilyOf(p.Addr())), Media: p, Low: n.Low, High: n.High})
+			all = append(all, media.Network{Name: service.MediaName(n.Name, ip.FamilyOf(p.Addr())), Media: p, Low: n.Low, High: n.High,
+				Kernel: n.Plane != service.PlaneUser})
 		}
 	}
 	return all

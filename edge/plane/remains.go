@@ -28,13 +28,13 @@ func removeRemains(folder string) (removed int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("read folder of pins: %w", err)
 	}
-	own, err := Pin()
+	own, err := cookie()
 	if err != nil {
 		return 0, err
 	}
 	var gone []string
 	for _, f := range all {
-		if _, ok := cookieOf(f.Name()); ok && f.IsDir() && f.Name() != filepath.Base(own) {
+		if cookie, ok := cookieOf(f.Name()); ok && f.IsDir() && cookie != own {
 			gone = append(gone, f.Name())
 		}
 	}
@@ -74,6 +74,9 @@ func removeIfFree(pin string) (bool, error) {
 // cookieOf returns the cookie of the namespace whose pins a folder has.
 func cookieOf(folder string) (uint64, bool) {
 	text, ok := strings.CutPrefix(folder, pinPrefix)
+	if !ok {
+		text, ok = strings.CutPrefix(folder, mediaPrefix)
+	}
 	cookie, err := strconv.ParseUint(text, 10, 64)
 	return cookie, ok && err == nil && strconv.FormatUint(cookie, 10) == text
 }
