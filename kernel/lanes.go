@@ -133,7 +133,7 @@ func (s *Streams) value(l *stream.Lane) (*streamsLane, error) {
 	v := &streamsLane{Saddr: l.From.Addr().As16(), Daddr: l.To.Addr().As16(), Heard: uint64(l.Heard), Arrival: uint64(l.Arrival), Jitter: uint64(l.Jitter),
 		Bytes: l.Bytes, Packets: l.Packets, Reports: l.Reports, Ssrc: l.SSRC, Timestamp: l.Timestamp, Max: l.Max, Received: l.Received, Base: l.Base,
 		Lost: l.Lost, Sport: port(l.From.Port()), Dport: port(l.To.Port()), Family: uint8(ip.FamilyOf(l.To.Addr())), Oif: w.oif, Limit: w.limit,
-		Scale: uint64(time.Second) << scaleBits / uint64(max(l.Clock, 1)), Call: uint64(l.Call), Seat: seatOf(l)}
+		Scale: scale(uint64(max(l.Clock, 1))), Call: uint64(l.Call), Seat: seatOf(l)}
 	v.Hop.NhFamily, v.Hop.Nh = w.family, w.next
 	v.ReportSport, v.ReportDport = port(l.ReportFrom), port(l.ReportTo)
 	switch {
@@ -153,7 +153,8 @@ func (s *Streams) value(l *stream.Lane) (*streamsLane, error) {
 	return v, nil
 }
 
-const scaleBits = 12 // of streamsLane.Scale
+// scale is how many nanoseconds a step of a clock takes, 4096 times; and the reverse.
+func scale(clock uint64) uint64 { return (uint64(time.Second)<<12 + clock/2) / clock }
 
 // first is the first word of the header that leaves, as it is in memory: with the class, and in IPv6 a label, the same for all
 // packets of a lane. RFC 6437 §3
@@ -191,12 +192,13 @@ func folded(sum uint32) uint16 {
 
 func seatOf(l *stream.Lane) uint8 { return l.Stream<<2 | uint8(l.At)<<1 | uint8(l.Side) }
 
-// laneOf is the reverse of value, but for the clock, which only the process knows.
+// laneOf is the reverse of value.
 func laneOf(w *streamsWhere, v *streamsLane) *stream.Lane {
 	l := &stream.Lane{
 		LaneKey: stream.LaneKey{Local: addrPort(w.Local, w.LocalPort), Remote: addrPort(w.Remote, w.RemotePort)},
 		From:    addrPort(v.Saddr, v.Sport), To: addrPort(v.Daddr, v.Dport), Call: control.ID(v.Call), Side: control.Side(v.Seat & 1),
-		At: stream.Port(v.Seat >> 1 & 1), Stream: v.Seat >> 2, Opaque: v.Flags&streamsLaneFlagsOPAQUE != 0, Tally: v.tally(),
+		At: stream.Port(v.Seat >> 1 & 1), Stream: v.Seat >> 2, Opaque: v.Flags&streamsLaneFlagsOPAQUE != 0, Clock: uint32(scale(max(v.Scale, 1))),
+		Tally: v.tally(),
 	}
 	if v.Flags == streamsLaneFlagsMEDIA|streamsLaneFlagsREPORTS {
 		l.ReportFrom, l.ReportTo = port(v.ReportSport), port(v.ReportDport)

@@ -30,7 +30,7 @@ func (s *Streams) route(from, to netip.Addr) (*netlink.Route, error) {
 	return &routes[0], isEthernet(link)
 }
 
-// viaOf returns the gateway of a route whose family is the other one. RFC 5549
+// viaOf returns the gateway of a route whose family is the other one. RFC 8950
 func viaOf(r *netlink.Route) (netip.Addr, bool) {
 	via, ok := r.Via.(*netlink.Via)
 	if !ok {
