@@ -140,6 +140,7 @@ func (r *streamRig) passes6(c ip.Crossing) {
 		copy(f, r.clients.Attrs().HardwareAddr)
 		return append(f[:14:14], change(f[14:])...)
 	}
+	r.passes("version 3", frame(func(h []byte) []byte { h[0] = 0x30; return h }))
 	r.passes("no checksum", frame(func(h []byte) []byte { h[46], h[47] = 0, 0; return h }))
 	for name, next := range map[string]byte{"a fragment": 44, "options": 60} {
 		r.passes(name, frame(func(h []byte) []byte {

@@ -83,6 +83,8 @@ inline_always int parse6(struct __sk_buff *skb, struct packet *p, struct where *
 
 	if ((void *)(udp + 1) > (void *)(long)skb->data_end || ip->next != IPPROTO_UDP)
 		return 0;
+	if (be32(ip->class_label) >> 28 != 6)
+		return 0;
 	memcpy(w->local, ip->daddr, 16);
 	memcpy(w->remote, ip->saddr, 16);
 	w->local_port = udp->dport;
