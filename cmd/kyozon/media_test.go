@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,6 +47,13 @@ state: {directory: %s}
 // runMedia runs the relay on a host. The function that it returns kills it.
 func runMedia(t *testing.T, h *lab.Host, site string) (kill func()) {
 	t.Helper()
+	kill, _ = startMedia(t, h, site)
+	return kill
+}
+
+// startMedia is runMedia; stop has it end in order.
+func startMedia(t *testing.T, h *lab.Host, site string) (kill, stop func()) {
+	t.Helper()
 	if err := h.WriteFile("/run/site.yaml", []byte(site)); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +67,12 @@ func runMedia(t *testing.T, h *lab.Host, site string) (kill func()) {
 		run.Wait()
 	})
 	t.Cleanup(ended)
-	return ended
+	return ended, func() {
+		run.Process.Signal(syscall.SIGTERM)
+		if err := run.Wait(); err != nil {
+			t.Errorf("end in order: %v", err)
+		}
+	}
 }
 
 // mediaClient connects to the relay whose state is in dir, and goes on connecting.
