@@ -57,7 +57,7 @@ func (p *place) route() *relayed {
 
 // kyozon starts ours.
 func (p *place) kyozon(ctx context.Context) (*relayed, error) {
-	site := fmt.Sprintf("site: bench\nnetworks: {six: {media: \"2001:db8:150::/64\"}, four: {media: %s, ports: 10000-59999}}\n"+
+	site := fmt.Sprintf("site: bench\nnetworks: {six: {media: \"2001:db8:150::/64\", plane: user}, four: {media: %s, ports: 10000-59999}}\n"+
 		"services: {none: {protocol: tcp, listen: \"127.0.0.1:1\", pools: {p: [\"127.0.0.1:2\"]}, clients: {ipv4: p}}}\n"+
 		"state: {directory: %s}\n", edgeOurs, p.dir)
 	if err := p.edge.WriteFile("/run/site.yaml", []byte(site)); err != nil {
