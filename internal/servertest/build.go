@@ -15,12 +15,12 @@ import (
 // Kyozon returns where the program is, built as `make build` does it, so that what is compiled is compiled once.
 func Kyozon(t testing.TB) string {
 	t.Helper()
-	return Build(t, "kyozon", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "./cmd/kyozon")
+	return Build(t, "kyozon", ".", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "./cmd/kyozon")
 }
 
 // Build has the go command build a program of the tree and returns where it is. All tests have it in common: it is linked
-// again only if something has changed, by one of them while the others wait. args are those of go build, at the tree's root.
-func Build(t testing.TB, name string, args ...string) string {
+// again only if something has changed, by one of them while the others wait. args are those of go build in a folder of the tree.
+func Build(t testing.TB, name, folder string, args ...string) string {
 	t.Helper()
 	root := treeRoot(t)
 	dir := filepath.Join(root, "bin", "test")
@@ -40,7 +40,7 @@ func Build(t testing.TB, name string, args ...string) string {
 	}
 	program := filepath.Join(dir, name)
 	c := exec.CommandContext(t.Context(), "go", append([]string{"build", "-o", program}, args...)...)
-	c.Dir, c.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	c.Dir, c.Env = filepath.Join(root, folder), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", name, err, out)
 	}

@@ -30,7 +30,7 @@ func TestH2spec(t *testing.T) {
 		"http2/5.3.1: Sends HEADERS frame that depend on itself",
 		"http2/5.3.1: Sends PRIORITY frame that depend on itself",
 	}
-	h2spec := servertest.Build(t, "h2spec", "-C", "tools", "-trimpath", "github.com/summerwind/h2spec/cmd/h2spec")
+	h2spec := servertest.Build(t, "h2spec", "tools", "-trimpath", "github.com/summerwind/h2spec/cmd/h2spec")
 	b := newBench(t)
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		backendAddr := servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
