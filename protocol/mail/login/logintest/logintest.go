@@ -81,12 +81,13 @@ func Show(c login.Client, pieces ...string) string {
 			}
 			buffer = buffer[n:]
 			w.event(e)
-			left := string(buffer) + strings.Join(pieces[i+1:], "")
-			switch {
-			case e.Kind == login.Encrypt:
+			switch e.Kind {
+			case login.Encrypt:
 				w.event(c.Secured())
-			case e.Kind == login.Accepted && left != "":
-				fmt.Fprintf(&w, "left %q\n", left)
+			case login.Accepted:
+				if left := string(buffer) + strings.Join(pieces[i+1:], ""); left != "" {
+					fmt.Fprintf(&w, "left %q\n", left)
+				}
 			}
 			if e.Kind >= login.Accepted && e.Kind != login.Encrypt {
 				return w.String()
