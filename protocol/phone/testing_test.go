@@ -236,6 +236,7 @@ func (d *device) request(method, target string, lines ...string) string {
 
 func (d *device) send(message string) {
 	d.t.Helper()
+	d.conn.SetWriteDeadline(time.Now().Add(patience))
 	if _, err := d.conn.Write([]byte(message)); err != nil {
 		d.t.Fatal(err)
 	}
@@ -259,6 +260,7 @@ func (d *device) hear() *sip.Message {
 				return &d.message
 			}
 		}
+		d.conn.SetReadDeadline(time.Now().Add(patience))
 		n, err := d.conn.Read(d.buffer)
 		if err != nil {
 			d.t.Fatalf("%s hears nothing: %v", d.name, err)
