@@ -13,6 +13,8 @@ import (
 	"time"
 
 	xhttp2 "golang.org/x/net/http2"
+
+	"github.com/kyozon/kyozon/protocol/web/http1"
 )
 
 // TestFlood has one row for each flood. Each frame by itself is allowed; so many without anything else are not, and
@@ -160,6 +162,34 @@ func TestBomb(t *testing.T) {
 	}
 	if got := cap(c.decoder.text); got > 2*tableText {
 		t.Errorf("%d bytes are kept for the table", got)
+	}
+}
+
+// TestRefusedIsNotCopied: of a head that is refused fields are only looked up, so that a bomb costs no more than its bytes.
+func TestRefusedIsNotCopied(t *testing.T) {
+	t.Parallel()
+	d := table{limit: tableSize}
+	var m message
+	m.begin(trailers, &http1.Limits{Head: 100, Fields: 100})
+	field := newClientPeer().fields("x", strings.Repeat("a", 1000))
+	if err := d.decode(newHuffman(), field, &m); err != nil || m.err != errLongHead {
+		t.Fatalf("got %v, %v", err, m.err)
+	}
+	for i, want := range []bool{false, true, true} { // none, one that all know, and the one of before
+		m.text = bytes.Repeat([]byte("z"), 4096)[:0]
+		if i == 2 {
+			i = staticLast + 1
+		}
+		if got := d.indexed(uint32(i), &m); got != want || len(bytes.Trim(m.text[:cap(m.text)], "z")) != 0 {
+			t.Errorf("index %d: %v, want %v; copied %.50q", i, got, want, m.text[:cap(m.text)])
+		}
+	}
+	m.text = bytes.Repeat([]byte("z"), 4096)[:0]
+	if err := d.decode(newHuffman(), []byte{0x0f, staticLast + 1 - 15, 0}, &m); err != nil || bytes.HasPrefix(m.text[:cap(m.text)], []byte("x")) {
+		t.Errorf("a field with the name of another: %v, copied %.50q", err, m.text[:cap(m.text)])
+	}
+	if d.indexed(staticLast+2, &m) {
+		t.Error("a field that is not there is taken")
 	}
 }
 

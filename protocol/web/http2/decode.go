@@ -39,27 +39,31 @@ func (t *table) decode(h *huffman, block []byte, m *message) *Error {
 	return nil
 }
 
-// indexed takes the field at index i.
+// indexed takes the field at index i. Where none stands any more it is not copied either: ten kilobytes that refer to one
+// long field again and again would have us copy thirty megabytes.
 func (t *table) indexed(i uint32, m *message) bool {
-	start := len(m.text)
-	if i <= staticLast {
-		if i == 0 {
-			return false
-		}
-		f := static[i]
-		m.text = append(m.text, f.name...)
-		m.text = append(m.text, ": "...)
-		m.text = append(m.text, f.value...)
-		m.text = append(m.text, "\r\n"...)
-		m.take(f.kind, start, len(f.name))
-		return true
+	var e *entry
+	if i > staticLast {
+		e = t.get(i - staticLast - 1)
 	}
-	e := t.get(i - staticLast - 1)
-	if e == nil {
+	if i == 0 || i > staticLast && e == nil {
 		return false
 	}
-	m.text = append(m.text, t.line(e)...)
-	m.take(e.kind, start, int(e.name))
+	if m.err != nil {
+		return true
+	}
+	start := len(m.text)
+	if e != nil {
+		m.text = append(m.text, t.line(e)...)
+		m.take(e.kind, start, int(e.name))
+		return true
+	}
+	f := static[i]
+	m.text = append(m.text, f.name...)
+	m.text = append(m.text, ": "...)
+	m.text = append(m.text, f.value...)
+	m.text = append(m.text, "\r\n"...)
+	m.take(f.kind, start, len(f.name))
 	return true
 }
 
@@ -86,7 +90,9 @@ func (t *table) literal(h *huffman, p []byte, bits int, m *message) (rest []byte
 		if e == nil {
 			return nil, false
 		}
-		m.text = append(m.text, t.line(e)[:e.name]...)
+		if add || m.err == nil { // as in indexed
+			m.text = append(m.text, t.line(e)[:e.name]...)
+		}
 		if k = e.kind; k == badValue {
 			k = kindOf(m.text[start:])
 		}
