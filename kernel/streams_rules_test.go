@@ -299,7 +299,7 @@ func streamWith(q *stream.Quality) *stream.Stream {
 	for side := range s.Ends {
 		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(side)}), 4000)
 		s.Set(&control.Remote{Side: control.Side(side), RTP: at}, 1)
-		s.Pass(control.Side(side), stream.RTP, at, rtp(1), 2)
+		s.Pass(new(stream.Counts), control.Side(side), stream.RTP, at, rtp(1), 2)
 	}
 	s.Ends[0].Quality = *q
 	return s

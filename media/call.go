@@ -26,6 +26,7 @@ type call struct {
 // shape gives a new call its ports. local has those that it had, if any.
 func (h *shard) shape(c *call, s control.Spec, local [2][]control.Local) error {
 	c.streams = make([]stream.Stream, s.Streams)
+	h.count.streams += uint64(s.Streams)
 	for side, name := range s.Networks {
 		for i := range c.streams {
 			var want control.Local
@@ -43,7 +44,7 @@ func (h *shard) shape(c *call, s control.Spec, local [2][]control.Local) error {
 }
 
 func (h *shard) pairIn(name string, c *call, side control.Side, index int, want control.Local) (*pair, error) {
-	n := h.plane.networks[name]
+	n := h.plane.places.Load().current[name]
 	if n == nil {
 		return nil, control.ErrNetwork
 	}
@@ -73,6 +74,7 @@ func (h *shard) reshape(c *call, s control.Spec) error {
 func (h *shard) extend(c *call, s control.Spec) error {
 	if more := s.Streams - len(c.streams); more > 0 {
 		c.streams = append(c.streams, make([]stream.Stream, more)...)
+		h.count.streams += uint64(more)
 	}
 	for side := range c.pairs {
 		for i := len(c.pairs[side]); i < len(c.streams); i++ {
@@ -119,6 +121,7 @@ func (h *shard) cut(c *call, n int) {
 		}
 	}
 	if n < len(c.streams) {
+		h.count.streams -= uint64(len(c.streams) - n)
 		c.streams = c.streams[:n:n]
 	}
 }
@@ -143,7 +146,7 @@ func (c *call) set(r *control.Remote, now int64) {
 	of := p.network.family()
 	known := *r
 	for _, a := range []*netip.AddrPort{&known.RTP, &known.RTCP} {
-		if a.IsValid() && (ip.FamilyOf(a.Addr()) != of || p.shard.plane.own(*a)) {
+		if a.IsValid() && (ip.FamilyOf(a.Addr()) != of || p.shard.plane.places.Load().at(*a) != nil) {
 			known.RTP, known.RTCP = netip.AddrPort{}, netip.AddrPort{}
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kyozon/kyozon/media/control"
 )
 
 const (
@@ -99,7 +101,7 @@ func (w *wide) readable() {
 		to := b.infos[i][unix.SizeofCmsghdr:]
 		s := w.seats.at(binary.BigEndian.Uint64(to[8:])).seat
 		if s == nil || m.header.Flags&unix.MSG_TRUNC != 0 || s.pair.addr != netip.AddrFrom16([16]byte(to[:16])) {
-			h.unknown++
+			h.count.Dropped[control.Unused]++
 			continue
 		}
 		waiting = h.pass(s, from6(&b.names[i]), room[i][:m.length]) || waiting
@@ -132,7 +134,7 @@ func (s *seat) read() {
 		return
 	}
 	if n > packetSize {
-		h.unknown++
+		h.count.Dropped[control.Unused]++
 		return
 	}
 	var from netip.AddrPort
@@ -156,7 +158,7 @@ func (h *shard) pass(s *seat, from netip.AddrPort, p []byte) (later bool) {
 		h.beside(s, from, p)
 		was = h.heardBy(s)
 	}
-	out, to, ok := c.streams[s.index].Pass(s.side, s.at, from, p, h.loop.Now())
+	out, to, ok := c.streams[s.index].Pass(&h.count.Counts, s.side, s.at, from, p, h.loop.Now())
 	if laned && h.heardBy(s) != was {
 		h.moved(s, was)
 	}
@@ -167,6 +169,9 @@ func (h *shard) pass(s *seat, from netip.AddrPort, p []byte) (later bool) {
 		h.passed(s)
 	}
 	o := &c.pairs[1-s.side][s.index].seats[out]
+	n := &h.count.carried[control.User][crossing(s.pair, o.pair)]
+	n.Packets++
+	n.Bytes += uint64(len(p))
 	if o.wide != nil {
 		o.wide.add(o, to, p)
 		return true
@@ -202,7 +207,7 @@ func (w *wide) send() {
 		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(w.fd), uintptr(unsafe.Pointer(&b.messages[i])), uintptr(b.n-i),
 			unix.MSG_DONTWAIT, 0, 0)
 		if errno != 0 {
-			w.shard.unsent++
+			w.shard.count.Dropped[control.Unsent]++
 			n = 1 // the first one failed: go on with the next
 		}
 		i += int(n)
@@ -238,7 +243,7 @@ func (h *shard) sendOwn(s *seat, to netip.AddrPort, p []byte) {
 	_, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
 		unix.MSG_DONTWAIT, uintptr(unsafe.Pointer(&h.name)), size)
 	if errno != 0 {
-		h.unsent++
+		h.count.Dropped[control.Unsent]++
 	}
 }
 

@@ -94,6 +94,7 @@ func (h *shard) passed(s *seat) {
 	}
 	s.lane = true
 	s.pair.call.lanes++
+	h.count.lanes++
 }
 
 // beside is passed before a packet of a call that has lanes. One of whom the seat's lane is for has gone beside it, so that it no
@@ -126,13 +127,20 @@ func (h *shard) takeLane(s *seat, remote netip.AddrPort) {
 	}
 	s.lane = false
 	s.pair.call.lanes--
+	h.count.lanes--
 }
 
 // resume counts on from a tally.
 func (h *shard) resume(s *seat, t stream.Tally) {
 	t.Heard -= h.clock
 	t.Arrival -= h.clock
-	s.pair.call.streams[s.index].Resume(s.side, s.at, &t)
+	c := s.pair.call
+	q := &c.streams[s.index].Ends[s.side].Quality
+	packets, bytes := q.Packets+q.RTCP, q.Bytes
+	c.streams[s.index].Resume(s.side, s.at, &t)
+	n := &h.count.carried[control.Kernel][crossing(s.pair, c.pairs[1-s.side][s.index])]
+	n.Packets += q.Packets + q.RTCP - packets
+	n.Bytes += q.Bytes - bytes
 }
 
 // takeLanes ends all lanes of a call: it is to be another, or to end. Packets go through user space, and make new ones.
@@ -191,6 +199,7 @@ func (h *shard) adopt(c *call, left []*stream.Lane) {
 		}
 		adopted[l], s.lane = s, true
 		c.lanes++
+		h.count.lanes++
 	}
 	for l, s := range adopted {
 		if want, ok := h.laneOf(s); !ok || !want.SamePath(l) {

@@ -21,10 +21,10 @@ package media
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kyozon/kyozon/media/control"
@@ -52,6 +52,10 @@ type Options struct {
 	Idle   time.Duration // a call in which nothing is heard for as long is ended, unless it is held; 0 means DefaultIdle
 	Unused time.Duration // the same, if nothing was ever heard; 0 means DefaultUnused
 	Grace  time.Duration // a call that no client has named is ended after it; 0 means DefaultGrace
+
+	// Renew, if set, reads again which networks there are. It is called by Run when signalling has read its file. What it
+	// returns as an error it has told who must know.
+	Renew func() ([]Network, error)
 }
 
 // What applies where Options say nothing.
@@ -66,13 +70,17 @@ const PrefixPort = 5004
 
 // Plane relays. It is a control.Plane.
 type Plane struct {
-	options  Options
-	networks map[string]*network
-	shards   []*shard // by loop
-	wide     []*wide  // for all calls; see Open
-	routes   []func() // remove what was added
-	left     left
-	refused  refused
+	options Options
+	places  atomic.Pointer[places]
+	shards  []*shard // by loop
+	wide    []*wide  // for all calls; see Open
+
+	wake  chan struct{} // of size 1: somebody has asked
+	mu    sync.Mutex
+	asked []func(control.Call, error) // who wants the networks renewed
+
+	left    left
+	refused refused
 }
 
 // Open makes a plane and opens the shared sockets. The loops must run; Close it when they have ended.
@@ -85,14 +93,13 @@ func Open(o Options) (*Plane, error) {
 	set(&o.Idle, DefaultIdle)
 	set(&o.Unused, DefaultUnused)
 	set(&o.Grace, DefaultGrace)
-	p := &Plane{options: o, networks: make(map[string]*network), refused: refused{log: o.Log}}
+	p := &Plane{options: o, refused: refused{log: o.Log}, wake: make(chan struct{}, 1)}
+	p.places.Store(new(places))
 	for i := range o.Loops.Len() {
 		p.shards = append(p.shards, newShard(p, o.Loops.At(i)))
 	}
-	for _, n := range o.Networks {
-		if err := p.add(n); err != nil {
-			return nil, errors.Join(fmt.Errorf("network %s: %w", n.Name, err), p.Close())
-		}
+	if err := p.Renew(o.Networks); err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
 	if err := p.lookBack(); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -109,25 +116,8 @@ func (p *Plane) lookBack() error {
 	return p.options.Kernel.All(p.left.add)
 }
 
-func (p *Plane) add(n Network) error {
-	p.networks[n.Name] = newNetwork(n)
-	if n.Media.IsSingleIP() {
-		return nil
-	}
-	remove, err := addRoute(n.Media)
-	if err != nil {
-		return err
-	}
-	p.routes = append(p.routes, remove)
-	for _, at := range []uint16{PrefixPort, PrefixPort + 1} {
-		if err := p.openWide(at); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Run looks after calls until ctx is done: what nobody uses is ended. The loops must run.
+// Run looks after calls until ctx is done: what nobody uses is ended. It renews the networks when it is asked to. The loops
+// must run.
 func (p *Plane) Run(ctx context.Context) {
 	every := min(p.options.Idle, p.options.Unused, p.options.Grace) / 8
 	t := time.NewTicker(max(every, time.Millisecond))
@@ -141,7 +131,10 @@ func (p *Plane) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-p.wake:
+			p.renew()
 		case <-t.C:
+			p.forget()
 			for _, h := range p.shards {
 				h.loop.Post(h.sweep)
 			}
@@ -172,7 +165,7 @@ func (p *Plane) watch(ctx context.Context) {
 	}
 }
 
-func (p *Plane) shard(id control.ID) *shard { return p.shards[uint64(id)%uint64(len(p.shards))] }
+func (p *Plane) shard(id control.ID) *shard { return p.shards[p.loopOf(uint64(id))] }
 
 // Close closes all sockets. The loops must have ended, and not been closed.
 func (p *Plane) Close() error {
@@ -184,8 +177,12 @@ func (p *Plane) Close() error {
 	for _, w := range p.wide {
 		w.close()
 	}
-	for _, remove := range p.routes {
-		remove()
+	all := p.places.Load()
+	for _, n := range all.current {
+		n.remove()
+	}
+	for _, n := range all.old {
+		n.remove()
 	}
 	return nil
 }
@@ -202,24 +199,14 @@ func (p *Plane) Do(s *control.Session, r control.Request) {
 		for _, h := range p.shards {
 			h.loop.Post(func() { h.listed(s) })
 		}
+	case control.Survey:
+		p.survey(r.Figured)
+	case control.Renew:
+		p.ask(r.Done)
 	default:
-		h := p.shards[p.loopOf(uint64(r.Call.ID))]
+		h := p.shard(r.Call.ID)
 		h.loop.Post(func() { h.do(s, r) })
 	}
-}
-
-// own says whether a call may have this address.
-func (p *Plane) own(a netip.AddrPort) bool {
-	for _, n := range p.networks {
-		low, high := n.Low, n.High
-		if !n.single {
-			low, high = PrefixPort, PrefixPort+1
-		}
-		if n.Media.Contains(a.Addr()) && a.Port() >= low && a.Port() <= high {
-			return true
-		}
-	}
-	return false
 }
 
 // Calls returns how many calls there are. It must not be called on a loop.
@@ -236,11 +223,7 @@ func (p *Plane) Calls() (n int) {
 // not be called on a loop.
 func (p *Plane) Lanes() (n int, refused uint64, why string) {
 	counts := make([]int, len(p.shards))
-	p.options.Loops.Do(func(l *relay.Loop) {
-		for _, c := range p.shards[l.ID()].calls {
-			counts[l.ID()] += int(c.lanes)
-		}
-	})
+	p.options.Loops.Do(func(l *relay.Loop) { counts[l.ID()] = int(p.shards[l.ID()].count.lanes) })
 	for _, count := range counts {
 		n += count
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/media/control"
+	"github.com/kyozon/kyozon/relay"
 )
 
 // talk has each say packets to the other, from n on, and hear them from where he sends to.
@@ -73,11 +74,16 @@ func TestCrossings(t *testing.T) {
 func (p *place) nothingLeft(t *testing.T) {
 	t.Helper()
 	p.plane.Calls() // what was asked before has been done
-	for name, n := range p.plane.networks {
-		if n.count != 0 {
-			t.Errorf("network %s: %d pairs of ports are left", name, n.count)
+	for name, n := range p.plane.places.Load().current {
+		if n.count != 0 || n.used.Load() != 0 {
+			t.Errorf("network %s: %d pairs of ports are left, %d in use", name, n.count, n.used.Load())
 		}
 	}
+	p.plane.options.Loops.Do(func(l *relay.Loop) {
+		if n := p.plane.shards[l.ID()].count.streams; n != 0 {
+			t.Errorf("loop %d: %d streams are left", l.ID(), n)
+		}
+	})
 	for _, w := range p.plane.wide {
 		if w.seats.count != 0 {
 			t.Errorf("port %d: %d addresses are left", w.port, w.seats.count)

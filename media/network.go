@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -23,13 +24,16 @@ type network struct {
 	Network
 	single bool // it has one address, and ports
 	high   uint64
+	remove func()       // what was done for it
+	used   atomic.Int64 // pairs of ports, or addresses
+	rested bool         // nothing of it was in use when it was last looked at; see Plane.forget
 	mu     sync.Mutex
 	taken  []bool // pairs of ports
 	count  int
 }
 
 func newNetwork(n Network) *network {
-	w := &network{Network: n, single: n.Media.IsSingleIP()}
+	w := &network{Network: n, single: n.Media.IsSingleIP(), remove: func() {}}
 	if w.single {
 		w.taken = make([]bool, (int(n.High)-int(n.Low)+1)/2)
 		return w
@@ -72,6 +76,15 @@ func (n *network) giveBack(at uint16) {
 	defer n.mu.Unlock()
 	n.taken[(at-n.Low)/2] = false
 	n.count--
+}
+
+// has says whether an address is one that calls can have.
+func (n *network) has(a netip.AddrPort) bool {
+	low, high := n.Low, n.High
+	if !n.single {
+		low, high = PrefixPort, PrefixPort+1
+	}
+	return n.Media.Contains(a.Addr()) && a.Port() >= low && a.Port() <= high
 }
 
 func (n *network) family() ip.Family { return ip.FamilyOf(n.Media.Addr()) }

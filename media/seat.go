@@ -34,7 +34,7 @@ type pair struct {
 	call    *call
 	shard   *shard
 	addr    netip.Addr
-	port    uint16  // for RTP; 0 until it has one
+	port    uint16  // for RTP; 0 if it has none
 	seats   [2]seat // by stream.Port
 }
 
@@ -75,6 +75,7 @@ func (h *shard) openPair(n *network, c *call, side control.Side, index int, want
 // openPorts opens the sockets of a pair that was taken; on error it is given back.
 func (h *shard) openPorts(p *pair, port uint16) error {
 	p.port = port
+	p.network.used.Add(1)
 	for i := range p.seats {
 		if err := h.openSeat(&p.seats[i]); err != nil {
 			h.closePair(p)
@@ -103,8 +104,12 @@ func (h *shard) closePair(p *pair) {
 	if p == nil {
 		return
 	}
+	if p.port != 0 {
+		p.network.used.Add(-1)
+	}
 	if !p.network.single {
 		h.closeWidePair(p)
+		p.port = 0
 		return
 	}
 	for i := range p.seats {

@@ -21,14 +21,13 @@ type shard struct {
 	known map[*control.Session]bool // clients that have named their calls
 	wide  []*wide
 
-	in      *incoming
-	arena   *arena
-	end     func()              // endRound
-	ending  bool                // it will be called
-	name    unix.RawSockaddrAny // of one packet
-	clock   int64               // what the system's monotonic clock is ahead of the loop's
-	unknown uint64              // packets that are nobody's
-	unsent  uint64              // packets that the kernel did not take
+	in     *incoming
+	arena  *arena
+	end    func()              // endRound
+	ending bool                // it will be called
+	name   unix.RawSockaddrAny // of one packet
+	clock  int64               // what the system's monotonic clock is ahead of the loop's
+	count  counters
 }
 
 func newShard(p *Plane, l *relay.Loop) *shard {
@@ -174,6 +173,7 @@ func (h *shard) sweep() {
 func (h *shard) release(c *call) {
 	delete(h.calls, c.id)
 	h.takeLanes(c)
+	h.count.streams -= uint64(len(c.streams))
 	for side := range c.pairs {
 		h.closePairs(c.pairs[side])
 		h.closePairs(c.next[side])

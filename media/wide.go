@@ -34,23 +34,32 @@ func (p *Plane) openWide(port uint16) error {
 	if p.shards[0].wideAt(port) != nil {
 		return nil
 	}
+	var all []*wide
+	var err error
 	for _, h := range p.shards {
-		fd, err := bound(netip.AddrPortFrom(netip.IPv6Unspecified(), port), true)
-		if err != nil {
-			return err
+		w := &wide{shard: h, port: port, out: newOutgoing(), seats: newTable()}
+		if w.fd, err = bound(netip.AddrPortFrom(netip.IPv6Unspecified(), port), true); err != nil {
+			break
 		}
-		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, wideBuffer) != nil {
-			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, wideBuffer) // what the system allows of it
+		if unix.SetsockoptInt(w.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, wideBuffer) != nil {
+			unix.SetsockoptInt(w.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, wideBuffer) // what the system allows of it
 		}
-		w := &wide{shard: h, port: port, fd: fd, out: newOutgoing(), seats: newTable()}
-		p.wide, h.wide = append(p.wide, w), append(h.wide, w)
+		all = append(all, w)
 	}
-	if err := steer(p.shards[0].wideAt(port).fd, len(p.shards)); err != nil {
+	if err == nil {
+		err = steer(all[0].fd, len(all))
+	}
+	if err != nil {
+		for _, w := range all {
+			w.close()
+		}
 		return err
 	}
-	errs := make([]error, len(p.shards))
+	p.wide = append(p.wide, all...)
+	errs := make([]error, len(all))
 	p.options.Loops.Do(func(l *relay.Loop) {
-		w := p.shards[l.ID()].wideAt(port)
+		w := all[l.ID()]
+		w.shard.wide = append(w.shard.wide, w)
 		errs[l.ID()] = l.Watch(w.fd, w.readable)
 	})
 	return errors.Join(errs...)
@@ -93,11 +102,12 @@ func (h *shard) openWidePair(p *pair, want control.Local) error {
 		}
 	}
 	p.addr, p.port = p.network.address(id), PrefixPort
+	p.network.used.Add(1)
 	for at, w := range []*wide{rtp, rtcp} {
 		s := &p.seats[at]
 		s.wide = w
 		if !w.seats.insert(id, s) {
-			h.closeWidePair(p)
+			h.closePair(p)
 			return control.ErrFull
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/kyozon/kyozon/accesslog"
 	"github.com/kyozon/kyozon/backend"
@@ -68,6 +69,12 @@ func MediaSocket(state string) string { return filepath.Join(state, "media.sock"
 
 // MediaName is what the relay of media calls the part of a network that is of one family.
 func MediaName(network string, f ip.Family) string { return network + "/" + f.String() }
+
+// MediaNetwork returns the network of a MediaName.
+func MediaNetwork(name string) string {
+	network, _, _ := strings.Cut(name, "/")
+	return network
+}
 
 // Listen is one address of a service, named where the service has several kinds ("smtp", "imaps").
 type Listen struct {

@@ -39,8 +39,8 @@ func (e *env) mediaCommand() *cobra.Command {
 		Use:   "media FILE",
 		Short: "Relay the media of calls for the site that FILE describes, until SIGTERM",
 		Long: "Relay the media of calls, as `kyozon run` with the same FILE asks for, in a process of its own: it goes on while\n" +
-			"the other ends and comes back. It reads `networks` and where `state` is; restart it when they have changed: the\n" +
-			"calls there are then keep their addresses.",
+			"the other ends and comes back. It reads `networks` and where `state` is. When the other takes FILE into service\n" +
+			"again it reads `networks` again too: new calls have addresses of those, and calls that there are keep theirs.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return e.relayMedia(c.Context(), args[0], loops) },
 	}
@@ -73,7 +73,8 @@ func (e *env) relayMedia(ctx context.Context, file string, loops int) error {
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	wg.Go(func() { ls.Run(ctx) })
-	options := media.Options{Networks: mediaNetworks(cfg), Loops: ls, Log: e.log()}
+	options := media.Options{Networks: mediaNetworks(cfg), Loops: ls, Log: e.log(),
+		Renew: func() ([]media.Network, error) { return e.renewMedia(file) }}
 	k := openMediaKernel(cfg, options.Log)
 	if k != nil {
 		options.Kernel = k
@@ -116,6 +117,16 @@ func openMediaKernel(cfg *config.Config, log *slog.Logger) *plane.Media {
 	}
 	log.Info("the kernel plane carries media of established streams", "interfaces", k.Interfaces())
 	return k
+}
+
+// renewMedia reads the networks of a file again.
+func (e *env) renewMedia(file string) ([]media.Network, error) {
+	cfg, err := config.Load(file, protocols())
+	if err != nil {
+		e.log().Error("networks stay as they are", "err", err)
+		return nil, err
+	}
+	return mediaNetworks(cfg), nil
 }
 
 // serveMedia serves signalling until ctx is done.

@@ -149,6 +149,7 @@ func (k *mediaKernel) cross(t, whole *testing.T, x ip.Crossing) {
 	if s := k.ask(t, c); !wholeCall(s, c, 60) {
 		t.Errorf("after the second end: %+v", s)
 	}
+	k.wantFigures(t, x)
 	k.again(t, whole, func() { speaks(10, true) })
 	moved := phoneOn(t, k.Host("caller"), c.phones[0].at.Addr().String())
 	k.client.Update(c.ID, control.Remote{RTP: moved.at})
@@ -174,6 +175,30 @@ func (k *mediaKernel) cross(t, whole *testing.T, x ip.Crossing) {
 	})
 	for _, p := range []*mediaPhone{c.phones[0], c.phones[1], was, c.strangers[0], c.strangers[1]} {
 		hearsNothing(t, p)
+	}
+}
+
+// wantFigures looks at what a relay says of itself that has taken lanes over and then carried ten packets each way, been told of the
+// phones again, and carried ten more.
+func (k *mediaKernel) wantFigures(t *testing.T, x ip.Crossing) {
+	t.Helper()
+	told := make(chan *control.Figures, 1)
+	k.client.Survey(func(f *control.Figures, err error) {
+		if err != nil {
+			t.Error(err)
+			f = new(control.Figures)
+		}
+		told <- f
+	})
+	f := <-told
+	there, back := x.Index(), ip.Crossing{Client: x.Backend, Backend: x.Client}.Index()
+	kernel := f.Carried[control.Kernel][there].Packets + f.Carried[control.Kernel][back].Packets
+	all := kernel + f.Carried[control.User][there].Packets + f.Carried[control.User][back].Packets
+	if there == back {
+		kernel, all = kernel/2, all/2
+	}
+	if f.Lanes < 2 || kernel < 20 || kernel == all || all != 40 {
+		t.Errorf("%d lanes; %d packets by the kernel of %d, want more than half of 40", f.Lanes, kernel, all)
 	}
 }
 

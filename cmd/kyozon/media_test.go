@@ -252,4 +252,35 @@ func TestMedia(t *testing.T) {
 		}
 		c.Close(call.ID, nil, nil)
 	})
+	renewMedia(t, l.Host("edge"), c, dir)
+}
+
+// renewMedia has the file name other networks, and signalling say so: new calls have addresses of those.
+func renewMedia(t *testing.T, h *lab.Host, c *control.Client, dir string) {
+	t.Helper()
+	site := strings.Replace(fmt.Sprintf(mediaSite, dir), "core: {media: [10.0.1.1, ", "core: {media: [10.0.1.200, ", 1)
+	if err := h.WriteFile("/run/site.yaml", []byte(site)); err != nil {
+		t.Fatal(err)
+	}
+	renewed := make(chan error, 1)
+	c.Renew(func(err error) { renewed <- err })
+	if err := <-renewed; err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan control.Call, 1)
+	core := service.MediaName("core", ip.V4)
+	c.Open(control.Opening{Post: func(fn func()) { fn() }, Spec: control.Spec{Streams: 1, Networks: [2]string{core, core}},
+		Done: func(call control.Call, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			opened <- call
+		}})
+	call := <-opened
+	for side, local := range call.Local {
+		if want := netip.MustParseAddr("10.0.1.200"); len(local) == 0 || local[0].RTP.Addr() != want {
+			t.Errorf("side %d has %v, want an address %v", side, local, want)
+		}
+	}
+	c.Close(call.ID, nil, nil)
 }

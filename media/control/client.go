@@ -49,6 +49,7 @@ type request struct {
 	post func(func())
 	call func(Call, error)
 	told func(Stats, error)
+	seen func(*Figures, error)
 }
 
 // Options say where the relay is.
@@ -170,6 +171,32 @@ func (c *Client) Stats(id ID, post func(func()), done func(Stats, error)) {
 		return
 	}
 	c.requestLocked(&message{kind: ask, id: id}, request{post: post, told: done})
+}
+
+// Survey asks what the relay has and does. done is called by the client, and must not block.
+func (c *Client) Survey(done func(*Figures, error)) {
+	c.mu.Lock()
+	if c.up {
+		c.requestLocked(&message{kind: survey}, request{seen: done})
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	done(nil, ErrDown)
+}
+
+// Renew has the relay read again which networks there are: for new calls those of now hold. done is called by the client, and
+// must not block.
+func (c *Client) Renew(done func(error)) {
+	answer := func(_ Call, err error) { done(err) }
+	c.mu.Lock()
+	if c.up {
+		c.requestLocked(&message{kind: renew}, request{kind: renew, post: func(f func()) { f() }, call: answer})
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	done(ErrDown)
 }
 
 // Close ends a call. done, which may be nil, is told what the call has carried. While there is no connection the relay is
@@ -320,16 +347,23 @@ func (c *Client) end() {
 	}
 	c.mu.Unlock()
 	for _, r := range waiting {
-		r.answer(Call{}, Stats{}, ErrDown)
+		r.answer(Call{}, &message{}, ErrDown)
 	}
 }
 
-func (r *request) answer(call Call, s Stats, err error) {
+// answer gives what a message says to who has asked.
+func (r *request) answer(call Call, m *message, err error) {
+	stats := m.stats // the next message takes the place of this one
 	switch {
 	case r.call != nil:
 		r.post(func() { r.call(call, err) })
 	case r.told != nil:
-		r.post(func() { r.told(s, err) })
+		r.post(func() { r.told(stats, err) })
+	case r.seen != nil:
+		if m.figures == nil && err == nil {
+			err = errMessage
+		}
+		r.seen(m.figures, err)
 	}
 }
 
@@ -341,7 +375,7 @@ func (c *Client) receive(conn *net.UnixConn) error {
 			return err
 		}
 		switch m.kind {
-		case opened, told, failed:
+		case opened, told, failed, figures, renewed:
 			c.answered(m)
 		case ended:
 			c.ended(m.id, m.stats)
@@ -364,7 +398,7 @@ func (c *Client) answered(m *message) {
 	var over func(Stats)
 	var post func(func())
 	switch {
-	case k == nil || m.kind == told:
+	case k == nil || m.kind == told: // figures are of no call
 	case err == nil:
 		k.call, k.opened = call, true
 	case r.kind == open, r.kind == restore:
@@ -378,7 +412,7 @@ func (c *Client) answered(m *message) {
 		post(func() { over(Stats{}) })
 	}
 	if asked {
-		r.answer(call, m.stats, err)
+		r.answer(call, m, err)
 	}
 }
 

@@ -240,7 +240,7 @@ func TestClientRestarts(t *testing.T) {
 // A client of another version, or one that talks nonsense, is cut.
 func TestStrangeClients(t *testing.T) {
 	relay := controltest.Open(t, networks())
-	for _, tt := range [][]string{{"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02"}, {"nonsense"}, {"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01", "nonsense"}} {
+	for _, tt := range [][]string{{"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"}, {"nonsense"}, {"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02", "nonsense"}} {
 		c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: relay.Path, Net: "unixpacket"})
 		if err != nil {
 			t.Fatal(err)
@@ -256,6 +256,40 @@ func TestStrangeClients(t *testing.T) {
 			}
 		}
 		c.Close()
+	}
+}
+
+// The relay is asked what it does, and to look at its networks again; and so it is when nobody is there.
+func TestSurvey(t *testing.T) {
+	relay := controltest.Open(t, networks())
+	c := connect(t, relay.Path)
+	c.open(t, control.Spec{Networks: [2]string{"access4", "access6"}, Streams: 2})
+	type answer struct {
+		f   *control.Figures
+		err error
+	}
+	answers := make(chan answer, 1)
+	survey := func() answer {
+		c.Survey(func(f *control.Figures, err error) { answers <- answer{f, err} })
+		return <-answers
+	}
+	renew := func() error {
+		c.Renew(func(err error) { answers <- answer{err: err} })
+		return (<-answers).err
+	}
+	if a := survey(); a.err != nil || a.f.Calls != 1 || a.f.Streams != 2 || len(a.f.Networks) != 2 || a.f.Networks[0].Used != 2 {
+		t.Errorf("got %+v", a)
+	}
+	if err := renew(); err != nil || relay.Renewed() != 1 {
+		t.Errorf("%v, asked %d times", err, relay.Renewed())
+	}
+	relay.Stop()
+	<-c.links
+	if a := survey(); !errors.Is(a.err, control.ErrDown) {
+		t.Errorf("got %+v", a)
+	}
+	if err := renew(); !errors.Is(err, control.ErrDown) {
+		t.Errorf("got %v", err)
 	}
 }
 

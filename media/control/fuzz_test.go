@@ -6,6 +6,7 @@ package control
 import (
 	"bytes"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -19,7 +20,24 @@ func examples() []*message {
 		{kind: hello, version: 1}, {kind: open, seq: 1, id: 2, spec: spec}, {kind: reshape, spec: spec}, {kind: update, id: 3, remotes: remotes},
 		{kind: ask, seq: 4}, {kind: shut, seq: 5, id: 1 << 63}, {kind: restore, spec: spec, local: local, remotes: remotes}, {kind: listed},
 		{kind: opened, spec: spec, local: local}, {kind: told, stats: stats}, {kind: failed, failure: 1}, {kind: ended, stats: stats},
+		{kind: survey, seq: 6}, {kind: figures, seq: 6, figures: most()}, {kind: renew, seq: 7}, {kind: renewed, seq: 7},
 	}
+}
+
+// most returns figures with as many networks as there can be, of the longest names.
+func most() *Figures {
+	f := new(Figures)
+	for i, n := range f.numbers() {
+		*n = uint64(i)
+	}
+	for i := range MaxNetworks {
+		n := Occupancy{Name: strings.Repeat("n", maxName), Media: netip.MustParsePrefix("2001:db8::/64"), Used: uint64(i)}
+		if i%2 == 0 {
+			n.Media, n.Size = netip.MustParsePrefix("192.0.2.1/32"), 1000
+		}
+		f.Networks = append(f.Networks, n)
+	}
+	return f
 }
 
 // FuzzMessage: what is understood is written as it was read, and nothing makes the parser fail.

@@ -14,10 +14,10 @@ import (
 )
 
 // version is of the messages below. Two processes that differ in it do not talk.
-const version = 1
+const version = 2
 
-// maxMessage bounds a message. The longest is a restore with all streams.
-const maxMessage = 4096
+// maxMessage bounds a message. The longest is figures with all networks.
+const maxMessage = 24 << 10
 
 // kind is what a message says.
 type kind uint8
@@ -33,8 +33,12 @@ const (
 	listed                  // all calls were restored
 	opened                  // the relay's, to open, reshape and restore
 	told                    // to ask and shut
-	failed                  // to all of these
+	failed                  // to all of these, and to renew
 	ended                   // a call that nobody had asked to end
+	survey                  // the client's: asks for figures
+	figures                 // the relay's, to survey
+	renew                   // the client's: the networks may be others now
+	renewed                 // the relay's, to renew
 )
 
 // message is one of any kind. What a kind does not have is zero.
@@ -46,6 +50,7 @@ type message struct {
 	local   [2][]Local
 	remotes []Remote
 	stats   Stats
+	figures *Figures
 	failure uint8 // one more than the index in failures
 	version uint16
 }
@@ -72,6 +77,8 @@ func (m *message) append(b []byte) []byte {
 		b = appendStats(b, &m.stats)
 	case failed:
 		b = append(b, m.failure)
+	case figures:
+		b = appendFigures(b, m.figures)
 	}
 	return b
 }
@@ -167,7 +174,9 @@ func (m *message) parse(b []byte) error {
 	case failed:
 		m.failure = r.byte()
 		r.bad = r.bad || m.failure == 0 || int(m.failure) > len(failures)
-	case ask, shut, listed:
+	case figures:
+		m.figures = r.figures()
+	case ask, shut, listed, survey, renew, renewed:
 	default:
 		r.bad = true
 	}

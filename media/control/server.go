@@ -46,6 +46,8 @@ const (
 	Close               // the same
 	Listed              // the client has named all calls that it has
 	Left                // the client is gone; its calls go on
+	Survey              // Figured is called
+	Renew               // Done is called: with ErrInvalid if the networks are as before, because what is to be now cannot be
 )
 
 // Request is what a client asks for.
@@ -55,6 +57,7 @@ type Request struct {
 	Remotes []Remote
 	Done    func(Call, error)
 	Told    func(Stats, error)
+	Figured func(*Figures)
 }
 
 // Ended tells the client that a call was ended without its asking.
@@ -151,6 +154,18 @@ func (s *Session) request(m *message) (r Request, ok bool) {
 				return
 			}
 			s.send(&message{kind: told, seq: seq, id: id, stats: stats})
+		}
+	case survey:
+		r.What = Survey
+		r.Figured = func(f *Figures) { s.send(&message{kind: figures, seq: seq, figures: f}) }
+	case renew:
+		r.What = Renew
+		r.Done = func(_ Call, err error) {
+			if err != nil {
+				s.fail(seq, err)
+				return
+			}
+			s.send(&message{kind: renewed, seq: seq})
 		}
 	case update:
 		r.What = Update

@@ -6,12 +6,14 @@ package controltest
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 
+	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/media/control"
 )
 
@@ -29,6 +31,7 @@ type Relay struct {
 	calls   map[control.ID]*call
 	closed  []control.ID
 	clients int
+	renewed int
 }
 
 type call struct {
@@ -99,6 +102,11 @@ func (r *Relay) Do(s *control.Session, q control.Request) {
 		}
 		c.owner, c.remotes = s, append(c.remotes, q.Remotes...)
 		q.Done(c.Call, nil)
+	case control.Survey:
+		q.Figured(r.figuresLocked())
+	case control.Renew:
+		r.renewed++
+		q.Done(control.Call{}, nil)
 	case control.Listed:
 		r.clients++
 	case control.Left:
@@ -181,6 +189,35 @@ func (r *Relay) Await(ok func(calls map[control.ID][]control.Remote, closed []co
 		}
 		r.changed.Wait()
 	}
+}
+
+// figuresLocked says that each call has carried a hundred packets each way.
+func (r *Relay) figuresLocked() *control.Figures {
+	f := &control.Figures{Calls: uint64(len(r.calls))}
+	used := make(map[string]uint64)
+	for _, c := range r.calls {
+		f.Streams += uint64(c.Streams)
+		x := ip.Crossing{Client: ip.FamilyOf(c.Local[0][0].RTP.Addr()), Backend: ip.FamilyOf(c.Local[1][0].RTP.Addr())}
+		for _, x := range []ip.Crossing{x, {Client: x.Backend, Backend: x.Client}} {
+			f.Carried[control.User][x.Index()].Packets += 100
+			f.Carried[control.User][x.Index()].Bytes += 17200
+		}
+		for side, n := range c.Networks {
+			used[n] += uint64(len(c.Local[side]))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.networks)) {
+		a := r.networks[name]
+		f.Networks = append(f.Networks, control.Occupancy{Name: name, Media: netip.PrefixFrom(a, a.BitLen()), Used: used[name], Size: 20000})
+	}
+	return f
+}
+
+// Renewed returns how often a client has asked to look at the networks again.
+func (r *Relay) Renewed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.renewed
 }
 
 // AwaitClients waits until n clients have connected, of whom some may be gone again.

@@ -8,6 +8,8 @@ package stream
 import (
 	"net/netip"
 	"time"
+
+	"github.com/kyozon/kyozon/media/control"
 )
 
 // Window is how long after an offer or an answer a side may be heard from elsewhere than its description says, within the
@@ -115,6 +117,11 @@ func (l *Latch) To(signal netip.Addr) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return l.want
+}
+
+// latching says how who is heard was found.
+func (l *Latch) latching() control.Latching {
+	return [...]control.Latching{signalled: control.Signalled, described: control.Near, exact: control.Exactly}[l.rank]
 }
 
 // From returns who was heard; the zero value if nobody was.

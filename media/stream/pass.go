@@ -45,16 +45,28 @@ func KindOf(p []byte) Kind {
 	return Other
 }
 
+// Counts is what is of no single call.
+type Counts struct {
+	Dropped [len(control.Figures{}.Dropped)]uint64 // packets, by control.Drop
+	Latched [len(control.Figures{}.Latched)]uint64 // who was not heard before, by control.Latching
+}
+
 // Pass takes a packet that came from from at a port of a side. It returns the port of the other side that it leaves from,
-// and where it goes; or false: it is dropped.
-func (s *Stream) Pass(side control.Side, at Port, from netip.AddrPort, p []byte, now int64) (out Port, to netip.AddrPort, ok bool) {
+// and where it goes; or false: it is dropped, and counted.
+func (s *Stream) Pass(t *Counts, side control.Side, at Port, from netip.AddrPort, p []byte, now int64) (out Port, to netip.AddrPort, ok bool) {
 	e, other := &s.Ends[side], &s.Ends[1-side]
 	kind := KindOf(p)
 	if e.opaque && at == RTP {
 		kind = Media
 	}
-	if !e.takes(kind, at) || !e.hears(at, from, now) {
+	if why, ok := e.takes(kind, at); !ok {
 		e.Strangers++
+		t.Dropped[why]++
+		return 0, netip.AddrPort{}, false
+	}
+	if !e.hears(t, at, from, now) {
+		e.Strangers++
+		t.Dropped[control.Stranger]++
 		return 0, netip.AddrPort{}, false
 	}
 	e.Heard = now
@@ -74,12 +86,15 @@ func (s *Stream) Pass(side control.Side, at Port, from netip.AddrPort, p []byte,
 		out = RTP
 	}
 	to = other.Latches[out].To(other.signal)
-	return out, to, to.IsValid()
+	if ok = to.IsValid(); !ok {
+		t.Dropped[control.Nowhere]++
+	}
+	return out, to, ok
 }
 
 // hears says whether a packet is of this side. Once its RTP was heard, RTCP comes from there, or exactly from where it is
 // described; so nobody who shares its address can speak for it.
-func (e *End) hears(at Port, from netip.AddrPort, now int64) bool {
+func (e *End) hears(t *Counts, at Port, from netip.AddrPort, now int64) bool {
 	l := &e.Latches[at]
 	if from == l.from {
 		return true
@@ -89,18 +104,22 @@ func (e *End) hears(at Port, from netip.AddrPort, now int64) bool {
 			return false
 		}
 	}
-	return l.Hear(from, e.signal, now)
+	if !l.Hear(from, e.signal, now) {
+		return false
+	}
+	t.Latched[l.latching()]++
+	return true
 }
 
-// takes says whether packets of a kind may come at a port.
-func (e *End) takes(kind Kind, at Port) bool {
+// takes says whether packets of a kind may come at a port, or why not.
+func (e *End) takes(kind Kind, at Port) (why control.Drop, ok bool) {
 	switch kind {
 	case Media:
-		return at == RTP
+		return control.Misplaced, at == RTP
 	case Report:
-		return at == RTCP || e.mux
+		return control.Misplaced, at == RTCP || e.mux
 	case Keys:
-		return !e.opaque
+		return control.Misplaced, !e.opaque
 	}
-	return false
+	return control.Unknown, false
 }

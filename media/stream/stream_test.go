@@ -73,6 +73,7 @@ func TestPass(t *testing.T) {
 	own := both(control.Remote{RTP: a}, control.Remote{RTP: b, RTCP: at("[2001:db8:1::1]:9")})
 	fax := both(control.Remote{RTP: a, Opaque: true}, control.Remote{RTP: b, Opaque: true})
 	half := both(control.Remote{RTP: a}, control.Remote{})
+	var tally Counts
 	for _, tt := range []struct {
 		name string
 		s    *Stream
@@ -102,13 +103,36 @@ func TestPass(t *testing.T) {
 		{"no fax at the port of RTCP", fax, control.Callee, RTCP, bRTCP, []byte{0, 1, 2}, 0, netip.AddrPort{}},
 		{"to nobody yet", half, control.Caller, RTP, a, rtp(1, 1, 1), RTP, netip.AddrPort{}},
 	} {
-		out, to, ok := tt.s.Pass(tt.side, tt.at, tt.from, tt.p, 1)
+		out, to, ok := tt.s.Pass(&tally, tt.side, tt.at, tt.from, tt.p, 1)
 		if out != tt.out || to != tt.to || ok != tt.to.IsValid() {
 			t.Errorf("%s: leaves from port %d to %v, %v; want %d, %v", tt.name, out, to, ok, tt.out, tt.to)
 		}
 	}
 	if got := plain.Ends[0]; got.Strangers != 3 || got.Quality.Packets != 1 || got.Heard != 1 {
 		t.Errorf("of the caller: %d strangers, %d packets, heard at %d", got.Strangers, got.Quality.Packets, got.Heard)
+	}
+	want := Counts{}
+	want.Dropped[control.Stranger], want.Dropped[control.Unknown], want.Dropped[control.Misplaced], want.Dropped[control.Nowhere] = 1, 2, 2, 1
+	want.Latched[control.Exactly] = 10
+	if tally != want {
+		t.Errorf("counted %+v, want %+v", tally, want)
+	}
+}
+
+// TestLatched: it is counted how somebody was found; who is found better is found once more.
+func TestLatched(t *testing.T) {
+	t.Parallel()
+	signal := at("192.0.2.9:1")
+	s := both(control.Remote{RTP: at(sdp4), Signal: signal.Addr()}, control.Remote{RTP: at(sdp6)})
+	var got Counts
+	for _, from := range []netip.AddrPort{signal, signal, at(port4), at(evil4), at(sdp4), at(port4)} {
+		s.Pass(&got, control.Caller, RTP, from, rtp(1, 1, 1), 1)
+	}
+	want := Counts{}
+	want.Latched[control.Signalled], want.Latched[control.Near], want.Latched[control.Exactly] = 1, 1, 1
+	want.Dropped[control.Stranger] = 2
+	if got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
 	}
 }
 
@@ -128,9 +152,9 @@ func TestReports(t *testing.T) {
 	} {
 		s := both(control.Remote{RTP: at(sdp4)}, control.Remote{RTP: at(sdp6)})
 		if tt.rtp != "" {
-			s.Pass(control.Caller, RTP, at(tt.rtp), rtp(1, 1, 1), 1)
+			s.Pass(new(Counts), control.Caller, RTP, at(tt.rtp), rtp(1, 1, 1), 1)
 		}
-		if _, _, ok := s.Pass(control.Caller, RTCP, at(tt.rtcp), rtcp(), 2); ok != tt.ok {
+		if _, _, ok := s.Pass(new(Counts), control.Caller, RTCP, at(tt.rtcp), rtcp(), 2); ok != tt.ok {
 			t.Errorf("%s: heard: %v", tt.name, ok)
 		}
 	}
@@ -212,10 +236,10 @@ func TestMOS(t *testing.T) {
 // TestAllocations: a packet that passes costs no memory, nor does one that is dropped.
 func TestAllocations(t *testing.T) {
 	s := both(control.Remote{RTP: at(sdp4)}, control.Remote{RTP: at(sdp6)})
-	p, from, evil := rtp(1, 160, 7), at(sdp4), at(evil4)
+	p, from, evil, tally := rtp(1, 160, 7), at(sdp4), at(evil4), new(Counts)
 	if n := testing.AllocsPerRun(100, func() {
-		s.Pass(control.Caller, RTP, from, p, 1)
-		s.Pass(control.Caller, RTP, evil, p, 1)
+		s.Pass(tally, control.Caller, RTP, from, p, 1)
+		s.Pass(tally, control.Caller, RTP, evil, p, 1)
 	}); n > 0 {
 		t.Errorf("%v allocations a packet", n)
 	}
@@ -227,7 +251,7 @@ func BenchmarkPass(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		binary.BigEndian.PutUint16(p[2:], uint16(i))
 		binary.BigEndian.PutUint32(p[4:], uint32(i)*160)
-		s.Pass(control.Caller, RTP, from, p, int64(i)*int64(20*time.Millisecond))
+		s.Pass(new(Counts), control.Caller, RTP, from, p, int64(i)*int64(20*time.Millisecond))
 	}
 }
 
@@ -240,10 +264,10 @@ func FuzzPass(f *testing.F) {
 		for i, p := range [][]byte{first, second, first} {
 			now := max(step, 0) / 4 * int64(i)
 			for _, port := range []Port{RTP, RTCP} {
-				if _, _, ok := s.Pass(control.Caller, port, at(evil4), p, now); ok {
+				if _, _, ok := s.Pass(new(Counts), control.Caller, port, at(evil4), p, now); ok {
 					t.Error("a stranger was heard")
 				}
-				s.Pass(control.Caller, port, at(sdp4), p, now)
+				s.Pass(new(Counts), control.Caller, port, at(sdp4), p, now)
 			}
 		}
 		q := &s.Ends[0].Quality

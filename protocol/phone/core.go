@@ -97,7 +97,7 @@ func newCore(log *slog.Logger, loops *relay.Loops, state, records, media string)
 	c.tally = newTally()
 	c.calls.directory, c.calls.log = filepath.Join(state, "calls"), log
 	if media != "" {
-		c.relays.open(media, log)
+		c.openRelay(media)
 	}
 	c.restore(records)
 	c.homes = bindings{table: c.places, names: &c.names, directory: state, log: log, wake: make(chan struct{}, 1), changed: make(map[string]bool)}

@@ -6,7 +6,6 @@ package phone
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -30,14 +29,15 @@ type relays struct {
 	over    sync.WaitGroup
 }
 
-// open makes the client, once.
-func (r *relays) open(path string, log *slog.Logger) {
-	r.client.CompareAndSwap(nil, control.NewClient(control.Options{Path: path, Link: func(err error) {
+// openRelay makes the client of the relay, once.
+func (c *core) openRelay(path string) {
+	c.relays.client.CompareAndSwap(nil, control.NewClient(control.Options{Path: path, Link: func(err error) {
 		if err != nil {
-			log.Error("calls between networks or families that do not reach each other are refused: there is no media relay", "err", err)
-		} else {
-			log.Info("media relay is there")
+			c.log.Error("calls between networks or families that do not reach each other are refused: there is no media relay", "err", err)
+			return
 		}
+		c.log.Info("media relay is there")
+		c.renew() // it may have gone on while the file changed
 	}}))
 }
 

@@ -91,7 +91,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 		}
 		sets[c] = set
 		if len(s.Networks) > 0 {
-			c.relays.open(service.MediaSocket(env.State), c.log)
+			c.openRelay(service.MediaSocket(env.State))
 		}
 		c.settings.CompareAndSwap(nil, set) // a door may open a moment before start
 		for _, l := range s.Listen {
@@ -110,6 +110,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			c.away.Store(here)
 			c.begun.Do(c.begin)
 			c.relays.hold()
+			c.renew()
 		})
 	}
 	server.Start = func() {
@@ -129,6 +130,9 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	server.Counts = func() (all []service.Count) {
 		for _, c := range cores {
 			all = append(all, c.counts()...)
+		}
+		if i := slices.IndexFunc(cores, func(c *core) bool { return c.relays.client.Load() != nil }); i >= 0 { // they have one relay
+			all = append(all, cores[i].relays.figures()...)
 		}
 		return all
 	}
