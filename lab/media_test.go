@@ -132,11 +132,16 @@ func upMedia(t *testing.T) *Lab {
 // telephone starts a telephone of a kind on its host, and registers it over each of its families.
 func (l *Lab) telephone(t *testing.T, k families, n int) *phonetest.Telephone {
 	t.Helper()
-	name := map[int]string{1: callerNumber, 2: calledNumber}[n]
-	p := phonetest.New(t, phonetest.Options{Name: name, Domain: "voip.example.jp", Password: "secret", Addrs: k.addrs(n), Servers: edges(),
-		Instance: fmt.Sprintf("00000000-0000-1000-8000-00000000%02d%02d", n, k[0]) + fmt.Sprint(len(k)), Do: l.Host(k.host(n)).Do})
+	p := l.unregistered(t, k, n)
 	p.Register(600)
 	return p
+}
+
+func (l *Lab) unregistered(t *testing.T, k families, n int) *phonetest.Telephone {
+	t.Helper()
+	name := map[int]string{1: callerNumber, 2: calledNumber}[n]
+	return phonetest.New(t, phonetest.Options{Name: name, Domain: "voip.example.jp", Password: "secret", Addrs: k.addrs(n), Servers: edges(),
+		Instance: fmt.Sprintf("00000000-0000-1000-8000-00000000%02d%02d", n, k[0]) + fmt.Sprint(len(k)), Do: l.Host(k.host(n)).Do})
 }
 
 // end is one end of a call that is answered, or about to be.

@@ -236,17 +236,30 @@ func (p *Telephone) via(f ip.Family) string {
 func (p *Telephone) Register(seconds int) {
 	p.t.Helper()
 	for _, a := range p.Addrs {
-		f := ip.FamilyOf(a)
-		contact := fmt.Sprintf("Contact: %s;expires=%d", p.contact(f), seconds)
+		contact := fmt.Sprintf("Contact: %s;expires=%d", p.contact(ip.FamilyOf(a)), seconds)
 		if p.Instance != "" {
 			contact += fmt.Sprintf(`;+sip.instance="<urn:uuid:%s>"`, p.Instance)
 		}
-		if m := p.register(f, contact); m.Status() == 401 {
-			p.learn(m)
-			if m := p.register(f, contact, p.proof("REGISTER", "sip:"+p.Domain)); m.Status() != 200 {
-				p.t.Fatalf("%s cannot register: %s", p.Name, m.Text)
-			}
-		}
+		p.prove(ip.FamilyOf(a), contact)
+	}
+}
+
+// Clear takes away the bindings of all who have the number of the telephone.
+func (p *Telephone) Clear() {
+	p.t.Helper()
+	p.prove(ip.FamilyOf(p.Addrs[0]), "Contact: *", "Expires: 0")
+}
+
+// prove sends a REGISTER, and proves whose it is.
+func (p *Telephone) prove(f ip.Family, lines ...string) {
+	p.t.Helper()
+	m := p.register(f, lines...)
+	if m.Status() == 401 {
+		p.learn(m)
+		m = p.register(f, append(lines, p.proof("REGISTER", "sip:"+p.Domain))...)
+	}
+	if m.Status() != 200 {
+		p.t.Fatalf("%s cannot register: %s", p.Name, m.Text)
 	}
 }
 

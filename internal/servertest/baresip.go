@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,11 +29,23 @@ type Telephone struct {
 	Server                 netip.AddrPort // where it registers, and all that it asks goes
 	Transport              string         // "udp" or "tcp"
 	Codec                  string         // a module: g711 or opus
-	Tone                   int            // in Hz: all that it says
+	Tone                   int            // in Hz: all that it says; 0: it says what it hears
+
+	Addr netip.Addr               // its own; zero: that of Server, on loopback
+	Do   func(func() error) error // runs a function in its network; nil: it is this one
+}
+
+// do runs a function in the telephone's network.
+func (p *Telephone) do(fn func() error) error {
+	if p.Do == nil {
+		return fn()
+	}
+	return p.Do(fn)
 }
 
 // Baresip is a telephone that runs until the test ends. It writes down what it hears.
 type Baresip struct {
+	Telephone
 	t      testing.TB
 	folder string
 	conn   net.Conn
@@ -51,23 +64,28 @@ type Event struct {
 	Data     string `json:"data"`
 }
 
-// baresipConf has a place for the address to bind, the control port, the codec and the tone. Sources know 48 kHz stereo; the
-// recorder is a filter, which works without anything that plays.
+// baresipConf has a place for the address to bind, the control port, the codec and what it says. The recorder is a filter, which
+// works without anything that plays, until the first re-INVITE.
 const baresipConf = `sip_listen %[1]s
 net_interface %[2]s
 rtp_ports 40000-59999
 module_path /usr/lib/baresip/modules
 module %[4]s.so
-module ausine.so
 module sndfile.so
 module_app menu.so
 module_app ctrl_tcp.so
 ctrl_tcp_listen %[3]s
-audio_source ausine,%[5]d
-ausrc_srate 48000
-ausrc_channels 2
+%[5]s
 snd_path %[6]s
 `
+
+// says is what a telephone has as its microphone. The tone knows 48 kHz stereo alone.
+func (p *Telephone) says() string {
+	if p.Tone == 0 {
+		return "module aubridge.so\naudio_source aubridge,echo\naudio_player aubridge,echo"
+	}
+	return fmt.Sprintf("module ausine.so\naudio_source ausine,%d\nausrc_srate 48000\nausrc_channels 2", p.Tone)
+}
 
 // NewBaresip starts a telephone and has it register.
 func NewBaresip(t testing.TB, p Telephone) *Baresip {
@@ -77,9 +95,12 @@ func NewBaresip(t testing.TB, p Telephone) *Baresip {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &Baresip{t: t, folder: t.TempDir()}
+	b := &Baresip{Telephone: p, t: t, folder: t.TempDir()}
 	here := p.Server.Addr() // on loopback both ends have it
-	conf := fmt.Sprintf(baresipConf, netip.AddrPortFrom(here, 0), here, control, p.Codec, p.Tone, b.folder)
+	if p.Addr.IsValid() {
+		here = p.Addr
+	}
+	conf := fmt.Sprintf(baresipConf, netip.AddrPortFrom(here, 0), here, control, p.Codec, p.says(), b.folder)
 	for name, text := range map[string]string{"config": conf, "accounts": "", "contacts": ""} {
 		if err := os.WriteFile(filepath.Join(b.folder, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -102,7 +123,7 @@ func (b *Baresip) run(c *exec.Cmd, control netip.AddrPort) {
 		b.t.Fatal(err)
 	}
 	c.Stdout, c.Stderr = log, log
-	err = c.Start()
+	err = b.do(c.Start)
 	log.Close()
 	if err != nil {
 		b.t.Fatal(err)
@@ -126,7 +147,10 @@ func (b *Baresip) run(c *exec.Cmd, control netip.AddrPort) {
 		<-waited
 	})
 	for deadline := time.Now().Add(patience); ; {
-		if b.conn, err = net.Dial("tcp4", control.String()); err == nil {
+		if err = b.do(func() (err error) {
+			b.conn, err = net.Dial("tcp4", control.String())
+			return err
+		}); err == nil {
 			break
 		}
 		select {
@@ -143,8 +167,8 @@ func (b *Baresip) run(c *exec.Cmd, control netip.AddrPort) {
 	b.reader = bufio.NewReader(b.conn)
 }
 
-// Do has the telephone do a command of its menu, such as dial, accept, hold, sndcode or hangup.
-func (b *Baresip) Do(command, params string) {
+// Do has the telephone do a command of its menu, such as dial, accept, hold, sndcode or hangup, and returns what it says to that.
+func (b *Baresip) Do(command, params string) string {
 	b.t.Helper()
 	text, err := json.Marshal(map[string]string{"command": command, "params": params})
 	if err != nil {
@@ -159,7 +183,7 @@ func (b *Baresip) Do(command, params string) {
 			b.t.Fatalf("%s %s: %s", command, params, e.Data)
 		}
 		if e.Response {
-			return
+			return e.Data
 		}
 		b.events = append(b.events, e)
 	}
@@ -221,6 +245,32 @@ func (b *Baresip) Hears(hz int) float64 {
 		}
 		if time.Now().After(deadline) {
 			b.t.Fatal("a telephone hears nothing")
+		}
+	}
+}
+
+var counted = regexp.MustCompile(`member 0x[0-9a-f]+: lost=(-?[0-9]+) (?s:.*?) rcvd=([0-9]+)`)
+
+// Received returns how many packets have come of what the telephone hears, and how many have not, by its own account.
+func (b *Baresip) Received() (packets, lost int) {
+	b.t.Helper()
+	if m := counted.FindStringSubmatch(b.Do("audio_debug", "")); m != nil { // nobody was heard yet
+		lost, _ = strconv.Atoi(m[1])
+		packets, _ = strconv.Atoi(m[2])
+	}
+	return packets, lost
+}
+
+// Receives waits until the telephone has heard so many more packets.
+func (b *Baresip) Receives(more int) {
+	b.t.Helper()
+	first, _ := b.Received()
+	for deadline := time.Now().Add(patience); ; <-time.After(20 * time.Millisecond) {
+		if n, _ := b.Received(); n >= first+more {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatal("a telephone hears no more")
 		}
 	}
 }
