@@ -115,7 +115,7 @@ func (b *packetBatch) add(n int, to netip.AddrPort, from netip.Addr) {
 
 // send sends the packets of the batch and empties it. A packet that cannot be sent is lost, as packets may be; the
 // others are sent.
-func (b *packetBatch) send(fd int, told bool) {
+func (b *packetBatch) send(fd int, told bool, r *ring) {
 	for i := range b.n {
 		h := &b.messages[i].header
 		h.Control = nil
@@ -124,6 +124,14 @@ func (b *packetBatch) send(fd int, told bool) {
 		} else {
 			h.Controllen = 0
 		}
+	}
+	if r != nil && b.n > 1 {
+		for i := range b.n {
+			r.push(submission{opcode: opSendMessage, fd: int32(fd), addr: address(&b.messages[i].header), len: 1, flags: unix.MSG_DONTWAIT})
+		}
+		r.submit()
+		b.n = 0
+		return
 	}
 	for i := 0; i < b.n; {
 		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.messages[i])),

@@ -24,6 +24,7 @@ type Datagrams struct {
 	local    netip.AddrPort
 	receive  atomic.Pointer[func(Datagram)]
 	out      []datagramsOut // by loop
+	pace     pace
 }
 
 // Datagram is one packet.
@@ -36,6 +37,7 @@ type Datagram struct {
 // datagramsOut is what leaves the socket at the end of a loop's round.
 type datagramsOut struct {
 	socket *Datagrams
+	loop   *Loop
 	batch  *packetBatch
 	closed bool
 }
@@ -59,7 +61,7 @@ func (ls *Loops) OpenDatagrams(fd int, open func(*Datagrams) (receive func(Datag
 	d.wildcard = d.local.Addr().IsUnspecified()
 	widen(fd)
 	for i := range d.out {
-		d.out[i].socket = d
+		d.out[i].socket, d.out[i].loop = d, ls.loops[i]
 	}
 	d.Redirect(open(d))
 	if err := d.Resume(); err != nil {
@@ -80,6 +82,7 @@ func (d *Datagrams) Local() netip.AddrPort { return d.local }
 // Pause stops reading: what comes waits in the socket. It must not be called on a loop.
 func (d *Datagrams) Pause() {
 	d.loop.do(func() {
+		d.loop.unpace(d)
 		unix.EpollCtl(d.loop.epfd, unix.EPOLL_CTL_DEL, d.fd, nil) // fails only if the socket is not there
 		d.loop.forget(d.fd)
 	})
@@ -104,12 +107,16 @@ func (d *Datagrams) Close() {
 }
 
 // ready reads what has come in one batch; what is left brings another event.
-func (d *Datagrams) ready(uint32) {
+func (d *Datagrams) ready(uint32) { d.read() }
+
+func (d *Datagrams) read() {
 	b := d.loop.packets()
 	n, errno := b.receive(d.fd, d.wildcard)
-	if errno != 0 {
-		return // EAGAIN, or an ICMP error, which names nobody here
+	if errno != 0 { // EAGAIN, or an ICMP error, which names nobody here
+		d.counted(0)
+		return
 	}
+	d.counted(n)
 	receive := *d.receive.Load()
 	for i := range n {
 		to := d.local
@@ -143,6 +150,6 @@ func (d *Datagrams) Send(l *Loop, p Datagram) {
 // flush sends the packets of this round.
 func (o *datagramsOut) flush() {
 	if o.batch != nil && o.batch.n > 0 {
-		o.batch.send(o.socket.fd, o.socket.wildcard)
+		o.batch.send(o.socket.fd, o.socket.wildcard, o.loop.round.ring)
 	}
 }

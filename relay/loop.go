@@ -63,6 +63,7 @@ type Loop struct {
 	chores  chores // and what connections leave that come or go
 	callers [maxCallers]caller
 	batch   *packetBatch // what UDP sockets are read into
+	paced   []*Datagrams // are busy: they are looked at by the clock
 	ending  []flusher    // have something to send at the end of the round
 
 	asleep atomic.Bool
@@ -246,6 +247,7 @@ func (l *Loop) run() {
 				s.owner.ready(e.Events)
 			}
 		}
+		l.lookAround()
 		l.round.receive()
 		l.runPosted()
 		l.runnable.run()
@@ -275,13 +277,21 @@ func (l *Loop) wait() int {
 		n, errno := poll(l.epfd, l.events[:], 0)
 		return events(n, errno)
 	}
+	if len(l.paced) > 0 && l.all.glance > 0 {
+		n, errno := poll(l.epfd, l.events[:], l.untilLook(l.all.glance))
+		return events(n, errno)
+	}
 	if !l.idle {
 		if n, errno := poll(l.epfd, l.events[:], l.all.glance); n != 0 || errno != 0 {
 			return events(n, errno)
 		}
 		l.idle = true
 	}
-	n, errno := wait(l.epfd, l.events[:], l.wheel.rest(l.now))
+	rest := l.wheel.rest(l.now)
+	if len(l.paced) > 0 {
+		rest = l.untilLook(glance)
+	}
+	n, errno := wait(l.epfd, l.events[:], rest)
 	l.idle = n == 0
 	return events(n, errno)
 }

@@ -267,13 +267,13 @@ func (p *Packets) answers() *packetBatch {
 		p.loop.atEnd(p)
 	}
 	if p.out.n == packetBatchSize {
-		p.out.send(p.fd, p.wildcard)
+		p.out.send(p.fd, p.wildcard, p.loop.round.ring)
 	}
 	return p.out
 }
 
 // flush sends the answers of this round.
-func (p *Packets) flush() { p.out.send(p.fd, p.wildcard) }
+func (p *Packets) flush() { p.out.send(p.fd, p.wildcard, p.loop.round.ring) }
 
 func (f *PacketFlow) expire() {
 	loop := f.socket.loop

@@ -73,6 +73,7 @@ type ringParams struct {
 }
 
 const (
+	opSendMessage  = 9          // IORING_OP_SENDMSG, Linux 5.3
 	opAccept       = 13         // IORING_OP_ACCEPT, Linux 5.5
 	opClose        = 19         // IORING_OP_CLOSE, Linux 5.6
 	opSend         = 26         // IORING_OP_SEND
