@@ -97,16 +97,25 @@ func (h *shard) passed(s *seat) {
 	h.count.lanes++
 }
 
-// beside is passed before a packet of a call that has lanes. One of whom the seat's lane is for has gone beside it, so that it no
-// longer counts right.
+// beside is called before a packet of a call that has lanes passes. If it is from whom the seat's lane is for it has not gone by it:
+// because it is none for it, or was here before it. Where it belongs to what the lane counts it is added to that, later; if
+// not, it is a new beginning, which user space counts, and the lane is over.
 func (h *shard) beside(s *seat, from netip.AddrPort, p []byte) {
-	if !s.lane || from != h.heardBy(s) || stream.KindOf(p) == stream.Keys {
+	if !s.lane || from != h.heardBy(s) || !s.pair.call.streams[s.index].Counts(s.side, s.at, p) {
+		return
+	}
+	if t, ok := h.plane.options.Kernel.Look(s.key(from)); ok && s.late < maxLate && s.pair.call.streams[s.index].Fits(s.side, &t, p) {
+		s.late++
+		s.lateBytes += uint32(len(p))
 		return
 	}
 	h.takeLane(s, from)
 	s.wait = againPackets << s.again
 	s.again = min(s.again+1, maxAgain)
 }
+
+// maxLate bounds what is counted beside a lane, so that its bytes fit into their number.
+const maxLate = 1 << 15
 
 func (h *shard) heardBy(s *seat) netip.AddrPort {
 	return s.pair.call.streams[s.index].Ends[s.side].Latches[s.at].From()
@@ -125,7 +134,7 @@ func (h *shard) takeLane(s *seat, remote netip.AddrPort) {
 	if t, ok := h.plane.options.Kernel.Take(s.key(remote)); ok {
 		h.resume(s, t)
 	}
-	s.lane = false
+	s.lane, s.late, s.lateBytes = false, 0, 0
 	s.pair.call.lanes--
 	h.count.lanes--
 }
@@ -134,6 +143,9 @@ func (h *shard) takeLane(s *seat, remote netip.AddrPort) {
 func (h *shard) resume(s *seat, t stream.Tally) {
 	t.Heard -= h.clock
 	t.Arrival -= h.clock
+	t.Packets += uint32(s.late)
+	t.Received += uint32(s.late)
+	t.Bytes += uint64(s.lateBytes)
 	c := s.pair.call
 	q := &c.streams[s.index].Ends[s.side].Quality
 	packets, bytes := q.Packets+q.RTCP, q.Bytes

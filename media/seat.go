@@ -23,9 +23,12 @@ type seat struct {
 	side  control.Side
 	index uint8  // of the stream
 	dscp  uint8  // of what is sent
-	again uint8  // how often its lane was ended by what it does not take
+	again uint8  // how often its lane was ended by what it does not count
 	lane  bool   // packets of who was heard go by a lane
 	wait  uint16 // packets until there may be one
+
+	late      uint16 // packets that have come here all the same, and are to be added to what the lane counts
+	lateBytes uint32
 }
 
 // pair is the two ports of one side of a stream, at one address.

@@ -29,7 +29,8 @@ type relayed struct {
 }
 
 const (
-	ours    = "ours"
+	ours    = "ours"   // through the process
+	lanes   = "kernel" // ours, with the kernel plane
 	engine  = "rtpengine"
 	routing = "routing"
 )
@@ -55,11 +56,11 @@ func (p *place) route() *relayed {
 	}}
 }
 
-// kyozon starts ours.
-func (p *place) kyozon(ctx context.Context) (*relayed, error) {
-	site := fmt.Sprintf("site: bench\nnetworks: {six: {media: \"2001:db8:150::/64\", plane: user}, four: {media: %s, ports: 10000-59999}}\n"+
+// kyozon starts ours, with networks that have a plane: user or kernel.
+func (p *place) kyozon(ctx context.Context, plane string) (*relayed, error) {
+	site := fmt.Sprintf("site: bench\nnetworks: {six: {media: \"2001:db8:150::/64\", plane: %s}, four: {media: %s, ports: 10000-59999}}\n"+
 		"services: {none: {protocol: tcp, listen: \"127.0.0.1:1\", pools: {p: [\"127.0.0.1:2\"]}, clients: {ipv4: p}}}\n"+
-		"state: {directory: %s}\n", edgeOurs, p.dir)
+		"state: {directory: %s}\n", plane, edgeOurs, p.dir)
 	if err := p.edge.WriteFile("/run/site.yaml", []byte(site)); err != nil {
 		return nil, err
 	}

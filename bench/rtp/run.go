@@ -8,6 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,7 +34,25 @@ const (
 	step    = 1.2                     // between the numbers of streams that are tried
 )
 
-func names() []string { return []string{"rtp-user", "rtp-streams", "rtp-jitter", "rtp-memory"} }
+// work is one thing that is measured.
+type work struct {
+	name string
+	do   func(*comparison, context.Context) error
+}
+
+func works() []work {
+	return []work{
+		{"rtp-user", (*comparison).user}, {"rtp-kernel", (*comparison).kernel}, {"rtp-streams", (*comparison).streamsBorne},
+		{"rtp-jitter", (*comparison).jitter}, {"rtp-memory", (*comparison).memory}, {"rtp-program", (*comparison).program},
+	}
+}
+
+func names() (all []string) {
+	for _, w := range works() {
+		all = append(all, w.name)
+	}
+	return all
+}
 
 // chosen returns the names that begin with only.
 func chosen(only string) map[string]bool {
@@ -51,12 +73,9 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, c.place.close()) }()
 	named := chosen(o.only)
-	for _, w := range []struct {
-		name string
-		do   func(context.Context) error
-	}{{"rtp-user", c.user}, {"rtp-streams", c.streamsBorne}, {"rtp-jitter", c.jitter}, {"rtp-memory", c.memory}} {
+	for _, w := range works() {
 		if named[w.name] {
-			if err := w.do(ctx); err != nil {
+			if err := w.do(c, ctx); err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)
 			}
 		}
@@ -68,7 +87,9 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 func (c *comparison) fresh(ctx context.Context, name string) (*relayed, error) {
 	switch name {
 	case ours:
-		return c.place.kyozon(ctx)
+		return c.place.kyozon(ctx, "user")
+	case lanes:
+		return c.place.kyozon(ctx, "kernel")
 	case engine:
 		return c.place.rtpengine(ctx)
 	}
@@ -99,24 +120,52 @@ func each(d time.Duration, r result) float64 { return d.Seconds() * 1e6 / float6
 
 // user compares what a packet costs above plain routing, by the clock of the whole machine; and by the relay's own.
 func (c *comparison) user(ctx context.Context) error {
-	machine, own := make(bench.Series), make(bench.Series)
+	machine, own, err := c.costs(ctx, ours)
+	if err == nil {
+		c.print(machine, "rtp-user", bench.CPU)
+		c.print(own, "rtp-user-process", bench.CPU)
+	}
+	return err
+}
+
+// mostOwn is the time of the process for a packet above which streams are not in the kernel, in µs.
+const mostOwn = 0.5
+
+var errNotInKernel = errors.New("the kernel plane does not carry the streams: look for its reason in what kyozon has written")
+
+// kernel is user for the kernel plane.
+func (c *comparison) kernel(ctx context.Context) error {
+	machine, own, err := c.costs(ctx, lanes)
+	if err != nil {
+		return err
+	}
+	for _, s := range own[ours] {
+		if s.CPU > mostOwn {
+			return errNotInKernel
+		}
+	}
+	c.print(machine, "rtp-kernel", bench.CPU)
+	return nil
+}
+
+// costs measures what a packet costs with one of ours and with rtpengine.
+func (c *comparison) costs(ctx context.Context, which string) (machine, own bench.Series, err error) {
+	machine, own = make(bench.Series), make(bench.Series)
 	for range c.rounds {
 		floor, err := c.once(ctx, routing, c.streams)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		for _, name := range []string{ours, engine} {
+		for of, name := range map[string]string{ours: which, engine: engine} {
 			r, err := c.once(ctx, name, c.streams)
 			if err != nil {
-				return err
+				return nil, nil, err
 			}
-			machine[name] = append(machine[name], bench.Sample{CPU: each(r.cpu, r) - each(floor.cpu, floor)})
-			own[name] = append(own[name], bench.Sample{CPU: each(r.process, r)})
+			machine[of] = append(machine[of], bench.Sample{CPU: each(r.cpu, r) - each(floor.cpu, floor)})
+			own[of] = append(own[of], bench.Sample{CPU: each(r.process, r)})
 		}
 	}
-	c.print(machine, "rtp-user", bench.CPU)
-	c.print(own, "rtp-user-process", bench.CPU)
-	return nil
+	return machine, own, nil
 }
 
 func (c *comparison) print(s bench.Series, name string, m bench.Metric) {
@@ -127,26 +176,38 @@ func (c *comparison) print(s bench.Series, name string, m bench.Metric) {
 
 // streamsBorne compares how many streams are carried with almost no loss.
 func (c *comparison) streamsBorne(ctx context.Context) error {
-	s := make(bench.Series)
-	for _, name := range []string{ours, engine} {
-		for n := float64(c.streams); n <= maxStreams; n *= step {
-			r, err := c.once(ctx, name, int(n))
-			if err != nil {
+	for name, most := range map[string]float64{ours: maxStreams, lanes: 2 * maxStreams, engine: maxStreams} {
+		if err := c.bears(ctx, name, most); err != nil {
+			return err
+		}
+	}
+	for row, name := range map[string]string{"rtp-streams": ours, "rtp-streams-kernel": lanes} {
+		c.print(bench.Series{ours: c.bearing(name), engine: c.bearing(engine)}, row, bench.Rate)
+	}
+	return nil
+}
+
+func (c *comparison) bearing(name string) []bench.Sample {
+	return []bench.Sample{{Rate: max(c.most[name], 1)}}
+}
+
+// bears finds how many streams a relay carries, up to a number.
+func (c *comparison) bears(ctx context.Context, name string, most float64) error {
+	for n := float64(c.streams); n <= most; n *= step {
+		r, err := c.once(ctx, name, int(n))
+		if err != nil {
+			return err
+		}
+		if r.loss() > allowed {
+			if r, err = c.once(ctx, name, int(n)); err != nil { // something else may have run
 				return err
 			}
-			if r.loss() > allowed {
-				if r, err = c.once(ctx, name, int(n)); err != nil { // something else may have run
-					return err
-				}
-			}
-			if r.loss() > allowed {
-				break
-			}
-			c.most[name] = n
 		}
-		s[name] = []bench.Sample{{Rate: max(c.most[name], 1)}}
+		if r.loss() > allowed {
+			return nil
+		}
+		c.most[name] = n
 	}
-	c.print(s, "rtp-streams", bench.Rate)
 	return nil
 }
 
@@ -214,4 +275,33 @@ func (c *comparison) grown(ctx context.Context, r *relayed, n int) (float64, err
 	}
 	after, err := r.program.Memory()
 	return float64(after - before), err
+}
+
+// programGoal is what the program may take for a packet of one of 32,768 streams, in nanoseconds.
+const programGoal = 180
+
+var measured = regexp.MustCompile(`(?m)^BenchmarkStreams/(\S+?)/streams=32768-\d+\s.*\s([0-9.]+) ns/packet\b`)
+
+var errNoFigures = errors.New("the benchmark of package kernel has printed no figures")
+
+// program measures what the program of the kernel plane takes for a packet. It runs the benchmark in the tree.
+func (c *comparison) program(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "test", "./kernel", "-run", "^$", "-bench", "Streams", "-benchtime", "655360x")
+	cmd.Stderr, cmd.Env = c.progress, append(os.Environ(), "KYOZON_LAB=require")
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("run benchmark of package kernel: %w: %s", err, out)
+	}
+	found := measured.FindAllStringSubmatch(string(out), -1)
+	if len(found) == 0 {
+		return errNoFigures
+	}
+	for _, m := range found {
+		ns, err := strconv.ParseFloat(m[2], 64)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(c.out, bench.Line{Name: "rtp-program-" + m[1], Metric: "ns", Ours: ns, Peer: "goal", Theirs: programGoal, Ratio: ns / programGoal})
+	}
+	return nil
 }

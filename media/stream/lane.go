@@ -4,6 +4,7 @@
 package stream
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"github.com/kyozon/kyozon/media/control"
@@ -101,13 +102,27 @@ func (s *Stream) Resume(side control.Side, at Port, t *Tally) {
 	if at == RTCP {
 		return
 	}
-	q.Packets += uint64(t.Packets - uint32(q.Packets))
+	q.Packets += uint64(int64(int32(t.Packets - uint32(q.Packets)))) // what has been counted here meanwhile is in t too
 	q.Bytes = t.Bytes
 	if t.Max != q.max || q.received == 0 {
 		q.bad = none
 	}
 	q.ssrc, q.timestamp, q.base, q.max, q.received, q.lost = t.SSRC, t.Timestamp, t.Base, t.Max, t.Received, uint64(t.Lost)
 	q.arrival, q.jitter = t.Arrival, t.Jitter
+}
+
+// Counts says whether a packet is one of those that the lane of a side counts by their numbers, or by all that there are.
+func (s *Stream) Counts(side control.Side, at Port, p []byte) bool {
+	return at == RTP && (s.Ends[side].opaque || KindOf(p) == Media)
+}
+
+// Fits says whether a packet that Counts is one of those that a lane has counted, or counts next: neither another source's nor a jump.
+func (s *Stream) Fits(side control.Side, t *Tally, p []byte) bool {
+	if s.Ends[side].opaque {
+		return true
+	}
+	ahead := binary.BigEndian.Uint16(p[2:]) - uint16(t.Max)
+	return binary.BigEndian.Uint32(p[8:]) == t.SSRC && (ahead < maxDropout || ahead > 1<<16-maxMisorder)
 }
 
 // Adopt takes over a lane that a process before has left, if he who was heard there may be heard: as it says in Latch, and
