@@ -160,7 +160,7 @@ func (h *shard) pass(s *seat, from netip.AddrPort, p []byte) (later bool) {
 	}
 	out, to, ok := c.streams[s.index].Pass(&h.count.Counts, s.side, s.at, from, p, h.loop.Now())
 	if laned && h.heardBy(s) != was {
-		h.moved(s, was)
+		h.moved(s, was, p)
 	}
 	if !ok {
 		return false

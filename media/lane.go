@@ -104,9 +104,8 @@ func (h *shard) beside(s *seat, from netip.AddrPort, p []byte) {
 	if !s.lane || from != h.heardBy(s) || !s.pair.call.streams[s.index].Counts(s.side, s.at, p) {
 		return
 	}
-	if t, ok := h.plane.options.Kernel.Look(s.key(from)); ok && s.late < maxLate && s.pair.call.streams[s.index].Fits(s.side, &t, p) {
-		s.late++
-		s.lateBytes += uint32(len(p))
+	if t, ok := h.plane.options.Kernel.Look(s.key(from)); ok && s.late < maxLate && s.pair.call.streams[s.index].Fits(s.side, s.at, &t, p) {
+		s.addLate(p)
 		return
 	}
 	h.takeLane(s, from)
@@ -117,13 +116,21 @@ func (h *shard) beside(s *seat, from netip.AddrPort, p []byte) {
 // maxLate bounds what is counted beside a lane, so that its bytes fit into their number.
 const maxLate = 1 << 15
 
+func (s *seat) addLate(p []byte) {
+	s.late++
+	s.lateBytes += uint32(len(p))
+}
+
 func (h *shard) heardBy(s *seat) netip.AddrPort {
 	return s.pair.call.streams[s.index].Ends[s.side].Latches[s.at].From()
 }
 
-// moved is called when somebody else is heard at a seat than was: where other lanes lead has changed too.
-func (h *shard) moved(s *seat, was netip.AddrPort) {
+// moved is called when somebody else is heard at a seat than was, by a packet that has passed: where other lanes lead has changed too.
+func (h *shard) moved(s *seat, was netip.AddrPort, p []byte) {
 	if s.lane {
+		if s.pair.call.streams[s.index].Counts(s.side, s.at, p) {
+			s.addLate(p)
+		}
 		h.takeLane(s, was)
 	}
 	h.takeLanes(s.pair.call)
@@ -134,7 +141,7 @@ func (h *shard) takeLane(s *seat, remote netip.AddrPort) {
 	if t, ok := h.plane.options.Kernel.Take(s.key(remote)); ok {
 		h.resume(s, t)
 	}
-	s.lane, s.late, s.lateBytes = false, 0, 0
+	s.lane, s.late, s.lateBytes, s.wait = false, 0, 0, firstPackets
 	s.pair.call.lanes--
 	h.count.lanes--
 }
@@ -143,9 +150,13 @@ func (h *shard) takeLane(s *seat, remote netip.AddrPort) {
 func (h *shard) resume(s *seat, t stream.Tally) {
 	t.Heard -= h.clock
 	t.Arrival -= h.clock
-	t.Packets += uint32(s.late)
-	t.Received += uint32(s.late)
-	t.Bytes += uint64(s.lateBytes)
+	if s.at == stream.RTCP {
+		t.Reports += uint32(s.late)
+	} else {
+		t.Packets += uint32(s.late)
+		t.Received += uint32(s.late)
+		t.Bytes += uint64(s.lateBytes)
+	}
 	c := s.pair.call
 	q := &c.streams[s.index].Ends[s.side].Quality
 	packets, bytes := q.Packets+q.RTCP, q.Bytes
@@ -159,7 +170,7 @@ func (h *shard) resume(s *seat, t stream.Tally) {
 func (h *shard) takeLanes(c *call) {
 	for s := range c.laned() {
 		h.takeLane(s, h.heardBy(s))
-		s.wait, s.again = firstPackets, 0
+		s.again = 0
 	}
 }
 

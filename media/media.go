@@ -157,12 +157,17 @@ func (p *Plane) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			p.refused.note(p.options.Kernel.Astray(func(l *stream.Lane) {
-				h := p.shard(l.Call)
-				h.loop.Post(func() { h.astray(l.Call) })
-			}))
+			p.setRight()
 		}
 	}
+}
+
+// setRight has lanes made again that lead elsewhere than they should.
+func (p *Plane) setRight() {
+	p.refused.note(p.options.Kernel.Astray(func(l *stream.Lane) {
+		h := p.shard(l.Call)
+		h.loop.Post(func() { h.astray(l.Call) })
+	}))
 }
 
 func (p *Plane) shard(id control.ID) *shard { return p.shards[p.loopOf(uint64(id))] }

@@ -87,9 +87,9 @@ type place struct {
 func networks() []Network {
 	prefix := func(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 	return []Network{
-		{Name: "four", Media: prefix("127.0.0.1/32"), Low: 20000, High: 20999},
+		{Name: "four", Media: prefix("127.0.0.1/32"), Low: 20000, High: 20999, Kernel: true},
 		{Name: "other", Media: prefix("127.0.0.2/32"), Low: 20000, High: 20007},
-		{Name: "six", Media: prefix("fd00:50::/64")},
+		{Name: "six", Media: prefix("fd00:50::/64"), Kernel: true},
 		{Name: "ports", Media: prefix("fd00:51::1/128"), Low: 20000, High: 20999},
 	}
 }

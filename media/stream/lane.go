@@ -96,13 +96,15 @@ func (s *Stream) Resume(side control.Side, at Port, t *Tally) {
 	e := &s.Ends[side]
 	q := &e.Quality
 	e.Heard = max(e.Heard, t.Heard)
-	if at == RTCP || e.mux {
-		q.RTCP += uint64(max(int32(t.Reports-uint32(q.RTCP)), 0)) // some may have come here meanwhile
-	}
+	reports := int64(int32(t.Reports - uint32(q.RTCP)))
 	if at == RTCP {
+		q.RTCP += uint64(reports)
 		return
 	}
-	q.Packets += uint64(int64(int32(t.Packets - uint32(q.Packets)))) // what has been counted here meanwhile is in t too
+	if e.mux {
+		q.RTCP += uint64(max(reports, 0)) // some may have come here meanwhile
+	}
+	q.Packets += uint64(int64(int32(t.Packets - uint32(q.Packets)))) // what has come here meanwhile is in t too
 	q.Bytes = t.Bytes
 	if t.Max != q.max || q.received == 0 {
 		q.bad = none
@@ -111,14 +113,15 @@ func (s *Stream) Resume(side control.Side, at Port, t *Tally) {
 	q.arrival, q.jitter = t.Arrival, t.Jitter
 }
 
-// Counts says whether a packet is one of those that the lane of a side counts by their numbers, or by all that there are.
+// Counts says whether a packet is one of those that a lane is for; but for RTCP that comes among RTP.
 func (s *Stream) Counts(side control.Side, at Port, p []byte) bool {
-	return at == RTP && (s.Ends[side].opaque || KindOf(p) == Media)
+	kind := KindOf(p)
+	return at == RTP && (s.Ends[side].opaque || kind == Media) || at == RTCP && kind == Report
 }
 
 // Fits says whether a packet that Counts is one of those that a lane has counted, or counts next: neither another source's nor a jump.
-func (s *Stream) Fits(side control.Side, t *Tally, p []byte) bool {
-	if s.Ends[side].opaque {
+func (s *Stream) Fits(side control.Side, at Port, t *Tally, p []byte) bool {
+	if at == RTCP || s.Ends[side].opaque {
 		return true
 	}
 	ahead := binary.BigEndian.Uint16(p[2:]) - uint16(t.Max)
