@@ -23,7 +23,7 @@ import (
 	"github.com/kyozon/kyozon/ip"
 )
 
-// Telephone says what a baresip is to be.
+// Telephone says what a baresip is to be. It registers if it has a password.
 type Telephone struct {
 	Name, Domain, Password string
 	Server                 netip.AddrPort // where it registers, and all that it asks goes
@@ -32,6 +32,7 @@ type Telephone struct {
 	Tone                   int            // in Hz: all that it says; 0: it says what it hears
 
 	Addr netip.Addr               // its own; zero: that of Server, on loopback
+	Port uint16                   // where it takes calls; 0: any, since it registers
 	Do   func(func() error) error // runs a function in its network; nil: it is this one
 }
 
@@ -100,7 +101,7 @@ func NewBaresip(t testing.TB, p Telephone) *Baresip {
 	if p.Addr.IsValid() {
 		here = p.Addr
 	}
-	conf := fmt.Sprintf(baresipConf, netip.AddrPortFrom(here, 0), here, control, p.Codec, p.says(), b.folder)
+	conf := fmt.Sprintf(baresipConf, netip.AddrPortFrom(here, p.Port), here, control, p.Codec, p.says(), b.folder)
 	for name, text := range map[string]string{"config": conf, "accounts": "", "contacts": ""} {
 		if err := os.WriteFile(filepath.Join(b.folder, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -108,9 +109,15 @@ func NewBaresip(t testing.TB, p Telephone) *Baresip {
 	}
 	c := exec.Command(program, map[bool]string{true: "-4", false: "-6"}[here.Is4()], "-s", "-f", b.folder)
 	b.run(c, control)
-	b.Do("uanew", fmt.Sprintf(`<sip:%s@%s>;auth_pass=%s;outbound="sip:%v;transport=%s";regint=600;answermode=manual`,
-		p.Name, p.Domain, p.Password, p.Server, p.Transport))
-	b.Event("REGISTER_OK")
+	interval := 600
+	if p.Password == "" {
+		interval = 0
+	}
+	b.Do("uanew", fmt.Sprintf(`<sip:%s@%s>;auth_pass=%s;outbound="sip:%v;transport=%s";regint=%d;answermode=manual`,
+		p.Name, p.Domain, p.Password, p.Server, p.Transport, interval))
+	if interval > 0 {
+		b.Event("REGISTER_OK")
+	}
 	return b
 }
 
@@ -163,7 +170,6 @@ func (b *Baresip) run(c *exec.Cmd, control netip.AddrPort) {
 		}
 	}
 	b.t.Cleanup(func() { b.conn.Close() })
-	b.conn.SetDeadline(time.Now().Add(patience))
 	b.reader = bufio.NewReader(b.conn)
 }
 
@@ -210,6 +216,7 @@ func (b *Baresip) Event(kind string) Event {
 // next reads an event: its length, a colon, JSON, a comma.
 func (b *Baresip) next() (e Event) {
 	b.t.Helper()
+	b.conn.SetDeadline(time.Now().Add(patience))
 	head, err := b.reader.ReadString(':')
 	if err != nil {
 		b.t.Fatalf("a telephone says nothing: %v", err)
