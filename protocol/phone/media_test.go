@@ -293,6 +293,51 @@ func TestRelayKilled(t *testing.T) {
 	}
 }
 
+// TestDirectRestart: a call whose media are direct outlives the edge too, and how they go is decided anew: when an end moves to the
+// other family they are relayed, and when it comes back they are not. It is the same session for the other end.
+func TestDirectRestart(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	r := b.relayed(", cdr: calls.jsonl")
+	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
+		b.t = t
+		caller, callee := b.registered("udp", f, "05010000001"), b.registered("udp", f, "05010000002")
+		at := func(f ip.Family) string { // reachable addresses: those of loopback would be relayed
+			return map[ip.Family]string{ip.V4: "IP4 192.0.2.77", ip.V6: "IP6 2001:db8:77::77"}[f]
+		}
+		offer := func(f ip.Family, version int) string {
+			return fmt.Sprintf("v=0\r\no=- 77 %d IN %s\r\ns=-\r\nc=IN %[2]s\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n", version, at(f))
+		}
+		caller.body, callee.body = offer(f, 1), offer(f, 1)
+		heard, came := b.call(caller, callee, nil, nil)
+		for round, move := range []ip.Family{ip.V4 + ip.V6 - f, f} {
+			b.end()
+			b.start(", cdr: calls.jsonl")
+			for !b.core.relays.client.Load().Up() {
+				runtime.Gosched()
+			}
+			seq := uint32(7 + round)
+			callee.send(withBody(callee.within(came, "INVITE", seq), offer(move, 2+round)))
+			change := keep(caller.want("INVITE"))
+			place := map[bool]string{true: at(f), false: strings.Fields(at(f))[0] + " " + relayAt[f].String()}[move == f]
+			if got := bodyOf(change); !strings.Contains(got, "\r\nc=IN "+place+"\r\n") || !strings.Contains(got, "\r\no=- 77 ") {
+				t.Errorf("after a move to %v the caller is shown\n%s", move, got)
+			}
+			caller.response(change, 200, offer(f, 1))
+			acknowledge(callee, caller, callee.want("200"), seq)
+		}
+		hangUp(caller, callee, heard, sequence(heard)+1)
+		r.Await(func(calls map[control.ID][]control.Remote, _ []control.ID) bool { return len(calls) == 0 })
+		callee.unregister()
+	})
+	b.t = t
+	for _, r := range b.records() {
+		if r.Media == nil || r.Media.Path != "direct" {
+			t.Errorf("the media of %s are %+v", r.ID, r.Media)
+		}
+	}
+}
+
 // TestRemotes: what the relay is told of an end. A telephone whose address nobody can reach is heard by where its signalling
 // comes from; a gateway may have its media where it says.
 func TestRemotes(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 )
 
 // version is the first byte of a call. Another has another form.
-const version = 2
+const version = 3
 
 // Gap is by how much the numbers of a dialog are raised when it is taken up.
 const Gap = 1000
@@ -40,14 +40,14 @@ var ErrForm = errors.New("saved: not a call")
 // Call is a call that was answered.
 type Call struct {
 	Caller, Called Leg
-	Media          *Media // nil if they are direct
+	Media          *Media // nil if nothing was said of any
 	Record         *cdr.Record
 }
 
-// Media is how the relay has the media of a call.
+// Media is how the media of a call go, and how the relay has them.
 type Media struct {
-	ID   uint64 // of the call, at the relay
-	Path uint32 // sdp.Path: why they are relayed
+	ID   uint64 // of the call, at the relay; 0 if it has them not
+	Path uint32 // sdp.Path: why they are relayed, or that they are not
 	Ends [2]End // the caller's, and that of who was called
 }
 
@@ -56,7 +56,8 @@ type End struct {
 	Network     string           // as the relay calls it
 	Local       []netip.AddrPort // of each stream, for RTP and RTCP in turn
 	Text        []byte           // its description that holds
-	ID, Version uint64           // of o= in what it is shown
+	Origin      []byte           // o= of what it is shown, if that is not as the other end has said it
+	ID, Version uint64           // of o=, where it is ours
 }
 
 // maxLocal bounds the addresses of an end that are read.
@@ -78,8 +79,8 @@ func (c *Call) Append(dst []byte) ([]byte, error) {
 	for _, l := range [...]*Leg{&c.Caller, &c.Called} {
 		w.leg(l)
 	}
-	relayed := c.Media != nil
-	if w.flag(&relayed); relayed {
+	described := c.Media != nil
+	if w.flag(&described); described {
 		w.media(c.Media)
 	}
 	return c.Record.Append(w.b)
@@ -98,8 +99,8 @@ func Parse(b []byte) (*Call, error) {
 		l.Session.LocalSeq += Gap
 		l.Ahead += Gap
 	}
-	var relayed bool
-	if r.flag(&relayed); relayed {
+	var described bool
+	if r.flag(&described); described {
 		c.Media = new(Media)
 		r.media(c.Media)
 	}
@@ -183,6 +184,7 @@ func (c *coder) media(m *Media) {
 			c.address(&e.Local[at])
 		}
 		c.bytes(&e.Text)
+		c.bytes(&e.Origin)
 		c.long(&e.ID)
 		c.long(&e.Version)
 	}

@@ -32,7 +32,7 @@ func whole() *Call {
 	return &Call{Caller: leg("one", "192.0.2.1:5060", "192.0.2.9:1"), Called: leg("two", "[2001:db8::5]:5060", "[2001:db8::9]:2"),
 		Media: &Media{ID: 1 << 63, Path: 2, Ends: [2]End{
 			{Network: "access/ipv6", Local: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::1]:5004"), netip.MustParseAddrPort("[2001:db8::1]:5005")},
-				Text: []byte("v=0\r\n"), ID: 1 << 61, Version: 3},
+				Text: []byte("v=0\r\n"), Origin: []byte("- 1 2 IN IP6 ::1"), ID: 1 << 61, Version: 3},
 			{Network: "core/ipv4", Local: []netip.AddrPort{netip.MustParseAddrPort("10.0.5.2:20000"), netip.MustParseAddrPort("10.0.5.2:20001")},
 				Text: []byte("v=0\n"), ID: 7, Version: 1},
 		}},
