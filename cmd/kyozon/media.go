@@ -143,6 +143,7 @@ func (e *env) serveMedia(ctx context.Context, cfg *config.Config, p *media.Plane
 	wg.Go(func() { p.Run(ctx) })
 	wg.Go(func() { beat(ctx, notify, ls) })
 	notify.Ready(fmt.Sprintf("%d networks", len(cfg.Networks)))
+	e.log().Info("media are relayed", "networks", len(cfg.Networks))
 	err = control.Serve(ctx, l, p)
 	notify.Stopping()
 	return err

@@ -47,6 +47,7 @@ type core struct {
 	strays  strays
 	owners  owners
 	away    atomic.Int32  // here, leaving or gone
+	parted  atomic.Bool   // connections are ended
 	returns chan struct{} // of size 1: it has not
 	records recorder
 	table   recorder // of those that are in the file

@@ -61,6 +61,28 @@ func (f *flow) begin(conn *relay.Conn) {
 	f.agent.core.flows.Store(f.way.Flow, f)
 	conn.SetHandler(f)
 	conn.SetTimeout(silence)
+	if f.agent.core.parted.Load() {
+		f.part()
+	}
+}
+
+// part ends all connections, when nobody here answers any more: who has one connects again, to the process that has taken this
+// one's place, while other flows may keep this one for long.
+func (c *core) part() {
+	c.parted.Store(true)
+	c.flows.Range(func(_, v any) bool {
+		f := v.(*flow) // nothing else is in the map
+		f.agent.loop.Post(f.part)
+		return true
+	})
+}
+
+func (f *flow) part() {
+	if !f.gone {
+		f.gone = true
+		f.agent.core.flows.Delete(f.way.Flow)
+		f.conn.Close()
+	}
 }
 
 // write sends a message, or keeps a copy until the connection is open.

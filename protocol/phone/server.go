@@ -142,6 +142,13 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 		}
 		return nil
 	}
+	server.Drain = func(last bool) {
+		for _, c := range cores {
+			if last {
+				c.part()
+			}
+		}
+	}
 	server.Run = func(ctx context.Context) {
 		var all sync.WaitGroup
 		for _, c := range cores {
