@@ -21,6 +21,7 @@ type call struct {
 	since   int64      // when it was opened
 	lanes   int32      // how many its seats have
 	orphan  int64      // when it ends if nobody names it; 0: never
+	player  *player    // nil if nothing is played
 }
 
 // shape gives a new call its ports. local has those that it had, if any.

@@ -81,6 +81,7 @@ type Plane struct {
 
 	left    left
 	refused refused
+	clips   clips
 }
 
 // Open makes a plane and opens the shared sockets. The loops must run; Close it when they have ended.
@@ -208,6 +209,8 @@ func (p *Plane) Do(s *control.Session, r control.Request) {
 		p.survey(r.Figured)
 	case control.Renew:
 		p.ask(r.Done)
+	case control.Keep:
+		p.clips.keep(r.Clip, r.Samples)
 	default:
 		h := p.shard(r.Call.ID)
 		h.loop.Post(func() { h.do(s, r) })

@@ -21,6 +21,7 @@ type shard struct {
 	known map[*control.Session]bool // clients that have named their calls
 	wide  []*wide
 
+	play   players
 	in     *incoming
 	arena  *arena
 	end    func()              // endRound
@@ -76,6 +77,8 @@ func (h *shard) doWith(c *call, r control.Request) {
 			h.settle(c, r.Remotes[i].Side)
 			c.set(&r.Remotes[i], h.loop.Now())
 		}
+	case r.What == control.Begin:
+		h.begin(c, r.Play)
 	case r.What == control.Reshape:
 		h.takeLanes(c)
 		if err := h.reshape(c, r.Call.Spec); err != nil {
@@ -174,6 +177,9 @@ func (h *shard) release(c *call) {
 	delete(h.calls, c.id)
 	h.takeLanes(c)
 	h.count.streams -= uint64(len(c.streams))
+	if c.player != nil {
+		c.player.over = true
+	}
 	for side := range c.pairs {
 		h.closePairs(c.pairs[side])
 		h.closePairs(c.next[side])

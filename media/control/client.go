@@ -4,6 +4,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -30,6 +31,7 @@ type Client struct {
 	seq     uint32
 	waiting map[uint32]request // that were sent
 	calls   map[ID]*known
+	clips   [][]byte
 	out     outbox
 }
 
@@ -242,6 +244,43 @@ func (c *Client) Up() bool {
 	return c.up
 }
 
+// Keep gives the relay announcements, each not longer than MaxClip, in the place of those that it was given before. It has
+// them again whenever it was gone.
+func (c *Client) Keep(clips [][]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.clips
+	c.clips = clips[:min(len(clips), MaxClips)]
+	if !c.up {
+		return
+	}
+	for _, one := range c.clips {
+		if !slices.ContainsFunc(before, func(other []byte) bool { return bytes.Equal(one, other) }) {
+			c.keepLocked(one)
+		}
+	}
+}
+
+func (c *Client) keepLocked(clip []byte) {
+	m := message{kind: piece, clip: ClipOf(clip), of: uint32(len(clip))}
+	for rest := clip; len(rest) > 0; rest = rest[len(m.piece):] {
+		m.piece = rest[:min(maxPiece, len(rest))]
+		c.out.put(m.append(nil))
+		m.at += uint32(len(m.piece))
+	}
+}
+
+// Play has an announcement that the relay was given played to one side of a call, from where the side expects its media. It
+// goes where media of the other side would. It goes on until it has ended, another begins, or the call is closed; Times 0
+// stops it.
+func (c *Client) Play(id ID, p Play) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.up && c.calls[id] != nil {
+		c.out.put((&message{kind: play, id: id, play: p}).append(nil))
+	}
+}
+
 // missingLocked says why nothing can be asked about a call.
 func (c *Client) missingLocked(id ID) error {
 	switch {
@@ -325,6 +364,9 @@ func (c *Client) begin() {
 	defer c.mu.Unlock()
 	c.up = true
 	c.out.reset()
+	for _, clip := range c.clips {
+		c.keepLocked(clip)
+	}
 	for _, id := range slices.Sorted(maps.Keys(c.calls)) {
 		if k := c.calls[id]; k.opened {
 			m := &message{kind: restore, id: id, spec: k.call.Spec, local: k.call.Local, remotes: k.remotes}

@@ -18,6 +18,8 @@
 package control
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"time"
@@ -84,6 +86,30 @@ type Remote struct {
 	Learn  bool   // whoever was heard may have moved, within the rules above: a re-INVITE that was proved
 }
 
+// Clip names an announcement that the relay can play: by what it says, so that the same one has the same name.
+type Clip uint64
+
+// What bounds announcements.
+const (
+	// MaxClip bounds the bytes of one: two minutes of G.711.
+	MaxClip = 2 * 60 * 8000
+
+	// MaxClips bounds how many there are.
+	MaxClips = 256
+
+	// ClipFrame is how many bytes of one go into a packet, each 20 ms.
+	ClipFrame = 160
+)
+
+// Play is an announcement to one side.
+type Play struct {
+	Side   Side
+	Stream uint8
+	Clip   Clip
+	Type   uint8 // the payload type of RTP, up to 127
+	Times  uint8 // how often it is played
+}
+
 // Quality is what has come from one side in one stream.
 type Quality struct {
 	Packets, Bytes uint64         // of RTP, or all if it is opaque; payload of UDP
@@ -109,6 +135,12 @@ var (
 	ErrInvalid = errors.New("control: the relay does not take this")
 	ErrStopped = errors.New("control: the relay is stopping")
 )
+
+// ClipOf names an announcement.
+func ClipOf(samples []byte) Clip {
+	sum := sha256.Sum256(samples)
+	return Clip(binary.BigEndian.Uint64(sum[:]))
+}
 
 // failures are the errors by their number in a message, from 1.
 var failures = [...]error{ErrFull, ErrNetwork, ErrGone, ErrInvalid, ErrStopped}

@@ -17,10 +17,12 @@ func examples() []*message {
 	remotes := []Remote{{Side: Callee, Stream: 7, RTP: a, RTCP: b, Signal: b.Addr(), Clock: 8000, DSCP: 46, Mux: true, Learn: true}, {}}
 	stats := Stats{Heard: [2][]Quality{{{Packets: 1, Lost: 2, MOS: 4.1, From: a}}, {{}, {Strangers: 3}}}}
 	return []*message{
-		{kind: hello, version: 1}, {kind: open, seq: 1, id: 2, spec: spec}, {kind: reshape, spec: spec}, {kind: update, id: 3, remotes: remotes},
+		{kind: hello, version: version}, {kind: open, seq: 1, id: 2, spec: spec}, {kind: reshape, spec: spec}, {kind: update, id: 3, remotes: remotes},
 		{kind: ask, seq: 4}, {kind: shut, seq: 5, id: 1 << 63}, {kind: restore, spec: spec, local: local, remotes: remotes}, {kind: listed},
 		{kind: opened, spec: spec, local: local}, {kind: told, stats: stats}, {kind: failed, failure: 1}, {kind: ended, stats: stats},
 		{kind: survey, seq: 6}, {kind: figures, seq: 6, figures: most()}, {kind: renew, seq: 7}, {kind: renewed, seq: 7},
+		{kind: piece, clip: 1 << 63, at: 3, of: 7, piece: []byte("1234")},
+		{kind: play, id: 7, play: Play{Side: Callee, Stream: 7, Clip: 9, Type: 8, Times: 2}},
 	}
 }
 

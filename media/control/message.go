@@ -39,7 +39,12 @@ const (
 	figures                 // the relay's, to survey
 	renew                   // the client's: the networks may be others now
 	renewed                 // the relay's, to renew
+	piece                   // the client's: a part of an announcement
+	play                    // and what plays one
 )
+
+// maxPiece bounds a part of an announcement.
+const maxPiece = 3 << 10
 
 // message is one of any kind. What a kind does not have is zero.
 type message struct {
@@ -52,6 +57,10 @@ type message struct {
 	stats   Stats
 	figures *Figures
 	failure uint8 // one more than the index in failures
+	clip    Clip
+	at, of  uint32 // where the piece belongs, and how long the whole is
+	piece   []byte // valid until the next message
+	play    Play
 	version uint16
 }
 
@@ -79,6 +88,13 @@ func (m *message) append(b []byte) []byte {
 		b = append(b, m.failure)
 	case figures:
 		b = appendFigures(b, m.figures)
+	case piece:
+		b = binary.BigEndian.AppendUint64(b, uint64(m.clip))
+		b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, m.at), m.of)
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(m.piece))), m.piece...)
+	case play:
+		p := &m.play
+		b = append(binary.BigEndian.AppendUint64(b, uint64(p.Clip)), byte(p.Side), p.Stream, p.Type, p.Times)
 	}
 	return b
 }
@@ -176,6 +192,14 @@ func (m *message) parse(b []byte) error {
 		r.bad = r.bad || m.failure == 0 || int(m.failure) > len(failures)
 	case figures:
 		m.figures = r.figures()
+	case piece:
+		m.clip, m.at, m.of = Clip(r.uint64()), r.uint32(), r.uint32()
+		m.piece = r.take(int(min(r.uint16(), maxPiece+1)))
+		r.bad = r.bad || len(m.piece) == 0 || len(m.piece) > maxPiece || m.of > MaxClip || uint64(m.at)+uint64(len(m.piece)) > uint64(m.of)
+	case play:
+		p := &m.play
+		p.Clip, p.Side, p.Stream, p.Type, p.Times = Clip(r.uint64()), Side(r.byte()), r.byte(), r.byte(), r.byte()
+		r.bad = r.bad || p.Side > Callee || p.Stream >= MaxStreams || p.Type > 127
 	case ask, shut, listed, survey, renew, renewed:
 	default:
 		r.bad = true

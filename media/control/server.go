@@ -24,6 +24,8 @@ const maxWaiting = 100_000
 type Session struct {
 	conn *net.UnixConn
 	out  outbox
+
+	clip []byte // what has come of an announcement
 }
 
 // Plane does what clients ask for. Its methods must not block; done may be called from anywhere, once. Of what is asked
@@ -48,6 +50,8 @@ const (
 	Left                // the client is gone; its calls go on
 	Survey              // Figured is called
 	Renew               // Done is called: with ErrInvalid if the networks are as before, because what is to be now cannot be
+	Keep                // an announcement: Clip and Samples; nothing is answered
+	Begin               // Play is played in the call; nothing is answered
 )
 
 // Request is what a client asks for.
@@ -55,6 +59,9 @@ type Request struct {
 	What    What
 	Call    Call
 	Remotes []Remote
+	Clip    Clip
+	Samples []byte
+	Play    Play
 	Done    func(Call, error)
 	Told    func(Stats, error)
 	Figured func(*Figures)
@@ -124,6 +131,9 @@ func serve(conn *net.UnixConn, p Plane) {
 	defer p.Do(s, Request{What: Left})
 	buffer, m := make([]byte, maxMessage), new(message)
 	for receive(conn, buffer, m) == nil {
+		if m.kind == piece && !s.whole(m) {
+			continue
+		}
 		r, ok := s.request(m)
 		if !ok {
 			return
@@ -171,10 +181,36 @@ func (s *Session) request(m *message) (r Request, ok bool) {
 		r.What = Update
 	case listed:
 		r.What = Listed
+	case piece:
+		r.What, r.Clip, r.Samples = Keep, m.clip, s.clip
+		s.clip = nil
+	case play:
+		r.What, r.Play = Begin, m.play
 	default:
 		return r, false
 	}
 	return r, true
+}
+
+// whole takes a piece of an announcement, and says whether it was the last. Pieces come in order; one that does not follow the
+// one before ends what has come.
+func (s *Session) whole(m *message) bool {
+	if m.at == 0 {
+		s.clip = nil
+	}
+	if int(m.at) != len(s.clip) {
+		s.clip = nil
+		return false
+	}
+	s.clip = append(s.clip, m.piece...)
+	if len(s.clip) < int(m.of) {
+		return false
+	}
+	if ClipOf(s.clip) != m.clip {
+		s.clip = nil
+		return false
+	}
+	return true
 }
 
 func (s *Session) fail(seq uint32, err error) {

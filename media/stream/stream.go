@@ -64,5 +64,8 @@ func (s *Stream) Set(r *control.Remote, now int64) {
 	other.Latches[RTCP].Reopen(now)
 }
 
+// To returns where packets to an end go, or nowhere.
+func (e *End) To(at Port) netip.AddrPort { return e.Latches[at].To(e.signal) }
+
 // Held says whether silence says nothing, because a side is held.
 func (s *Stream) Held() bool { return s.Ends[0].held || s.Ends[1].held }
