@@ -31,6 +31,9 @@ type call struct {
 	domain   string
 	branches []*branch
 	over     bool // the caller has his final answer
+
+	announcing *announcing // what he hears, or nil
+	refused    []byte      // fields of the answer that refuses him
 }
 
 // branch is our INVITE to one device: by one binding after another, until one answers.
@@ -87,6 +90,10 @@ func (e *exchange) call() {
 		c.branches = append(c.branches, &branch{call: c, bindings: d.Bindings})
 	}
 	e.answer(&sip.Answer{Status: 100})
+	if to.announce != nil {
+		e.announce(c, to.announce)
+		return
+	}
 	for _, b := range slices.Clone(c.branches) {
 		b.try()
 	}
@@ -409,7 +416,10 @@ func (c *call) failed() {
 func (c *call) refuse(status int) {
 	c.over = true
 	delete(c.agent.calls, c)
-	answer := &sip.Answer{Status: status}
+	if c.announcing != nil {
+		c.announcing.stop()
+	}
+	answer := &sip.Answer{Status: status, Lines: c.refused}
 	switch {
 	case status < 400, status == 401, status == 407:
 		answer.Status = 480

@@ -21,7 +21,8 @@ var (
 	errRoutes   = errors.New("routes are for numbers: write, for example, numbers: {own: [0501000xxxx], plan: japan}")
 	errTrunks   = errors.New("trunks are for numbers: write, for example, numbers: {own: [0501000xxxx], plan: japan}")
 	errVia      = errors.New("want subscribers or a trunk")
-	errAnnounce = errors.New("no announcements can be played yet; write deny, with what the caller is told")
+	errAnnounce = errors.New("no announcement has this name")
+	errPlayer   = errors.New("the relay of media plays it: write networks, with where media come in, or deny instead")
 	errDeny     = errors.New("want one line of text, at most 100 bytes")
 	errWord     = errors.New("this word means those who register here; give the trunk another name")
 	errForm     = errors.New("want global or national")
@@ -49,7 +50,7 @@ func (o *Options) Compile() *plan.Plan {
 }
 
 // checkNumbers says what is wrong with the numbers and routes.
-func (o *Options) checkNumbers() (errs []error) {
+func (o *Options) checkNumbers(s *service.Service) (errs []error) {
 	if o.Numbers.Plan == "" {
 		if len(o.Routes) > 0 {
 			errs = append(errs, &service.Error{Path: []string{"phone", "routes"}, Err: errRoutes})
@@ -68,12 +69,12 @@ func (o *Options) checkNumbers() (errs []error) {
 		errs = append(errs, &service.Error{Path: append([]string{"phone"}, f.Path...), Err: errors.New(f.Text), Warning: f.Warning})
 	}
 	for i := range o.Routes {
-		errs = o.checkRoute(errs, i)
+		errs = o.checkRoute(errs, s, i)
 	}
 	return errs
 }
 
-func (o *Options) checkRoute(errs []error, i int) []error {
+func (o *Options) checkRoute(errs []error, s *service.Service, i int) []error {
 	r := &o.Routes[i]
 	at := func(err error, key string) {
 		errs = append(errs, &service.Error{Path: []string{"phone", "routes", index(i), key}, Err: err})
@@ -81,8 +82,13 @@ func (o *Options) checkRoute(errs []error, i int) []error {
 	if _, ok := o.Trunks[r.Via]; r.Via != "" && r.Via != viaSubscribers && !ok {
 		at(errVia, "via")
 	}
-	if r.Announce != "" {
-		at(errAnnounce, "announce")
+	if _, ok := o.Announcements[r.Announce]; r.Announce != "" {
+		switch {
+		case !ok:
+			at(errAnnounce, "announce")
+		case len(s.Networks) == 0:
+			at(errPlayer, "announce")
+		}
 	}
 	if !isPhrase(r.Deny) {
 		at(errDeny, "deny")

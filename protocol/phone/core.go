@@ -39,12 +39,15 @@ type core struct {
 	mu      sync.Mutex // of those who change sockets
 	sockets atomic.Pointer[map[netip.AddrPort]*relay.Datagrams]
 
-	calls   calls
-	begun   sync.Once
-	homes   bindings
-	tally   tally
-	names   agents // of devices
-	strays  strays
+	calls  calls
+	begun  sync.Once
+	homes  bindings
+	tally  tally
+	names  agents // of devices
+	strays strays
+
+	announced atomic.Int64 // callers who hear announcements
+
 	owners  owners
 	away    atomic.Int32  // here, leaving or gone
 	parted  atomic.Bool   // connections are ended

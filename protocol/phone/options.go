@@ -36,6 +36,9 @@ type Options struct {
 	// Where calls go, by the number that is called. The order means nothing: of the routes for a number the narrowest counts.
 	Routes []plan.Route `yaml:"routes"`
 
+	// What callers hear whose calls go nowhere, by names that routes give. The relay of media plays it.
+	Announcements map[string]Announcement `yaml:"announcements"`
+
 	// The ways to other telephone networks, by names that routes give.
 	Trunks map[string]Trunk `yaml:"trunks"`
 
@@ -47,6 +50,20 @@ type Options struct {
 
 	// The database that each of them goes to too, after the file.
 	CDRDatabase *RecordTable `yaml:"cdr-database"`
+}
+
+// Announcement is what a caller hears before he is refused.
+type Announcement struct {
+	// Its file: WAV, or samples by G.711 in a file named .ulaw or .alaw; one channel of 8000 samples a second. It is read at the
+	// start and at each reload.
+	File service.Path `yaml:"file,required"`
+
+	// How often it is played, once where nothing is written. It may take two minutes in all.
+	Times int `yaml:"times" range:"1..10"`
+
+	// Why the call fails, by a number of ITU-T Q.850, which the status follows from. Where nothing is written 21, call rejected:
+	// status 403.
+	Cause int `yaml:"cause" range:"1..127"`
 }
 
 // Trunk is a way to another telephone network.
@@ -252,7 +269,7 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 	if d := o.CDRDatabase; d != nil && d.Table != "" && !tableName().MatchString(d.Table) {
 		at(errTable, "cdr-database", "table")
 	}
-	return append(append(errs, o.checkNumbers()...), o.checkTrunks(s)...)
+	return append(append(errs, o.checkNumbers(s)...), o.checkTrunks(s)...)
 }
 
 func hasListen(s *service.Service, name string) bool {

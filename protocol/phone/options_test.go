@@ -75,11 +75,13 @@ func TestCheckNumbers(t *testing.T) {
 		{plan.Numbers{Plan: "japan", Own: plan.Words{"110"}}, []plan.Route{emergency}, "phone.numbers.own.0: 110, an emergency number, cannot be the site's own"},
 		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"moblie"}, Via: viaSubscribers}}, `phone.routes.1: no class "moblie"`},
 		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Via: "pstn"}}, "phone.routes.1.via: want subscribers or a trunk"},
-		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Announce: "no"}}, "phone.routes.1.announce: no announcements can be played yet"},
+		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Announce: "no"}}, "phone.routes.1.announce: no announcement has this name"},
+		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Announce: "sorry"}}, "phone.routes.1.announce: the relay of media plays it"},
 		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Deny: "no\r\nmore"}}, "phone.routes.1.deny: want one line of text"},
 	} {
 		o := defaults()
 		o.Domain, o.Numbers, o.Routes = "voip.example.jp", test.numbers, test.routes
+		o.Announcements = map[string]Announcement{"sorry": {}}
 		var got []string
 		for _, err := range o.Check(&service.Service{}) {
 			at, ok := errors.AsType[*service.Error](err)

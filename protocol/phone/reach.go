@@ -21,12 +21,14 @@ type destination struct {
 	peer    string // the name of the subscriber, or of the trunk
 	devices []location.Device
 	trunk   *trunk // nil if it is a subscriber's
+
+	announce *announcement // what is heard instead, or nil
 }
 
 // reach returns where a caller's call goes, or why it goes nowhere.
 func (e *exchange) reach(by *caller) (*destination, *sip.Answer) {
 	to, refusal := e.find(by)
-	if refusal == nil && schemeOf(e.message.Target()) == sip.SIPS && !to.secure() {
+	if refusal == nil && schemeOf(e.message.Target()) == sip.SIPS && to.announce == nil && !to.secure() {
 		return nil, &sip.Answer{Status: 480, Phrase: "Not Reached In TLS"}
 	}
 	if refusal == nil && e.looped(to.address) {
@@ -64,6 +66,8 @@ func (e *exchange) find(by *caller) (*destination, *sip.Answer) {
 		return nil, &sip.Answer{Status: 404}
 	case route.Deny != "":
 		return nil, &sip.Answer{Status: 403, Phrase: route.Deny}
+	case route.Announce != "":
+		return &destination{address: "sip:" + d.Number.String() + "@" + e.settings.options.Domain, announce: e.settings.announcements[route.Announce]}, nil
 	case route.Via == viaSubscribers:
 		return e.subscriber(d.Number.String())
 	case by.trunk != nil && !slices.Contains(by.trunk.onward, route.Via): // not at our expense

@@ -40,6 +40,8 @@ type settings struct {
 	terms       *certs.Terms // nil if there is no TLS
 	store       *certs.Store
 	policy      sdp.Policy
+
+	announcements map[string]*announcement
 }
 
 // clients is how many of those who have proved who they are are remembered at once, so that what they said cannot be said
@@ -110,6 +112,9 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			c.away.Store(here)
 			c.begun.Do(c.begin)
 			c.relays.hold()
+			if r := c.relays.client.Load(); r != nil {
+				r.Keep(set.clips())
+			}
 			c.renew()
 		})
 	}
@@ -211,6 +216,9 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 		if err := set.readTrunks(named); err != nil {
 			return nil, err
 		}
+	}
+	if err := set.readAnnouncements(); err != nil {
+		return nil, err
 	}
 	set.publish(c.answers.Load())
 	if o.CDR != "" {
