@@ -33,6 +33,7 @@ type held struct{ resident, heap int64 }
 func (p *place) memory(ctx context.Context, o options) (lines []bench.Line, err error) {
 	found := make(map[string][2]held) // of registrations and calls
 	began := make(map[string]time.Duration)
+	var again started
 	for _, pr := range []program{{ours, kyozonDaemon}, {kamailio, kamailioDaemon(0)}} {
 		start := time.Now()
 		processes, stop, err := p.start(ctx, pr, o.registrations)
@@ -42,6 +43,9 @@ func (p *place) memory(ctx context.Context, o options) (lines []bench.Line, err 
 		began[pr.name] = time.Since(start)
 		found[pr.name], err = p.hold(ctx, pr.name == ours, processes, o)
 		stop()
+		if err == nil && pr.name == ours {
+			again, err = p.restart(ctx, pr, o)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", pr.name, err)
 		}
@@ -64,8 +68,46 @@ func (p *place) memory(ctx context.Context, o options) (lines []bench.Line, err 
 		}
 	}
 	ms := func(d time.Duration) float64 { return float64(d.Milliseconds()) }
-	return append(lines, bench.Line{Name: "sip-memory", Metric: "start_ms", Ours: ms(began[ours]), Peer: kamailio, Theirs: ms(began[kamailio]),
-		Ratio: ms(began[ours]) / ms(began[kamailio])}), nil
+	return append(lines,
+		bench.Line{Name: "sip-memory", Metric: "start_ms", Ours: ms(began[ours]), Peer: kamailio, Theirs: ms(began[kamailio]),
+			Ratio: ms(began[ours]) / ms(began[kamailio])},
+		bench.Line{Name: "sip-memory", Metric: "restart_ms", Ours: ms(again.took), Peer: "start", Theirs: ms(began[ours]),
+			Ratio: ms(again.took) / ms(began[ours])},
+		bench.Line{Name: "sip-memory", Metric: "restart_mb", Ours: float64(again.resident) / (1 << 20), Peer: "heap",
+			Theirs: float64(again.heap) / (1 << 20), Ratio: float64(again.resident) / float64(again.heap)}), nil
+}
+
+// started is what a start took.
+type started struct {
+	held
+	took time.Duration
+}
+
+// restart starts ours with the registrations that it has saved. All must be there.
+func (p *place) restart(ctx context.Context, pr program, o options) (s started, err error) {
+	began := time.Now()
+	processes, stop, err := p.start(ctx, pr, o.registrations)
+	if err != nil {
+		return s, err
+	}
+	defer stop()
+	s.took = time.Since(began)
+	if s.held, err = p.look(ctx, true, processes); err != nil {
+		return s, err
+	}
+	page, err := p.get(ctx, "metrics")
+	if err != nil {
+		return s, err
+	}
+	m := registered.FindSubmatch(page)
+	if m == nil {
+		return s, errNoCount
+	}
+	n, err := strconv.ParseFloat(string(m[1]), 64)
+	if err == nil && n < float64(o.registrations-o.registrations/20) {
+		err = fmt.Errorf("%w: %v of %d are registered after a restart", errLost, n, o.registrations)
+	}
+	return s, err
 }
 
 // hold has a program hold registrations, and then calls.
@@ -82,7 +124,7 @@ func (p *place) hold(ctx context.Context, own bool, processes bench.Program, o o
 	}
 	defer c.close()
 	for i, do := range []func() error{
-		func() error { return r.make(ctx, o.registrations, o.rate*2/3) }, // twice as many requests: what a table of transactions has room for
+		func() error { return r.each(ctx, 3*o.rate) }, // two requests for each: it is challenged first
 		func() error {
 			_, err := c.make(ctx, o.calls, o.rate/2)
 			return err
@@ -158,8 +200,13 @@ func (p *place) heap(ctx context.Context) (int64, error) {
 
 // page asks ours for a profile.
 func (p *place) page(ctx context.Context, of string) ([]byte, error) {
+	return p.get(ctx, "debug/pprof/"+of)
+}
+
+// get asks ours for a page.
+func (p *place) get(ctx context.Context, path string) ([]byte, error) {
 	t := &http.Transport{DisableKeepAlives: true, DialContext: p.edge.DialContext}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/debug/pprof/"+of, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/"+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -192,6 +239,8 @@ func (p *place) profiles(ctx context.Context, pr program, w work, o options) (wa
 }
 
 var (
-	heapAlloc = regexp.MustCompile(`(?m)^# HeapAlloc = (\d{1,18})$`)
-	errNoHeap = errors.New("no HeapAlloc in the profile")
+	registered = regexp.MustCompile(`(?m)^kyozon_phone_registrations_active\{.*family="ipv6".*\} (\S+)$`)
+	heapAlloc  = regexp.MustCompile(`(?m)^# HeapAlloc = (\d{1,18})$`)
+	errNoCount = errors.New("no number of registrations among the metrics")
+	errNoHeap  = errors.New("no HeapAlloc in the profile")
 )

@@ -32,8 +32,9 @@ type registers struct {
 
 // phone is one of them.
 type phone struct {
-	proof *digest.Client // nil if it was never challenged
-	seq   int
+	proof      *digest.Client // nil if it was never challenged
+	seq        int
+	registered bool
 }
 
 func openRegisters(socket *net.UDPConn, to netip.AddrPort, n int) *registers {
@@ -88,6 +89,9 @@ func (r *registers) hear(m []byte) {
 	switch status := statusOf(m); status {
 	case 200:
 		r.done.Add(1)
+		r.mu.Lock()
+		r.phones[i].registered = true
+		r.mu.Unlock()
 	case 401:
 		r.mu.Lock()
 		p := &r.phones[i]
@@ -109,11 +113,49 @@ func (r *registers) hear(m []byte) {
 	}
 }
 
-// make sends n times a REGISTER, of the telephones in turn, so many a second, and waits until all are answered. Who is
-// not answered asks again, as each telephone would.
+// make sends n times a REGISTER, of the telephones in turn, so many a second, and waits until all are answered.
 func (r *registers) make(ctx context.Context, n int, rate float64) error {
+	lost, err := r.send(ctx, n, rate, func(i int) int { return i % len(r.phones) })
+	if err == nil && lost > n/20 {
+		err = fmt.Errorf("%w: %d of %d", errLost, lost, n)
+	}
+	return err
+}
+
+// each has each telephone register once, so many a second. Who is not answered asks again, as each telephone would.
+func (r *registers) each(ctx context.Context, rate float64) error {
+	for range 10 {
+		left := r.left()
+		if len(left) == 0 {
+			return nil
+		}
+		if _, err := r.send(ctx, len(left), rate, func(i int) int { return left[i] }); err != nil {
+			return err
+		}
+	}
+	if n := len(r.left()); n > 0 {
+		return fmt.Errorf("%w: %d of %d, ten times", errLost, n, len(r.phones))
+	}
+	return nil
+}
+
+// left returns who has not registered.
+func (r *registers) left() (all []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.phones {
+		if !r.phones[i].registered {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+// send sends n REGISTERs of the telephones that which says, and waits for their answers as long as some come. It returns how many
+// do not.
+func (r *registers) send(ctx context.Context, n int, rate float64, which func(i int) int) (lost int, err error) {
 	before := r.done.Load()
-	err := paced(ctx, n, rate, func(i int) { r.ask(i % len(r.phones)) })
+	err = paced(ctx, n, rate, func(i int) { r.ask(which(i)) })
 	for quiet := time.Now(); err == nil && r.done.Load()-before < int64(n) && time.Since(quiet) < 2*time.Second; {
 		last := r.done.Load()
 		if err = pause(ctx, 20*time.Millisecond); r.done.Load() != last {
@@ -123,8 +165,5 @@ func (r *registers) make(ctx context.Context, n int, rate float64) error {
 	if why := r.wrong.Load(); why != nil && err == nil {
 		err = fmt.Errorf("%w: %d failed, one with %q", errWrong, r.failed.Load(), *why)
 	}
-	if lost := int64(n) - (r.done.Load() - before); err == nil && lost > int64(n/20) {
-		err = fmt.Errorf("%w: %d of %d", errLost, lost, n)
-	}
-	return err
+	return n - int(r.done.Load()-before), err
 }

@@ -41,7 +41,8 @@ func TestQuick(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"sip-call cpu_us", "sip-register cpu_us", "sip-register-digest cpu_us", "sip-memory kb_per_registration",
-		"sip-memory heap_kb_per_registration", "sip-memory kb_per_call", "sip-memory heap_kb_per_call", "sip-memory start_ms"} {
+		"sip-memory heap_kb_per_registration", "sip-memory kb_per_call", "sip-memory heap_kb_per_call", "sip-memory start_ms",
+		"sip-memory restart_ms", "sip-memory restart_mb"} {
 		if n := strings.Count(lines.String(), "bench "+want+" ours="); n != 1 {
 			t.Errorf("%d lines of %s, want one\n%s", n, want, lines.String())
 		}

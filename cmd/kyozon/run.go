@@ -14,7 +14,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -29,10 +28,6 @@ import (
 	"github.com/kyozon/kyozon/edge"
 	"github.com/kyozon/kyozon/listen"
 )
-
-// gcPercent trades memory for processor: what lives is small (a few hundred bytes a flow), what is allocated dies at
-// once.
-const gcPercent = 400
 
 // barrierPatience is how long a process that ends waits for the service manager to hear its last words.
 const barrierPatience = 5 * time.Second
@@ -99,6 +94,7 @@ func (e *env) serveAs(ctx context.Context, s site, successor *edge.Successor) er
 		}
 	}
 	tuneRuntime(s.loops)
+	defer tendHeap()()
 	log := e.log()
 	ed, err := edge.New(edge.Options{Log: log, Version: version, Protocols: protocols(), Loops: s.loops, Sockets: sockets,
 		Replaces: successor != nil, Inherited: inherited, Flows: flows, Legacies: legacies})
@@ -118,9 +114,6 @@ func tuneRuntime(loops int) {
 		loops = runtime.NumCPU()
 	}
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), loops+2))
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 }
 
 // process is an edge with what stands around it.
