@@ -4,17 +4,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"io"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/kyozon/kyozon/bench"
+	"github.com/kyozon/kyozon/bench/benchtest"
 	"github.com/kyozon/kyozon/bench/load"
-	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/lab"
 )
 
@@ -24,37 +23,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestQuick is the comparison in its shortest form, so that it works when somebody wants to know.
+// TestQuick has the program, and its peers, carry bulk both ways for a moment.
 func TestQuick(t *testing.T) {
-	binary := servertest.Kyozon(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	var lines bytes.Buffer
-	err := run(ctx, options{kyozon: binary, rounds: 1, time: 200 * time.Millisecond, only: "l4-bulk"}, &lines, t.Output())
-	if (errors.Is(err, lab.ErrRoot) || errors.Is(err, lab.ErrMissing)) && os.Getenv("KYOZON_LAB") != "require" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	lines := benchtest.Quick(t, func(ctx context.Context, kyozon string, out, progress io.Writer) error {
+		return run(ctx, bench.Flags{Kyozon: kyozon, Rounds: 1, Time: 200 * time.Millisecond, Only: "l4-bulk"}, out, progress)
+	})
 	for _, work := range []string{"l4-bulk-up", "l4-bulk-down"} {
 		for _, pr := range programs()[1:] {
-			for _, metric := range []string{"rate", "cpu_us"} {
-				if n := countLines(lines.String(), "bench "+work+" "+metric+" ours=", " "+pr.name+"="); n != 1 {
-					t.Errorf("%d lines of %s, %s beside %s, want one\n%s", n, work, metric, pr.name, lines.String())
-				}
-			}
+			benchtest.Line(t, lines, work, "rate", pr.name)
+			benchtest.Line(t, lines, work, "cpu_us", pr.name)
 		}
 	}
-}
-
-func countLines(text, prefix, part string) (n int) {
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, prefix) && strings.Contains(line, part) {
-			n++
-		}
-	}
-	return n
 }
 
 func TestParse(t *testing.T) {
@@ -64,7 +43,7 @@ func TestParse(t *testing.T) {
 		ok   bool
 	}{
 		{"", true}, {"-quick", true}, {"-rounds 3 -time 5s -only l4-bulk", true}, {"-rounds 0", false}, {"-rounds 51", false},
-		{"-time 500ms", false}, {"-time 1500ms", false}, {"-time 2m", false}, {"-only web", false}, {"more", false}, {"-x", false},
+		{"-time 500ms", false}, {"-time 0s", false}, {"-time 1500ms", false}, {"-time 2m", false}, {"-only web", false}, {"more", false}, {"-x", false},
 	} {
 		if _, err := parse(strings.Fields(tt.args), io.Discard); (err == nil) != tt.ok {
 			t.Errorf("%q: %v", tt.args, err)

@@ -10,78 +10,39 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 	"time"
 
+	"github.com/kyozon/kyozon/bench"
 	"github.com/kyozon/kyozon/bench/load"
 	"github.com/kyozon/kyozon/lab"
 )
 
-// options are the flags.
-type options struct {
-	kyozon string // path of the binary
-	rounds int
-	time   time.Duration // of one measurement
-	only   string        // name of a work, or the beginning of names; "" means all
-}
-
-const (
-	maxRounds = 50
-	maxTime   = time.Minute
-)
-
-var errUsage = errors.New("usage")
-
 func main() {
 	lab.Main()
 	load.Main()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	o, err := parse(os.Args[1:], os.Stderr)
-	if err == nil {
-		err = run(ctx, o, os.Stdout, os.Stderr)
-	}
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
+	bench.Main(func(ctx context.Context, args []string, out, progress io.Writer) error {
+		o, err := parse(args, progress)
+		if err != nil {
+			return err
+		}
+		return run(ctx, o, out, progress)
+	})
 }
 
 // parse reads the command line. What it has to say goes to out.
-func parse(args []string, out io.Writer) (options, error) {
-	var o options
-	var quick bool
+func parse(args []string, out io.Writer) (bench.Flags, error) {
+	o := bench.Flags{Rounds: 9, Time: 3 * time.Second}
 	f := flag.NewFlagSet("l4", flag.ContinueOnError)
 	f.SetOutput(out)
-	f.StringVar(&o.kyozon, "kyozon", "bin/kyozon", "`path` of the binary to measure")
-	f.IntVar(&o.rounds, "rounds", 9, "paired `rounds` of each work")
-	f.DurationVar(&o.time, "time", 3*time.Second, "length of one measurement, in whole seconds")
-	f.StringVar(&o.only, "only", "", "measure only the works whose `name` begins so: "+strings.Join(names(), ", "))
-	f.BoolVar(&quick, "quick", false, "one round of a second: shows that it works, measures little")
+	o.Add(f, names())
+	quick := f.Bool("quick", false, "one round of a second: shows that it works, measures little")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
-	if quick {
-		o.rounds, o.time = 1, time.Second
+	if *quick {
+		o.Rounds, o.Time = 1, time.Second
 	}
-	switch {
-	case f.NArg() > 0:
-		return o, fmt.Errorf("%w: takes no arguments", errUsage)
-	case o.rounds < 1 || o.rounds > maxRounds:
-		return o, fmt.Errorf("%w: rounds must be 1 to %d", errUsage, maxRounds)
-	case o.time < time.Second || o.time > maxTime || o.time%time.Second != 0:
-		return o, fmt.Errorf("%w: time must be 1s to %v, in whole seconds", errUsage, maxTime)
-	case len(chosen(o.only)) == 0:
-		return o, fmt.Errorf("%w: no work is called %q: there are %s", errUsage, o.only, strings.Join(names(), ", "))
-	}
-	return o, nil
+	return o, o.Check(f, names())
 }

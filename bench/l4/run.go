@@ -21,23 +21,22 @@ import (
 
 // comparison is a run of this program.
 type comparison struct {
-	options
+	bench.Flags
 	places   map[bool]*place // that of the kernel plane, and that of the others
 	out      io.Writer       // the lines
 	progress io.Writer
 }
 
 // run measures what o asks for. Lines go to out as soon as they are there.
-func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
-	c := &comparison{options: o, places: make(map[bool]*place), out: out, progress: progress}
+func run(ctx context.Context, o bench.Flags, out, progress io.Writer) (err error) {
+	c := &comparison{Flags: o, places: make(map[bool]*place), out: out, progress: progress}
 	defer func() {
 		for _, p := range c.places {
 			err = errors.Join(err, p.close())
 		}
 	}()
-	named := chosen(o.only)
 	for _, w := range works() {
-		if !named[w.name] {
+		if !o.Chosen(w.name) {
 			continue
 		}
 		if err := c.open(ctx); err != nil {
@@ -47,7 +46,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
 	}
-	if named[programWork] {
+	if o.Chosen(programWork) {
 		return c.program(ctx)
 	}
 	return nil
@@ -59,7 +58,7 @@ func (c *comparison) open(ctx context.Context) (err error) {
 		return nil
 	}
 	for kernel, name := range map[bool]string{true: "kernel", false: "others"} {
-		if c.places[kernel], err = openPlace(ctx, name, c.kyozon, c.progress); err != nil {
+		if c.places[kernel], err = openPlace(ctx, name, c.Kyozon, c.progress); err != nil {
 			delete(c.places, kernel)
 			return err
 		}
@@ -92,7 +91,7 @@ func (c *comparison) compare(ctx context.Context, w work) error {
 		return err
 	}
 	s := make(bench.Series)
-	for round := range c.rounds {
+	for round := range c.Rounds {
 		first := round % len(all)
 		for _, pr := range slices.Concat(all[first:], all[:first]) {
 			one, err := c.measure(ctx, w, pr)
@@ -102,7 +101,7 @@ func (c *comparison) compare(ctx context.Context, w work) error {
 			s[pr.name] = append(s[pr.name], one)
 		}
 	}
-	if after, err := c.places[true].carried(ctx); err != nil || after-before < int64(100*c.rounds) {
+	if after, err := c.places[true].carried(ctx); err != nil || after-before < int64(100*c.Rounds) {
 		return errors.Join(fmt.Errorf("%w: %d packets", errElsewhere, after-before), err)
 	}
 	for _, l := range s.Compare(w.name, ours, []bench.Metric{bench.Rate, bench.CPU}, peers...) {
@@ -112,9 +111,9 @@ func (c *comparison) compare(ctx context.Context, w work) error {
 }
 
 func (c *comparison) measure(ctx context.Context, w work, pr program) (bench.Sample, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.time+30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, c.Time+30*time.Second)
 	defer cancel()
-	one, err := w.do(ctx, c.places[pr.kernel], pr, c.time)
+	one, err := w.do(ctx, c.places[pr.kernel], pr, c.Time)
 	if err == nil {
 		fmt.Fprintf(c.progress, "%-16s %-8s %12.2f /s %12.2f µs\n", w.name, pr.name, one.Rate, one.CPU)
 	}

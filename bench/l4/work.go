@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/kyozon/kyozon/bench"
@@ -40,17 +39,6 @@ func names() (all []string) {
 	return append(all, programWork)
 }
 
-// chosen returns the names that begin with only.
-func chosen(only string) map[string]bool {
-	found := make(map[string]bool)
-	for _, name := range names() {
-		if strings.HasPrefix(name, only) {
-			found[name] = true
-		}
-	}
-	return found
-}
-
 // requests has wrk ask for 1 KB, over and over. The processor time is that of the whole machine.
 func requests(headers ...string) func(context.Context, *place, program, time.Duration) (bench.Sample, error) {
 	return func(ctx context.Context, p *place, pr program, d time.Duration) (bench.Sample, error) {
@@ -71,7 +59,7 @@ func requests(headers ...string) func(context.Context, *place, program, time.Dur
 		if err != nil {
 			return bench.Sample{}, err
 		}
-		return bench.Sample{Rate: a.Rate, CPU: micros(cpu) / float64(a.Requests)}, nil
+		return bench.Sample{Rate: a.Rate, CPU: bench.Micros(cpu) / float64(a.Requests)}, nil
 	}
 }
 
@@ -127,7 +115,5 @@ func stream(ctx context.Context, moved func(context.Context, time.Duration) (int
 	}
 	cpu, err := used()
 	gb := float64(n) / 1e9
-	return bench.Sample{Rate: gb / took.Seconds(), CPU: micros(cpu) / gb}, err
+	return bench.Sample{Rate: gb / took.Seconds(), CPU: bench.Micros(cpu) / gb}, err
 }
-
-func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

@@ -42,16 +42,6 @@ func names() (all []string) {
 	return all
 }
 
-// chosen returns the works whose names begin so.
-func chosen(prefix string) (all []work) {
-	for _, w := range works() {
-		if strings.HasPrefix(w.name, prefix) {
-			all = append(all, w)
-		}
-	}
-	return all
-}
-
 // held is what a session takes in a program, in KB.
 type held struct {
 	resident float64 // of memory

@@ -4,16 +4,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"io"
 	"os"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/kyozon/kyozon/internal/servertest"
+	"github.com/kyozon/kyozon/bench"
+	"github.com/kyozon/kyozon/bench/benchtest"
 	"github.com/kyozon/kyozon/lab"
 )
 
@@ -23,40 +21,20 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestQuick is the comparison in its shortest form, so that it works when somebody wants to know.
+// TestQuick has the program, and its peers, hold a few sessions and carry a few messages.
 func TestQuick(t *testing.T) {
-	binary := servertest.Kyozon(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	var lines bytes.Buffer
-	err := run(ctx, options{kyozon: binary, sessions: 10, messages: 20, rounds: 1}, &lines, t.Output())
-	if (errors.Is(err, lab.ErrRoot) || errors.Is(err, lab.ErrMissing)) && os.Getenv("KYOZON_LAB") != "require" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	lines := benchtest.Quick(t, func(ctx context.Context, kyozon string, out, progress io.Writer) error {
+		return run(ctx, options{Flags: bench.Flags{Kyozon: kyozon, Rounds: 1}, sessions: 10, messages: 20}, out, progress)
+	})
 	for _, s := range sends() {
 		for _, m := range s.metrics {
-			if !strings.Contains(lines.String(), "bench "+s.name+" "+string(m)+" ours=") {
-				t.Errorf("no line of %s, %s\n%s", s.name, m, lines.String())
-			}
+			benchtest.Line(t, lines, s.name, string(m), "haproxy")
 		}
 	}
 	for _, w := range works() {
-		for _, want := range []string{"kb_per_session ours= nginx=", "kb_per_session ours= goal=", "heap_kb_per_session ours= goal="} {
-			metric, rest, _ := strings.Cut(want, " ")
-			_, peer, _ := strings.Cut(rest, " ")
-			n := 0
-			for line := range strings.Lines(lines.String()) {
-				if strings.HasPrefix(line, "bench "+w.name+" "+metric+" ours=") && strings.Contains(line, " "+peer) {
-					n++
-				}
-			}
-			if n != 1 {
-				t.Errorf("%d lines of %s, %s, want one\n%s", n, w.name, want, lines.String())
-			}
-		}
+		benchtest.Line(t, lines, w.name, "kb_per_session", "nginx")
+		benchtest.Line(t, lines, w.name, "kb_per_session", "goal")
+		benchtest.Line(t, lines, w.name, "heap_kb_per_session", "goal")
 	}
 }
 

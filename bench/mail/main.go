@@ -12,91 +12,72 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 
+	"github.com/kyozon/kyozon/bench"
 	"github.com/kyozon/kyozon/lab"
 )
 
 // options are the flags.
 type options struct {
-	kyozon   string // path of the binary
+	bench.Flags
 	gosmtp   string // path of the proxy made with go-smtp; "" leaves it out
 	sessions int
 	messages int
-	rounds   int
-	only     string // name of a work, or the beginning of names; "" means all
 }
 
 // maxSessions is what a process can hold with a client and a server for each, if it may open 20,000 files.
 const maxSessions = 9900
 
-const (
-	maxMessages = 100_000
-	maxRounds   = 50
-)
-
-var errUsage = errors.New("usage")
+const maxMessages = 100_000
 
 func main() {
 	lab.Main()
 	serveMailboxes()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	o, err := parse(os.Args[1:], os.Stderr)
-	if err == nil {
-		err = run(ctx, o, os.Stdout, os.Stderr)
-	}
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
+	bench.Main(func(ctx context.Context, args []string, out, progress io.Writer) error {
+		o, err := parse(args, progress)
+		if err != nil {
+			return err
+		}
+		return run(ctx, o, out, progress)
+	})
 }
 
 // parse reads the command line. What it has to say goes to out.
 func parse(args []string, out io.Writer) (options, error) {
-	var o options
-	var quick bool
+	o := options{Flags: bench.Flags{Rounds: 7}}
 	f := flag.NewFlagSet("mail", flag.ContinueOnError)
 	f.SetOutput(out)
-	f.StringVar(&o.kyozon, "kyozon", "bin/kyozon", "`path` of the binary to measure")
+	o.Add(f, names())
 	f.StringVar(&o.gosmtp, gosmtp, "bin/peers/gosmtp", "`path` of the proxy made with go-smtp; '' does without it")
 	f.IntVar(&o.sessions, "sessions", maxSessions, "idle `sessions`")
 	f.IntVar(&o.messages, "messages", 4000, "`messages` of a round")
-	f.IntVar(&o.rounds, "rounds", 7, "paired `rounds` of messages")
-	f.StringVar(&o.only, "only", "", "measure only the works whose `name` begins so: "+strings.Join(names(), ", "))
-	f.BoolVar(&quick, "quick", false, "100 sessions or messages, one round: shows that it works, measures little")
+	quick := f.Bool("quick", false, "100 sessions or messages, one round: shows that it works, measures little")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
-	if quick {
-		o.sessions, o.messages, o.rounds = 100, 100, 1
+	if *quick {
+		o.sessions, o.messages, o.Rounds = 100, 100, 1
 	}
 	switch {
-	case f.NArg() > 0:
-		return o, fmt.Errorf("%w: takes no arguments", errUsage)
 	case o.sessions < 1 || o.sessions > maxSessions:
-		return o, fmt.Errorf("%w: sessions must be 1 to %d", errUsage, maxSessions)
-	case o.messages < 1 || o.messages > maxMessages || o.rounds < 1 || o.rounds > maxRounds:
-		return o, fmt.Errorf("%w: messages must be 1 to %d, rounds 1 to %d", errUsage, maxMessages, maxRounds)
-	case len(chosen(o.only)) == 0 && len(chosenSends(o.only)) == 0:
-		return o, fmt.Errorf("%w: no work is called %q: there are %s", errUsage, o.only, strings.Join(names(), ", "))
+		return o, fmt.Errorf("%w: sessions must be 1 to %d", bench.ErrUsage, maxSessions)
+	case o.messages < 1 || o.messages > maxMessages:
+		return o, fmt.Errorf("%w: messages must be 1 to %d", bench.ErrUsage, maxMessages)
 	}
-	return o, nil
+	return o, o.Check(f, names())
 }
 
 // run measures what o asks for. Lines go to out as soon as they are there.
 func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
-	p, err := openPlace(ctx, o.kyozon, progress)
+	p, err := openPlace(ctx, o.Kyozon, progress)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.lab.Close()) }()
-	for _, w := range chosen(o.only) {
+	for _, w := range works() {
+		if !o.Chosen(w.name) {
+			continue
+		}
 		lines, err := p.idle(ctx, w, o.sessions)
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
@@ -105,7 +86,10 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 			fmt.Fprintln(out, l)
 		}
 	}
-	for _, s := range chosenSends(o.only) {
+	for _, s := range sends() {
+		if !o.Chosen(s.name) {
+			continue
+		}
 		lines, err := p.compare(ctx, s, o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)

@@ -42,15 +42,6 @@ func sends() []send {
 	}
 }
 
-func chosenSends(prefix string) (all []send) {
-	for _, s := range sends() {
-		if strings.HasPrefix(s.name, prefix) {
-			all = append(all, s)
-		}
-	}
-	return all
-}
-
 // compare has kyozon and the others carry messages in turn, round by round.
 func (p *place) compare(ctx context.Context, s send, o options) ([]bench.Line, error) {
 	all := []program{{ours, smtpDaemon}, {"haproxy", haproxyDaemon}}
@@ -58,7 +49,7 @@ func (p *place) compare(ctx context.Context, s send, o options) ([]bench.Line, e
 		all = append(all, program{gosmtp, gosmtpDaemon(o.gosmtp)})
 	}
 	series := make(bench.Series)
-	for round := range o.rounds {
+	for round := range o.Rounds {
 		for _, pr := range slices.Concat(all[round%len(all):], all[:round%len(all)]) {
 			one, err := p.sample(ctx, pr, s, o.messages)
 			if err != nil {

@@ -23,10 +23,10 @@ import (
 
 // profileTime is how long a profile is taken: there are a hundred samples a second for each processor.
 func (o options) profileTime() time.Duration {
-	if o.rounds == 1 {
-		return max(o.time, time.Second)
+	if o.Rounds == 1 {
+		return max(o.Time, time.Second)
 	}
-	return max(o.time, 5*time.Second)
+	return max(o.Time, 5*time.Second)
 }
 
 // profile has ours do the work once more, and writes what its processors did: NAME.pprof, and NAME.txt for a reader.

@@ -35,7 +35,7 @@ type program struct {
 // programs returns ours, then its peers.
 func programs(o options) []program {
 	all := []program{
-		{ours, 0, bench.VersionOf(o.kyozon, "--version"), func(p *place, n int) (lab.Daemon, error) { return kyozonDaemon(p, n, o.kyozon) }},
+		{ours, 0, bench.VersionOf(o.Kyozon, "--version"), func(p *place, n int) (lab.Daemon, error) { return kyozonDaemon(p, n, o.Kyozon) }},
 		{"haproxy", 1, bench.VersionOf("haproxy", "-v"), haproxyDaemon},
 		{"nginx", 2, bench.VersionOf("nginx", "-v"), nginxDaemon},
 	}

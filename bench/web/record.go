@@ -27,7 +27,7 @@ func (c *comparison) write(path string) error {
 	p("# Results of %s, Linux %s\n", time.Now().UTC().Format("2006-01-02"), bench.Kernel())
 	p("```sh\nmake bench-web BENCH=\"%s\"\n```\n", c.command)
 	p("%d processors (%s), %d rounds of %v, %d of the crossings; %d idle connections. [How it is measured](README.md);\n"+
-		"[earlier results](results).\n", runtime.NumCPU(), bench.Processor(), c.rounds, c.time, c.crossing, c.idle)
+		"[earlier results](results).\n", runtime.NumCPU(), bench.Processor(), c.Rounds, c.Time, c.crossing, c.idle)
 	for _, pr := range c.programs {
 		p("- %s: %s", pr.name, pr.version)
 	}
@@ -37,10 +37,9 @@ func (c *comparison) write(path string) error {
 	}
 	p("```\n\n## What limits each row, and where our time goes\n")
 	p("Percent of the processor time of our process, from profiles (`-profile`).\n")
-	named := chosen(c.only)
 	for _, name := range names() {
 		text, where := limitOf(limits, name), c.where[name]
-		if !named[name] || text+where == "" {
+		if !c.Chosen(name) || text+where == "" {
 			continue
 		}
 		p("### %s\n", name)

@@ -51,12 +51,11 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 }
 
 func (c *comparison) all(ctx context.Context) error {
-	names := chosen(c.only)
 	for _, w := range idleWorks() {
-		if !names[w.name] {
+		if !c.Chosen(w.name) {
 			continue
 		}
-		lines, err := c.place.idle(ctx, w, c.chosen([]string{"haproxy", "nginx"}), c.idle)
+		lines, err := c.place.idle(ctx, w, c.beside([]string{"haproxy", "nginx"}), c.idle)
 		if err != nil {
 			return err
 		}
@@ -70,7 +69,7 @@ func (c *comparison) all(ctx context.Context) error {
 		c.running = append(c.running, r)
 	}
 	for _, w := range works() {
-		if !names[w.name] {
+		if !c.Chosen(w.name) {
 			continue
 		}
 		if err := c.compare(ctx, w); err != nil {
@@ -80,8 +79,8 @@ func (c *comparison) all(ctx context.Context) error {
 	return nil
 }
 
-// chosen returns ours, then those of the peers that there are.
-func (c *comparison) chosen(peers []string) (all []program) {
+// beside returns ours, then those of the peers that there are.
+func (c *comparison) beside(peers []string) (all []program) {
 	for _, pr := range c.programs {
 		if pr.name == ours || slices.Contains(peers, pr.name) {
 			all = append(all, pr)
@@ -92,7 +91,7 @@ func (c *comparison) chosen(peers []string) (all []program) {
 
 // runners returns the programs that do a work, ours first, when it has seen that each does it right.
 func (c *comparison) runners(ctx context.Context, w work) (all []*running, peers []string, err error) {
-	for _, pr := range c.chosen(w.peers) {
+	for _, pr := range c.beside(w.peers) {
 		i := slices.IndexFunc(c.running, func(r *running) bool { return r.name == pr.name })
 		if err := c.place.check(ctx, c.running[i], w.at); err != nil {
 			return nil, nil, err
@@ -111,10 +110,10 @@ func (c *comparison) compare(ctx context.Context, w work) error {
 		return err
 	}
 	s := make(bench.Series)
-	for round := range c.rounds {
+	for round := range c.Rounds {
 		for _, r := range turn(runners, round) {
 			one, err := c.measure(ctx, w.name, r.name, func(ctx context.Context) (bench.Sample, error) {
-				return w.do(ctx, c.place, r, ip.V6, c.time)
+				return w.do(ctx, c.place, r, ip.V6, c.Time)
 			})
 			if err != nil {
 				return fmt.Errorf("round %d, %s: %w", round+1, r.name, err)
@@ -160,11 +159,11 @@ func (c *comparison) latencies(ctx context.Context, w work, runners []*running) 
 			what = fmt.Sprintf("%s at %.0f/s", w.name, rate)
 		}
 		return c.measure(ctx, what, r.name, func(ctx context.Context) (bench.Sample, error) {
-			plan := load.Plan{Connections: connections, Rate: rate, Time: c.time}
+			plan := load.Plan{Connections: connections, Rate: rate, Time: c.Time}
 			return c.place.drive(ctx, r, r.at(ip.V6, w.at.port), plan)
 		})
 	}
-	for round := range c.rounds {
+	for round := range c.Rounds {
 		most, err := ask(runners[pace], 0)
 		if err != nil {
 			return fmt.Errorf("find pace, round %d: %w", round+1, err)
@@ -190,7 +189,7 @@ func (c *comparison) crossings(ctx context.Context, w work, r *running) error {
 	for round := range c.crossing {
 		for _, f := range turn([]ip.Family{ip.V6, ip.V4}, round) {
 			one, err := c.measure(ctx, "crossing-"+w.name, names[f], func(ctx context.Context) (bench.Sample, error) {
-				return w.do(ctx, c.place, r, f, c.time)
+				return w.do(ctx, c.place, r, f, c.Time)
 			})
 			if err != nil {
 				return fmt.Errorf("crossing, round %d, %s: %w", round+1, names[f], err)
@@ -205,7 +204,7 @@ func (c *comparison) crossings(ctx context.Context, w work, r *running) error {
 // measure measures once and says what came of it.
 func (c *comparison) measure(ctx context.Context, what, who string,
 	do func(context.Context) (bench.Sample, error)) (bench.Sample, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.time+30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, c.Time+30*time.Second)
 	defer cancel()
 	one, err := do(ctx)
 	if err == nil {

@@ -19,8 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyozon/kyozon/bench"
+	"github.com/kyozon/kyozon/bench/benchtest"
 	"github.com/kyozon/kyozon/bench/load"
-	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/lab"
 )
@@ -54,21 +55,15 @@ func leaked() (left []string) {
 func TestQuick(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	o := options{kyozon: servertest.Kyozon(t), rounds: 1, crossing: 1, time: 300 * time.Millisecond, idle: 100,
+	o := options{Flags: bench.Flags{Rounds: 1, Time: 300 * time.Millisecond}, crossing: 1, idle: 100,
 		profile: filepath.Join(dir, "profiles"), record: filepath.Join(dir, "result.md")}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-	defer cancel()
-	var out bytes.Buffer
-	err := run(ctx, o, &out, t.Output())
-	if (errors.Is(err, lab.ErrRoot) || errors.Is(err, lab.ErrMissing)) && os.Getenv("KYOZON_LAB") != "require" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	compareLines(t, out.String())
+	lines := benchtest.Quick(t, func(ctx context.Context, kyozon string, out, progress io.Writer) error {
+		o.Kyozon = kyozon
+		return run(ctx, o, out, progress)
+	})
+	compareLines(t, lines)
 	record, err := os.ReadFile(o.record)
-	if err != nil || !strings.Contains(string(record), out.String()) {
+	if err != nil || !strings.Contains(string(record), lines) {
 		t.Errorf("the record lacks the lines: %v\n%s", err, record)
 	}
 	for _, w := range works() {
@@ -121,11 +116,11 @@ func compareLines(t *testing.T, out string) {
 
 func TestParse(t *testing.T) {
 	t.Parallel()
-	full := options{kyozon: "bin/kyozon", caddy: "bin/peers/caddy", rounds: 15, crossing: 15, time: time.Second, idle: 10_000}
+	full := options{Flags: bench.Flags{Kyozon: "bin/kyozon", Rounds: 15, Time: time.Second}, caddy: "bin/peers/caddy", crossing: 15, idle: 10_000}
 	quick := full
-	quick.rounds, quick.crossing, quick.idle = 1, 1, 500
+	quick.Rounds, quick.crossing, quick.idle = 1, 1, 500
 	only := full
-	only.only, only.time = "web-h1", 3*time.Second
+	only.Only, only.Time = "web-h1", 3*time.Second
 	tests := []struct {
 		args string
 		want options
@@ -134,16 +129,16 @@ func TestParse(t *testing.T) {
 		{"", full, nil},
 		{"-quick", quick, nil},
 		{"-only web-h1 -time 3s", only, nil},
-		{"-only mail", options{}, errUsage},
-		{"-rounds 0", options{}, errUsage},
-		{"-rounds 51", options{}, errUsage},
-		{"-crossing-rounds 0", options{}, errUsage},
-		{"-time 500ms", options{}, errUsage},
-		{"-time 2500ms", options{}, errUsage},
-		{"-time 2m", options{}, errUsage},
-		{"-idle 0", options{}, errUsage},
-		{"-idle 1000000", options{}, errUsage},
-		{"web", options{}, errUsage},
+		{"-only mail", options{}, bench.ErrUsage},
+		{"-rounds 0", options{}, bench.ErrUsage},
+		{"-rounds 51", options{}, bench.ErrUsage},
+		{"-crossing-rounds 0", options{}, bench.ErrUsage},
+		{"-time 500ms", options{}, bench.ErrUsage},
+		{"-time 2500ms", options{}, bench.ErrUsage},
+		{"-time 2m", options{}, bench.ErrUsage},
+		{"-idle 0", options{}, bench.ErrUsage},
+		{"-idle 1000000", options{}, bench.ErrUsage},
+		{"web", options{}, bench.ErrUsage},
 		{"-h", options{}, flag.ErrHelp},
 	}
 	for _, tt := range tests {

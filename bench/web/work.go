@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/kyozon/kyozon/bench"
@@ -75,17 +74,6 @@ func names() (all []string) {
 	return all
 }
 
-// chosen returns the names that begin with only.
-func chosen(only string) map[string]bool {
-	found := make(map[string]bool)
-	for _, name := range names() {
-		if strings.HasPrefix(name, only) {
-			found[name] = true
-		}
-	}
-	return found
-}
-
 // requests has wrk ask for 1 KB, over and over.
 func requests(at endpoint, headers ...string) task {
 	return func(ctx context.Context, p *place, r *running, f ip.Family, d time.Duration) (bench.Sample, error) {
@@ -122,7 +110,7 @@ func (p *place) tool(ctx context.Context, r *running, args []string,
 	if err != nil {
 		return bench.Sample{}, err
 	}
-	return bench.Sample{Rate: a.Rate, CPU: micros(cpu) / float64(a.Requests)}, nil
+	return bench.Sample{Rate: a.Rate, CPU: bench.Micros(cpu) / float64(a.Requests)}, nil
 }
 
 // from is a plan of connections that stay, from the subscribers of some /64s.
@@ -160,7 +148,7 @@ func (p *place) drive(ctx context.Context, r *running, to netip.AddrPort, plan l
 	if err != nil {
 		return bench.Sample{}, fmt.Errorf("run client: %w", err)
 	}
-	return bench.Sample{Rate: answers.Rate(), CPU: micros(cpu) / float64(answers.Requests), P99: micros(answers.P99)}, nil
+	return bench.Sample{Rate: answers.Rate(), CPU: bench.Micros(cpu) / float64(answers.Requests), P99: bench.Micros(answers.P99)}, nil
 }
 
 // bulk downloads over n connections. Its unit is the GB, of 10⁹ bytes.
@@ -187,7 +175,7 @@ func bulk(n int) task {
 			return bench.Sample{}, err
 		}
 		gb := float64(bytes) / 1e9
-		return bench.Sample{Rate: gb / took.Seconds(), CPU: micros(cpu) / gb}, nil
+		return bench.Sample{Rate: gb / took.Seconds(), CPU: bench.Micros(cpu) / gb}, nil
 	}
 }
 
@@ -203,5 +191,3 @@ func (r *running) meter() (used func() (time.Duration, error), err error) {
 		return after - before, err
 	}, err
 }
-
-func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
