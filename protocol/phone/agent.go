@@ -246,6 +246,8 @@ func (a *agent) refuse(back sip.Way, err *sip.Error) {
 		answer.Lines = a.out
 	case 405, 501:
 		answer.Lines = []byte(allow)
+	case 415:
+		answer.Lines = []byte(accepts)
 	}
 	a.table.Reply(&a.message, back, answer)
 }

@@ -108,7 +108,7 @@ func (p *announcing) begin() {
 	if p.done || m.Parse(c.invite, nil) != nil {
 		return
 	}
-	if !describes(m) || m.Lists(sip.Require, "100rel") || s.Parse(body(m), &sdp.Limits{}) != nil {
+	if !describes(m) || m.Lists(sip.Require, "100rel") || s.Parse(descriptionOf(m), &sdp.Limits{}) != nil {
 		p.over()
 		return
 	}

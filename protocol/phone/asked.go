@@ -72,6 +72,9 @@ func (q *asked) answer(status int) {
 		q.from.media.refused()
 	}
 	answer := &sip.Answer{Status: status, Tag: []byte(q.from.session.LocalTag)}
+	if status == 415 {
+		answer.Lines = []byte(accepts)
+	}
 	a.rendered = answer.Append(a.rendered[:0], m, q.x.Way.Remote)
 	q.from.sent(a.rendered)
 	a.table.Answer(q.x, a.rendered, status, a.loop.Now())

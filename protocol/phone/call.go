@@ -11,6 +11,7 @@ import (
 	"github.com/kyozon/kyozon/media/control"
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/location"
+	"github.com/kyozon/kyozon/protocol/phone/parts"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
@@ -65,6 +66,10 @@ func (e *exchange) call() {
 	m := e.message
 	if hops, err := m.Hops(); err != nil || hops == 0 {
 		e.answer(&sip.Answer{Status: 483})
+		return
+	}
+	if _, v := inBody(m); v != parts.None && v != parts.Found {
+		e.answer(unread(v))
 		return
 	}
 	who := e.who()
@@ -192,11 +197,11 @@ func (b *branch) send(to *location.Binding) int {
 	}
 	var e sip.Editor
 	e.Edit(m)
-	if describes(m) {
-		text, status := b.media.pass(control.Caller, body(m), false)
+	if place, v := inBody(m); v == parts.Found {
+		text, status := b.media.pass(control.Caller, place.Of(body(m)), false)
 		switch status {
 		case passed:
-			e.Body(typeSDP, text)
+			e.Body(b.body(m, place, text))
 		case patient:
 			b.waits = true
 			next := *to
@@ -205,6 +210,8 @@ func (b *branch) send(to *location.Binding) int {
 		default:
 			return status
 		}
+	} else if several(m.Get(sip.ContentType)) && !b.confides() {
+		e.Body("", nil)
 	}
 	e.Target([]byte(to.Contact))
 	for _, k := range [...]sip.Kind{sip.RecordRoute, sip.Authorization, sip.ProxyAuthorization, sip.ProxyRequire, sip.Path} {

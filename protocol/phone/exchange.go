@@ -16,7 +16,7 @@ func abilities() sip.Abilities {
 		Methods: []string{"REGISTER", "OPTIONS", "INVITE", "ACK", "CANCEL", "BYE", "UPDATE", "PRACK", "INFO", "REFER",
 			"NOTIFY", "MESSAGE"},
 		Extensions: []string{"path", "outbound", "100rel", "timer"},
-		Types:      []string{"application/sdp"},
+		Types:      []string{"application/sdp", "multipart/mixed", "multipart/related", "multipart/alternative"},
 	}
 }
 
@@ -90,5 +90,5 @@ func (e *exchange) tooMany() {
 
 // options says what we can do. RFC 3261 §11.2.
 func (e *exchange) options() {
-	e.answer(&sip.Answer{Status: 200, Lines: []byte(allow + "Accept: application/sdp\r\nSupported: path, outbound, 100rel, timer\r\n")})
+	e.answer(&sip.Answer{Status: 200, Lines: []byte(allow + "" + accepts + "Supported: path, outbound, 100rel, timer\r\n")})
 }

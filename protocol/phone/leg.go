@@ -203,7 +203,7 @@ func (l *leg) pass(m *sip.Message, x *transaction.Transaction[user], request []b
 	lines = l.appendTimer(lines, came, m)
 	a.out = lines
 	answer := &sip.Answer{Status: m.Status(), Phrase: string(m.Phrase()), Tag: []byte(l.session.LocalTag), Dialog: true,
-		Lines: lines, Type: string(m.Get(sip.ContentType)), Body: text}
+		Lines: lines, Type: l.kind(m), Body: text}
 	if answer.Status >= 300 && answer.Status < 400 || answer.Status == 401 || answer.Status == 407 {
 		*answer = sip.Answer{Status: 480, Tag: answer.Tag}
 	}
@@ -308,7 +308,7 @@ func (l *leg) write(m *sip.Message, text []byte) []byte {
 	}
 	a.out = lines
 	a.rendered = l.session.Append(a.rendered[:0], &dialog.Request{Method: string(seq.Method), Via: a.via(l.way), Seq: seq.Number + l.ahead,
-		Hops: hops(m), Lines: lines, Type: string(m.Get(sip.ContentType)), Body: text})
+		Hops: hops(m), Lines: lines, Type: l.kind(m), Body: text})
 	return a.rendered
 }
 
@@ -342,7 +342,7 @@ func (l *leg) acknowledge(m *sip.Message) {
 	r := &dialog.Request{Method: "ACK", Via: a.via(l.way), Seq: l.session.Ours.Seq, Lines: l.credentials}
 	if m != nil {
 		text, status := l.described(m, true)
-		r.Type, r.Body = string(m.Get(sip.ContentType)), text
+		r.Type, r.Body = l.kind(m), text
 		r.Lines = append(appendCarried(nil, m), l.credentials...)
 		if status != passed {
 			r.Type, r.Body = "", nil
@@ -367,7 +367,8 @@ func (l *leg) bye(m *sip.Message) {
 		return
 	}
 	if !l.session.Ended {
-		_, _ = l.request(l.write(m, body(m)), user{bye: l}) // full: he finds out by himself
+		_, text := l.given(m)
+		_, _ = l.request(l.write(m, text), user{bye: l}) // full: he finds out by himself
 	}
 	l.over()
 }

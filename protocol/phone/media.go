@@ -337,26 +337,12 @@ func length(s *sdp.Session) int {
 // offers says whether there is an offer of an end that is not answered.
 func (m *media) offers(side control.Side) bool { return m.open && m.ends[side].offer != nil }
 
-// describes says whether the body of a message is a description of media.
-func describes(m *sip.Message) bool {
-	kind, _, _ := bytes.Cut(m.Get(sip.ContentType), []byte{';'})
-	return len(body(m)) > 0 && bytes.EqualFold(bytes.TrimSpace(kind), []byte(typeSDP))
-}
-
 // side returns which end of the call a leg is.
 func (l *leg) side() control.Side {
 	if l.near {
 		return control.Caller
 	}
 	return control.Callee
-}
-
-// described returns the body of a message of the other end as the end of l is to have it, and what pass says.
-func (l *leg) described(m *sip.Message, answer bool) ([]byte, int) {
-	if l.media == nil || !describes(m) {
-		return body(m), passed
-	}
-	return l.media.pass(l.peer.side(), body(m), answer)
 }
 
 // wait has f look at a message again when there are addresses for media, or none.

@@ -146,7 +146,7 @@ func (e *exchange) prefer(devices []location.Device) {
 // offered returns the family of the media that the caller offers, or of his signalling, if he offers none.
 func (e *exchange) offered() ip.Family {
 	s := &e.agent.described
-	if describes(e.message) && s.Parse(body(e.message), &sdp.Limits{}) == nil {
+	if describes(e.message) && s.Parse(descriptionOf(e.message), &sdp.Limits{}) == nil {
 		for i := range s.Len() {
 			if m := s.Media(i); m.Live() {
 				return m.Family
