@@ -99,6 +99,9 @@ func TestUnit(t *testing.T) {
 		"systemd-analyze verify --man=no /etc/systemd/system/kyozon.service && systemctl restart kyozon")
 	awaitStates(t, e, 4, func(_ string, s edge.ServiceStatus) bool { return s.Plane == "kernel" })
 	crossings(t, l)
+	systemd(t, e, "install -D -m 644 /run/boot/kernel-plane.conf /etc/systemd/system/kyozon-media.service.d/kernel-plane.conf && systemctl daemon-reload && "+
+		"systemd-analyze verify --man=no /etc/systemd/system/kyozon-media.service && systemctl restart kyozon-media && ls /sys/fs/bpf/kyozon/media-*/lanes")
+	systemd(t, e, "systemctl stop kyozon-media && ! ls /sys/fs/bpf/kyozon/media-*")
 	systemd(t, e, "systemctl stop kyozon")
 	if got := property(t, e, "ActiveState") + " " + property(t, e, "Result"); got != "inactive success" {
 		t.Errorf("after the end it is %s", got)
