@@ -168,6 +168,7 @@ type result struct {
 	cpu            time.Duration // of the whole machine
 	process        time.Duration // of the relay
 	p50, p99       time.Duration
+	lanes          uint64 // that the kernel plane had at the end
 }
 
 // loss returns which part has not arrived; or was not sent, because the machine had no time for it.

@@ -25,6 +25,7 @@ type relayed struct {
 	name    string
 	program bench.Program // nil for plain routing
 	open    func(ctx context.Context, n int) ([2][]net.Addr, error)
+	lanes   func() (uint64, error) // of ours: how many the kernel plane has
 	stop    func()
 }
 
@@ -93,8 +94,21 @@ func (p *place) kyozon(ctx context.Context, plane string) (*relayed, error) {
 		cancel()
 		<-ended
 		process.Stop(context.WithoutCancel(ctx))
-	}, open: func(_ context.Context, n int) ([2][]net.Addr, error) { return p.openOurs(c, n) }}
+	}, open: func(_ context.Context, n int) ([2][]net.Addr, error) { return p.openOurs(c, n) }, lanes: func() (uint64, error) { return lanesOf(c) }}
 	return r, <-up
+}
+
+// lanesOf asks the relay how many lanes the kernel plane has.
+func lanesOf(c *control.Client) (n uint64, err error) {
+	done := make(chan struct{})
+	c.Survey(func(f *control.Figures, failed error) {
+		if err = failed; err == nil {
+			n = f.Lanes
+		}
+		close(done)
+	})
+	<-done
+	return n, err
 }
 
 func (p *place) openOurs(c *control.Client, n int) (to [2][]net.Addr, err error) {

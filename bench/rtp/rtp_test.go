@@ -28,14 +28,17 @@ func TestQuick(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var lines bytes.Buffer
-	err := run(ctx, options{kyozon: binary, rounds: 1, time: time.Second, streams: 20, only: "rtp-user"}, &lines, t.Output())
+	var err error
+	for _, only := range []string{"rtp-user", "rtp-kernel"} {
+		err = errors.Join(err, run(ctx, options{kyozon: binary, rounds: 1, time: time.Second, streams: 20, only: only}, &lines, t.Output()))
+	}
 	if (errors.Is(err, lab.ErrRoot) || errors.Is(err, lab.ErrMissing)) && os.Getenv("KYOZON_LAB") != "require" {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"rtp-user", "rtp-user-process"} {
+	for _, name := range []string{"rtp-user", "rtp-user-process", "rtp-kernel"} {
 		if n := strings.Count(lines.String(), "bench "+name+" cpu_us ours="); n != 1 {
 			t.Errorf("%d lines of %s, want one\n%s", n, name, lines.String())
 		}
