@@ -67,13 +67,18 @@ func (s *Streams) All(yield func(*stream.Lane)) error {
 // Astray yields the lanes whose way has changed since they were made: they lead where their packets may no longer arrive.
 func (s *Streams) Astray(yield func(*stream.Lane)) error {
 	type ends struct{ from, to [16]uint8 }
-	ways := make(map[ends]way)
+	ways, backs := make(map[ends]way), make(map[ends]uint32)
+	s.lookStrict()
 	return s.each(func(w *streamsWhere, v *streamsLane) {
-		e := ends{v.Saddr, v.Daddr}
+		e, back := ends{v.Saddr, v.Daddr}, ends{w.Local, w.Remote}
 		now, ok := ways[e]
 		if !ok {
 			now, _ = s.way(addrPort(v.Saddr, 0).Addr(), addrPort(v.Daddr, 0).Addr()) // none: it is another than it was
 			ways[e] = now
+		}
+		if now.iif, ok = backs[back]; !ok {
+			now.iif = s.iif(addrPort(w.Local, 0).Addr(), addrPort(w.Remote, 0).Addr())
+			backs[back] = now.iif
 		}
 		if now != v.way() {
 			yield(laneOf(w, v))
@@ -130,10 +135,11 @@ func (s *Streams) value(l *stream.Lane) (*streamsLane, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.iif = s.iif(l.Local.Addr(), l.Remote.Addr())
 	v := &streamsLane{Saddr: l.From.Addr().As16(), Daddr: l.To.Addr().As16(), Heard: uint64(l.Heard), Arrival: uint64(l.Arrival), Jitter: uint64(l.Jitter),
 		Bytes: l.Bytes, Packets: l.Packets, Reports: l.Reports, Ssrc: l.SSRC, Timestamp: l.Timestamp, Max: l.Max, Received: l.Received, Base: l.Base,
 		Lost: l.Lost, Sport: port(l.From.Port()), Dport: port(l.To.Port()), Family: uint8(ip.FamilyOf(l.To.Addr())), Oif: w.oif, Limit: w.limit,
-		Scale: scale(uint64(max(l.Clock, 1))), Call: uint64(l.Call), Seat: seatOf(l)}
+		Scale: scale(max(l.Clock, 1000)), Iif: w.iif, Call: uint64(l.Call), Seat: seatOf(l)}
 	v.Hop.NhFamily, v.Hop.Nh = w.family, w.next
 	v.ReportSport, v.ReportDport = port(l.ReportFrom), port(l.ReportTo)
 	switch {
@@ -154,7 +160,9 @@ func (s *Streams) value(l *stream.Lane) (*streamsLane, error) {
 }
 
 // scale is how many nanoseconds a step of a clock takes, 4096 times; and the reverse.
-func scale(clock uint64) uint64 { return (uint64(time.Second)<<12 + clock/2) / clock }
+func scale(clock uint32) uint32 {
+	return uint32((uint64(time.Second)<<12 + uint64(clock)/2) / uint64(clock))
+}
 
 // first is the first word of the header that leaves, as it is in memory: with the class, and in IPv6 a label, the same for all
 // packets of a lane. RFC 6437 §3
@@ -197,7 +205,7 @@ func laneOf(w *streamsWhere, v *streamsLane) *stream.Lane {
 	l := &stream.Lane{
 		LaneKey: stream.LaneKey{Local: addrPort(w.Local, w.LocalPort), Remote: addrPort(w.Remote, w.RemotePort)},
 		From:    addrPort(v.Saddr, v.Sport), To: addrPort(v.Daddr, v.Dport), Call: control.ID(v.Call), Side: control.Side(v.Seat & 1),
-		At: stream.Port(v.Seat >> 1 & 1), Stream: v.Seat >> 2, Opaque: v.Flags&streamsLaneFlagsOPAQUE != 0, Clock: uint32(scale(max(v.Scale, 1))),
+		At: stream.Port(v.Seat >> 1 & 1), Stream: v.Seat >> 2, Opaque: v.Flags&streamsLaneFlagsOPAQUE != 0, Clock: scale(max(v.Scale, 1)),
 		Tally: v.tally(),
 	}
 	if v.Flags == streamsLaneFlagsMEDIA|streamsLaneFlagsREPORTS {
@@ -221,9 +229,10 @@ type way struct {
 	oif, family uint32
 	next        [4]uint32
 	limit       uint16 // of a packet, in bytes
+	iif         uint32 // by which the packets come that it is for; 0: by any
 }
 
-func (v *streamsLane) way() way { return way{v.Oif, v.Hop.NhFamily, v.Hop.Nh, v.Limit} }
+func (v *streamsLane) way() way { return way{v.Oif, v.Hop.NhFamily, v.Hop.Nh, v.Limit, v.Iif} }
 
 // way asks the routing table how packets leave, as it is for what the relay sends itself: so nothing need be forwarded by this
 // machine. The kernel looks for the next hop's MAC address, and keeps it.

@@ -148,10 +148,19 @@ func Detach(pin string) error { return detach(pin, forwardPriority) }
 
 // detach is Detach for the program whose filters have a priority.
 func detach(pin string, priority uint16) error {
-	names, err := os.ReadDir(pin)
+	err := empty(pin, priority)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err != nil {
+		return err
+	}
+	return os.Remove(pin)
+}
+
+// empty is detach, but for the folder itself.
+func empty(pin string, priority uint16) error {
+	names, err := os.ReadDir(pin)
 	if err != nil {
 		return fmt.Errorf("read pins: %w", err)
 	}
@@ -168,5 +177,5 @@ func detach(pin string, priority uint16) error {
 	if err != nil {
 		return fmt.Errorf("remove pins: %w", err)
 	}
-	return os.Remove(pin)
+	return nil
 }

@@ -4,9 +4,13 @@
 package kernel
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
+	"os"
+	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -28,6 +32,30 @@ func (s *Streams) route(from, to netip.Addr) (*netlink.Route, error) {
 		return nil, err
 	}
 	return &routes[0], isEthernet(link)
+}
+
+// lookStrict notes whether an interface of this machine takes packets of IPv4 only by the way that leads back to their source. Then lanes
+// do, for they are asked before the host is. RFC 3704 §2.2
+func (s *Streams) lookStrict() {
+	strict := false
+	files, _ := filepath.Glob("/proc/sys/net/ipv4/conf/*/rp_filter") // the pattern is good
+	for _, f := range files {
+		value, err := os.ReadFile(f)
+		strict = strict || err == nil && bytes.HasPrefix(value, []byte("1"))
+	}
+	s.strict.Store(strict)
+}
+
+// iif returns the interface by which packets of remote must come; 0: by any.
+func (s *Streams) iif(local, remote netip.Addr) uint32 {
+	if !remote.Is4() || !s.strict.Load() {
+		return 0
+	}
+	r, err := s.route(local, remote)
+	if err != nil {
+		return math.MaxUint32 // there is no way back, and so none here
+	}
+	return uint32(r.LinkIndex)
 }
 
 // viaOf returns the gateway of a route whose family is the other one. RFC 8950

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -34,6 +35,7 @@ type Streams struct {
 	objects streamsObjects
 	hooks   hooks
 	routes  *netlink.Handle
+	strict  atomic.Bool // see lookStrict
 }
 
 // OpenStreams loads the program, and takes over the lanes of the process before if they are pinned and have the same layout and
@@ -47,7 +49,7 @@ func OpenStreams(o StreamsOptions) (*Streams, error) {
 	s := &Streams{options: o}
 	err := s.load()
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
-		if err = DetachStreams(o.Pin); err == nil {
+		if err = empty(o.Pin, streamsPriority); err == nil { // the folder stays: it is locked
 			err = s.load()
 		}
 	}
@@ -58,6 +60,7 @@ func OpenStreams(o StreamsOptions) (*Streams, error) {
 	if s.routes, err = netlink.NewHandle(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open netlink: %w", err), s.Close())
 	}
+	s.lookStrict()
 	return s, nil
 }
 

@@ -43,8 +43,9 @@ type streamsLane struct {
 	Family    uint8
 	Flags     streamsLaneFlags
 	Limit     uint16
-	Scale     uint64
 	Call      uint64
+	Scale     uint32
+	Iif       uint32
 	Hop       struct {
 		_        structs.HostLayout
 		NhFamily uint32

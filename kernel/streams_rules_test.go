@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -383,6 +385,68 @@ func TestStreamsBounds(t *testing.T) {
 			t.Errorf("%d lanes are astray, want 2", n)
 		}
 	})
+}
+
+// TestStreamsStrict: where an interface takes only what comes by the way back to its source, so do lanes of IPv4.
+func TestStreamsStrict(t *testing.T) {
+	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		r := newStreamRig(t, StreamsOptions{Lanes: 10})
+		files, err := filepath.Glob("/proc/sys/net/ipv4/conf/*/rp_filter")
+		r.must(err)
+		for _, f := range files { // as the machine has it, so has a new namespace
+			r.must(os.WriteFile(f, []byte("0"), 0))
+		}
+		r.lookStrict()
+		l := laneFor(c)
+		from := func(in netlink.Link) uint32 {
+			r.must(r.Put(l))
+			frame := spoken(c, 100).bytes()
+			copy(frame, in.Attrs().HardwareAddr)
+			verdict, err := r.Streams.objects.Streams.Run(&ebpf.RunOptions{Data: frame, DataOut: make([]byte, 4096), Context: skb{Index: uint32(in.Attrs().Index)}})
+			r.must(err)
+			return verdict
+		}
+		if from(r.clients) != actRedirect || from(r.servers) != actRedirect {
+			t.Error("a packet does not go by its lane, wherever it comes in")
+		}
+		r.must(os.WriteFile("/proc/sys/net/ipv4/conf/servers/rp_filter", []byte("1"), 0))
+		r.must(r.Put(l))
+		astray := 0
+		r.must(r.Astray(func(*stream.Lane) { astray++ }))
+		if want := map[ip.Family]int{ip.V4: 1, ip.V6: 0}[c.Client]; astray != want {
+			t.Errorf("%d lanes are astray, want %d", astray, want)
+		}
+		if got := from(r.servers); from(r.clients) != actRedirect || (got == actRedirect) != (c.Client == ip.V6) {
+			t.Errorf("from where no way leads back: verdict %d", int32(got))
+		}
+	})
+}
+
+// TestStreamsOther: lanes of another layout end, and the folder stays.
+func TestStreamsOther(t *testing.T) {
+	pin := filepath.Join(bpffs(t), "media")
+	r := newStreamRig(t, StreamsOptions{Lanes: 10, Pin: pin})
+	r.must(r.Attach("clients"))
+	r.must(r.Put(laneFor(ip.Crossings()[0])))
+	before, err := os.Stat(pin)
+	r.must(err)
+	for _, tt := range []struct{ lanes, want int }{{10, 1}, {20, 0}} {
+		s, err := OpenStreams(StreamsOptions{Lanes: tt.lanes, Pin: pin})
+		r.must(err)
+		n := 0
+		r.must(s.All(func(*stream.Lane) { n++ }))
+		if n != tt.want {
+			t.Errorf("with room for %d there are %d, want %d", tt.lanes, n, tt.want)
+		}
+		r.must(s.Close())
+	}
+	if after, err := os.Stat(pin); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the folder is another: %v", err)
+	}
+	r.must(DetachStreams(pin))
+	if _, err := os.Stat(pin); !os.IsNotExist(err) {
+		t.Errorf("the folder is left: %v", err)
+	}
 }
 
 // FuzzStreams: whatever a frame holds, it leaves with right checksums or not at all, and only if it came from who has the lane.

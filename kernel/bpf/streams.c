@@ -111,9 +111,9 @@ inline_always void step(struct lane *lane, __u32 timestamp, __u64 now)
 	__u64 came = now - lane->arrival, moved;
 
 	if (ahead <= back)
-		moved = distance(came, ahead * lane->scale >> 12);
+		moved = distance(came, (__u64)ahead * lane->scale >> 12);
 	else
-		moved = came + (back * lane->scale >> 12);
+		moved = came + ((__u64)back * lane->scale >> 12);
 	lane->timestamp = timestamp;
 	lane->arrival = now;
 	if (moved <= max_transit)
@@ -277,6 +277,8 @@ int streams(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	lane = bpf_map_lookup_elem(&lanes, &w);
 	if (!lane)
+		return TC_ACT_UNSPEC;
+	if (lane->iif && lane->iif != skb->ifindex) /* the host's rp_filter would not take it. RFC 3704 §2.2 */
 		return TC_ACT_UNSPEC;
 	oif = *(volatile __u32 *)&lane->oif; /* both lines are asked for at once */
 	limit = *(volatile __u16 *)&lane->limit;

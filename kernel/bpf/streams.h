@@ -45,8 +45,9 @@ struct lane {
 	enum lane_flags flags;
 	__u16 limit; /* a longer packet passes */
 
-	__u64 scale; /* nanoseconds of a step of the timestamp, 4096 times */
 	__u64 call;
+	__u32 scale; /* nanoseconds of a step of the timestamp, 4096 times */
+	__u32 iif;   /* by which packets must come; 0: by any */
 	struct bpf_redir_neigh hop;
 	__u32 oif;
 	__u32 reports;
