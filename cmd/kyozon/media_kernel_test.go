@@ -145,6 +145,7 @@ func (k *mediaKernel) cross(t, whole *testing.T, x ip.Crossing) {
 	k.again(t, whole, func() { speaks(10, true) }) // by the lanes that were taken over: nobody has spoken since
 	speaks(10, true)
 	k.tell(c) // nothing new: the lanes are made again
+	k.ask(t, c)
 	speaks(10, true)
 	if s := k.ask(t, c); !wholeCall(s, c, 60) {
 		t.Errorf("after the second end: %+v", s)
@@ -163,8 +164,11 @@ func (k *mediaKernel) cross(t, whole *testing.T, x ip.Crossing) {
 	speaks(10, true)
 	k.again(t, whole, func() { speaks(10, true) })
 	k.ask(t, c)
-	k.client.Close(c.ID, nil, nil)
-	k.ask(t, k.open(t, x)) // it has been closed
+	closed := make(chan error, 1)
+	k.client.Close(c.ID, func(fn func()) { fn() }, func(_ control.Stats, err error) { closed <- err })
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
 	for side := range c.phones {
 		c.phones[side].conn.WriteToUDPAddrPort(mediaPacket(6666), c.Local[side][0].RTP)
 	}
