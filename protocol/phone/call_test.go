@@ -251,6 +251,7 @@ func TestLost(t *testing.T) {
 		defer callee.unregister()
 		invite := caller.invite("05010000002")
 		came := keep(callee.want("INVITE"))
+		caller.copies, callee.copies = true, true
 		caller.send(invite) // lost, thinks the caller: nobody rings twice
 		caller.want("100")
 		callee.response(came, 200, callee.offer())

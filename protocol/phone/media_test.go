@@ -90,12 +90,11 @@ func TestRelayed(t *testing.T) {
 		caller.response(keep(caller.want("BYE")), 200, "")
 		r.Await(func(_ map[control.ID][]control.Remote, closed []control.ID) bool { return slices.Contains(closed, id) })
 	})
-	b.end() // which writes what is still there
-	b.end = func() {}
-	text, err := os.ReadFile(filepath.Join(b.dir, "calls.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var text []byte
+	b.until(func() bool { // the relay has said what it carried
+		text, _ = os.ReadFile(filepath.Join(b.dir, "calls.jsonl"))
+		return bytes.Count(text, []byte("\n")) == 4
+	})
 	records := 0
 	for line := range bytes.Lines(text) {
 		record, err := cdr.Parse(line)

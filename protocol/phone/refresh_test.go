@@ -18,9 +18,13 @@ func sequence(m *sip.Message) uint32 {
 	return seq.Number
 }
 
-// due has every leg refresh its session now.
+// due has every leg whose session is ours to refresh do so now.
 func (b *bench) due() {
-	b.legs(func(l *leg) { l.session.Timer.Refresh = l.agent.loop.Now() })
+	b.legs(func(l *leg) {
+		if l.session.Timer.Mine {
+			l.session.Timer.Refresh = l.agent.loop.Now()
+		}
+	})
 }
 
 // Ends that know nothing of session timers are asked whether they are there: with UPDATE who knows it, the other with the
@@ -187,11 +191,13 @@ func TestNoPrack(t *testing.T) {
 		r := caller.invite("05010000002", "Supported: 100rel")
 		invite := keep(callee.want("INVITE"))
 		callee.response(invite, 183, callee.offer(), "Require: 100rel", "RSeq: 5")
+		caller.copies = true
 		for range 2 {
 			if m := caller.want("183"); string(m.Get(sip.RSeq)) != "5" {
 				t.Errorf("got\n%s", m.Head())
 			}
 		}
+		caller.copies = false
 		b.legs(func(l *leg) {
 			if p := &l.session.Prov; p.Waits() {
 				p.End = l.agent.loop.Now()

@@ -106,6 +106,7 @@ func TestRegisterOrder(t *testing.T) {
 	each(t, func(t *testing.T, transport string, f ip.Family) {
 		b.t = t
 		d := b.newDevice(transport, f, "05010000003")
+		d.copies = true
 		if got := d.register("Contact: " + d.contact()); got != 200 {
 			t.Fatalf("got %d", got)
 		}

@@ -30,6 +30,7 @@ func TestRegisterAgain(t *testing.T) {
 	b := newBench(t, ", registration: {min: 2m}")
 	for _, f := range []ip.Family{ip.V4, ip.V6} {
 		d, other := b.newDevice("udp", f, "05010000005"), b.newDevice("udp", f, "05010000005")
+		d.copies, other.copies = true, true
 		contact := "Contact: " + d.contact()
 		if got := d.register(contact); got != 200 {
 			t.Fatalf("got %d", got)

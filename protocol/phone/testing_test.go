@@ -185,6 +185,8 @@ type device struct {
 	digest  digest.Client
 	buffer  []byte
 	unread  []byte // over a connection
+	copies  bool   // it hears those too of what it has heard over UDP: on a busy machine they come by themselves
+	heard   map[string]bool
 	silent  bool   // it calls without an offer
 	body    string // its offer; empty is an ordinary one
 	message sip.Message
@@ -269,11 +271,24 @@ func (d *device) hear() *sip.Message {
 			d.unread = append(d.unread, d.buffer[:n]...)
 			continue
 		}
+		if d.knows(d.buffer[:n]) {
+			continue
+		}
 		if err := d.message.Parse(append([]byte(nil), d.buffer[:n]...), nil); err != nil {
 			d.t.Fatal(err)
 		}
 		return &d.message
 	}
+}
+
+// knows says whether a datagram is a copy of one that has come, and nothing new.
+func (d *device) knows(datagram []byte) bool {
+	if d.heard == nil {
+		d.heard = make(map[string]bool)
+	}
+	known := d.heard[string(datagram)]
+	d.heard[string(datagram)] = true
+	return known && !d.copies
 }
 
 // ask sends a request and returns the status of the answer.

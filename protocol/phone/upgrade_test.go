@@ -65,7 +65,7 @@ func (b *bench) run(options string, relayed bool) *program {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { stream.Close() })
-	if _, err := io.WriteString(stream, "x"); err == nil {
+	if _, err = io.WriteString(stream, "x"); err == nil {
 		_, err = stream.Read(make([]byte, 1))
 	}
 	if err != nil {
@@ -95,9 +95,9 @@ func (p *program) upgrade() {
 }
 
 // change has the program read another file.
-func (p *program) change(old, new string) {
+func (p *program) change(was, is string) {
 	p.t.Helper()
-	p.text = strings.Replace(p.text, old, new, 1)
+	p.text = strings.Replace(p.text, was, is, 1)
 	p.write("site.yaml", p.text)
 	p.tell("reload")
 }
