@@ -154,11 +154,11 @@ func WriteServices(w io.Writer, services []edge.ServiceStatus, style Style) erro
 		"SOURCE", "HANDOVER", "PLANE", "POOLS")
 	for _, s := range services {
 		sums := sum(s)
-		t.row(plain(s.Service), plain(familyName(s.ClientFamily)), state(s.State), plain(fmt.Sprintf("%d/%d", s.Up, s.Backends)),
+		t.row(plain(s.Service), plain(familyName(s.ClientFamily)), state(s.State), plain(up(&s)),
 			number(count(sums.Active)), number(rate(sums.Rate)), number(size(sums.ToServer)), number(size(sums.ToClient)), number(count(sums.Failed)),
 			plain(s.Source), plain(s.Handover), plain(s.Plane), plain(strings.Join(s.Pools, ", ")))
 		if s.Sessions != nil {
-			t.note(plain(sessions(*s.Sessions)))
+			t.note(plain(sessions(s)))
 		}
 		if s.Reason != "" {
 			t.note(cell{s.Reason, tone(s.State), false})
@@ -170,11 +170,21 @@ func WriteServices(w io.Writer, services []edge.ServiceStatus, style Style) erro
 	return t.write(w)
 }
 
-func sessions(n int64) string {
-	if n == 1 {
-		return "1 session"
+// up says how many backends are up; a service that has none, as telephony, says nothing.
+func up(s *edge.ServiceStatus) string {
+	if s.Backends == 0 {
+		return "-"
 	}
-	return count(n) + " sessions"
+	return fmt.Sprintf("%d/%d", s.Up, s.Backends)
+}
+
+// sessions says how many there are: "1 call", "1,234 sessions".
+func sessions(s edge.ServiceStatus) string {
+	noun := s.SessionNoun
+	if *s.Sessions == 1 {
+		noun = strings.TrimSuffix(noun, "s")
+	}
+	return count(*s.Sessions) + " " + noun
 }
 
 // WriteBackends writes a line for each backend.

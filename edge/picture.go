@@ -126,8 +126,8 @@ func (e *Edge) ledgerStatus() *LedgerStatus {
 func (e *Edge) serviceStatus(g *generation, svc *service.Service, f ip.Family, samples map[rateKey]metrics.Sample) ServiceStatus {
 	s := ServiceStatus{Service: svc.Name, Protocol: svc.Protocol, ClientFamily: f.String(), State: stateOpen}
 	for _, l := range svc.Listen {
-		if l.Family() == f {
-			s.Listen = append(s.Listen, l.AddrPort.String())
+		if at := named(l); l.Family() == f && !slices.Contains(s.Listen, at) { // one address may be listened to by TCP and UDP
+			s.Listen = append(s.Listen, at)
 		}
 	}
 	seen := make(map[*backend.Pool]bool)
@@ -191,6 +191,14 @@ func prefixed(listen string) string {
 		return ""
 	}
 	return listen + ": "
+}
+
+// named writes a listen: "smtp [2001:db8::25]:25".
+func named(l service.Listen) string {
+	if l.Name == "" {
+		return l.AddrPort.String()
+	}
+	return l.Name + " " + l.AddrPort.String()
 }
 
 // doorsOf returns the doors of a service for one client family, in the order of their names.

@@ -105,7 +105,8 @@ type ServiceStatus struct {
 	PlaneReason  string           `json:"plane-reason,omitempty"`
 	Limits       []LimitStatus    `json:"limits,omitempty"`
 	Forgotten    int64            `json:"limits-forgotten,omitempty"` // prefixes that came too many at once to be limited
-	Sessions     *int64           `json:"sessions,omitempty"`         // clients that are connected; nil if its protocol has none but flows
+	Sessions     *int64           `json:"sessions,omitempty"`         // clients that are connected, or calls; nil if its protocol has none but flows
+	SessionNoun  string           `json:"sessions-are,omitempty"`     // "sessions" or "calls"
 	Crossings    []CrossingStatus `json:"crossings"`                  // to IPv4 and to IPv6 backends
 }
 
