@@ -16,6 +16,10 @@
 // scans for ports finds nothing among 2⁶⁴ addresses.
 //
 // A call lives on one loop, which the last byte of its ID says. No packet takes a lock or memory.
+//
+// With a kernel plane (Kernel) a seat whose sender was heard has a lane: his packets go on in the kernel, and come to no socket. What
+// the lane does not take comes here as before. Each word of signalling ends a call's lanes, and so does whoever is heard in
+// another's place; the next packets make them again. What lanes have counted is added when they are looked at, and when they end.
 package media
 
 import (

@@ -244,6 +244,7 @@ func (k *mediaKernel) leavesNothing(t *testing.T) {
 	if got := pins(); !strings.Contains(got, "/link-access\n") || !strings.Contains(got, "/lanes\n") {
 		t.Errorf("while it runs there is\n%s", got)
 	}
+	k.changes(t, pins)
 	k.kill()
 	if got := pins(); !strings.Contains(got, "/lanes\n") {
 		t.Errorf("after it was killed there is\n%s", got)
@@ -262,5 +263,23 @@ func (k *mediaKernel) leavesNothing(t *testing.T) {
 	stop()
 	if got := pins(); got != "" {
 		t.Errorf("after an end in order there is\n%s", got)
+	}
+}
+
+// changes has an interface come and go, which the program must follow.
+func (k *mediaKernel) changes(t *testing.T, pins func() string) {
+	t.Helper()
+	for _, step := range []struct {
+		argv string
+		want bool
+	}{{"ip link add late type veth peer name later", true}, {"ip link del late", false}} {
+		if out, err := k.Host("edge").Command(t.Context(), strings.Fields(step.argv)...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", step.argv, err, out)
+		}
+		for deadline := time.Now().Add(patience); strings.Contains(pins(), "/link-late\n") != step.want; {
+			if time.Now().After(deadline) {
+				t.Fatalf("after %s there is\n%s", step.argv, pins())
+			}
+		}
 	}
 }
