@@ -68,9 +68,13 @@ func (s *Streams) All(yield func(*stream.Lane)) error {
 func (s *Streams) Astray(yield func(*stream.Lane)) error {
 	type ends struct{ from, to [16]uint8 }
 	ways, backs := make(map[ends]way), make(map[ends]uint32)
+	s.links.Clear()
 	s.lookStrict()
 	return s.each(func(w *streamsWhere, v *streamsLane) {
 		e, back := ends{v.Saddr, v.Daddr}, ends{w.Local, w.Remote}
+		if v.Family == uint8(ip.V6) {
+			clear(e.from[8:]) // each call has an address of its own in a prefix
+		}
 		now, ok := ways[e]
 		if !ok {
 			now, _ = s.way(addrPort(v.Saddr, 0).Addr(), addrPort(v.Daddr, 0).Addr()) // none: it is another than it was

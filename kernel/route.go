@@ -27,11 +27,21 @@ func (s *Streams) route(from, to netip.Addr) (*netlink.Route, error) {
 	case len(routes) == 0 || routes[0].Type != unix.RTN_UNICAST:
 		return nil, errOwn
 	}
-	link, err := s.routes.LinkByIndex(routes[0].LinkIndex)
-	if err != nil {
-		return nil, err
+	return &routes[0], s.leaves(routes[0].LinkIndex)
+}
+
+// leaves returns an error if lanes cannot leave by an interface. What it was is known until the ways are looked at again.
+func (s *Streams) leaves(index int) error {
+	if known, ok := s.links.Load(index); ok {
+		err, _ := known.(error)
+		return err
 	}
-	return &routes[0], isEthernet(link)
+	link, err := s.routes.LinkByIndex(index)
+	if err == nil {
+		err = isEthernet(link)
+	}
+	s.links.Store(index, err)
+	return err
 }
 
 // lookStrict notes whether an interface of this machine takes packets of IPv4 only by the way that leads back to their source. Then lanes

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
@@ -36,6 +37,7 @@ type Streams struct {
 	hooks   hooks
 	routes  *netlink.Handle
 	strict  atomic.Bool // see lookStrict
+	links   sync.Map    // see leaves
 }
 
 // OpenStreams loads the program, and takes over the lanes of the process before if they are pinned and have the same layout and
