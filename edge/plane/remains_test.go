@@ -24,6 +24,7 @@ type remaining struct {
 	*testing.T
 	folder string
 	space  netns.NsHandle // of the test
+	media  bool           // what is left is the relay of media's
 }
 
 // TestRemains: pins go when their namespace is gone, and only then.
@@ -44,7 +45,10 @@ func TestRemains(t *testing.T) {
 	for _, other := range []string{"net-", "net-007", "net-x", "other"} {
 		r.must(os.Mkdir(filepath.Join(r.folder, other), 0o700))
 	}
-	r.removes(free)
+	r.media = true
+	media, ended := r.plane("", nil)
+	<-ended
+	r.removes(media, free)
 	r.removes()
 	r.must(lock.Close())
 	r.removes(locked)
@@ -126,6 +130,14 @@ func (r *remaining) leave(mount string, pin *string) error {
 		if err := errors.Join(os.WriteFile(mount, nil, 0o600), unix.Mount(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), mount, "", unix.MS_BIND, "")); err != nil {
 			return err
 		}
+	}
+	if r.media {
+		*pin = filepath.Join(r.folder, fmt.Sprint(mediaPrefix, number))
+		s, err := kernel.OpenStreams(kernel.StreamsOptions{Pin: *pin, Lanes: 100})
+		if err != nil {
+			return err
+		}
+		return errors.Join(s.Attach("servers"), s.Close(), netlink.LinkDel(link))
 	}
 	k, err := kernel.Open(kernel.Options{Pin: *pin, Flows: 100, Pending: 100, StandIns: 10})
 	if err != nil {
