@@ -54,6 +54,9 @@ func (q *asked) response(x *transaction.Transaction[user], m *sip.Message) {
 		q.from.pass(m, q.x, q.request)
 		if seq, _ := m.Sequence(); m.Status()/100 == 2 && (string(seq.Method) == "INVITE" || string(seq.Method) == "UPDATE") {
 			l.save() // where an end is, what was said, the timer: one of them may be another
+			if string(seq.Method) == "UPDATE" {
+				l.reoffer()
+			}
 		}
 	}
 }

@@ -334,6 +334,7 @@ func (a *agent) acked(m *sip.Message) {
 	}
 	l.x, l.final = nil, nil
 	l.peer.acknowledge(m)
+	l.peer.reoffer()
 }
 
 // acknowledge sends the ACK of a 2xx that came on l: that of the other end, or one without a body.

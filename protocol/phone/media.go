@@ -30,6 +30,7 @@ type media struct {
 	path  sdp.Path // of the last answer
 	asked sdp.Path // of the offer that is not answered
 	open  bool     // there is such an offer
+	owed  *end     // who has answered an offer of direct media, and must be offered those of the relay
 	users int      // those for whom it is kept: the branch, and each leg
 
 	// The relay, as far as there is one.
@@ -96,6 +97,7 @@ func (m *media) pass(from control.Side, text []byte, answer bool) ([]byte, int) 
 	if path == sdp.Loop {
 		return nil, unrelayed
 	}
+	m.owed = nil
 	if path != sdp.Direct {
 		if status := m.reserve(from, s); status != passed {
 			return nil, status
@@ -116,11 +118,11 @@ func (m *media) decide(from control.Side, s *sdp.Session) sdp.Path {
 	set := m.agent.core.settings.Load()
 	other := &m.ends[1-from]
 	far := sdp.Leg{Network: other.network.name, Source: other.signal}
-	if o := &m.agent.counterpart; other.text != nil && o.Parse(other.text, &sdp.Limits{}) == nil {
+	if o := &m.agent.counterpart; other.says() != nil && o.Parse(other.says(), &sdp.Limits{}) == nil {
 		far.Media = o
 	}
 	path := set.policy.Decide(sdp.Leg{Network: m.ends[from].network.name, Source: m.ends[from].signal, Media: s}, far)
-	if path == sdp.Direct && other.behind && other.text == nil {
+	if path == sdp.Direct && other.behind && other.says() == nil {
 		path = sdp.BehindNAT
 	}
 	switch path {
@@ -139,6 +141,9 @@ func (m *media) decide(from control.Side, s *sdp.Session) sdp.Path {
 // answered takes the answer of an end. What both have said holds from now on.
 func (m *media) answered(from control.Side, s *sdp.Session, text []byte) ([]byte, int) {
 	offerer := &m.ends[1-from]
+	if m.open && offerer.offer != nil && m.asked == sdp.Direct && m.turns(from, s) == patient {
+		return nil, patient
+	}
 	moved := [2]bool{}
 	if m.open && offerer.offer != nil {
 		moved[1-from] = offerer.text != nil && !bytes.Equal(offerer.text, offerer.offer)
@@ -164,6 +169,14 @@ func (m *media) answered(from control.Side, s *sdp.Session, text []byte) ([]byte
 	}
 	m.update(remotes)
 	return m.rewrite(from, s)
+}
+
+// says returns what an end says of its media: what is not answered yet, or what holds.
+func (e *end) says() []byte {
+	if e.offer != nil {
+		return e.offer
+	}
+	return e.text
 }
 
 // refused forgets an offer that was not taken.
@@ -309,7 +322,7 @@ func (m *media) shape(from control.Side, s *sdp.Session) (control.Spec, bool) {
 		family := ip.FamilyOf(e.signal)
 		described := s
 		if control.Side(i) != from {
-			if described = &m.agent.counterpart; e.text == nil || described.Parse(e.text, &sdp.Limits{}) != nil {
+			if described = &m.agent.counterpart; e.says() == nil || described.Parse(e.says(), &sdp.Limits{}) != nil {
 				described = nil
 			}
 		}

@@ -121,14 +121,16 @@ func (l *leg) appendInterval(dst []byte, refresher string) []byte {
 	return append(append(append(dst, ";refresher="...), refresher...), "\r\n"...)
 }
 
-// refresh asks the end whether it is there, unless the other end does that. RFC 4028 §10.
+// refresh asks the end whether it is there, unless the other end does that. RFC 4028 §10. What it is to be offered, it is
+// offered with it.
 func (l *leg) refresh() {
 	a, s, other := l.agent, l.session, &l.peer.session.Timer
 	l.own = nil
+	offer := l.media.offer(l.side())
 	switch {
 	case l.gone || s.Ended:
 		return
-	case other.Interval > 0 && !other.Mine && other.Interval <= s.Timer.Interval:
+	case offer == nil && other.Interval > 0 && !other.Mine && other.Interval <= s.Timer.Interval:
 		return // if it does not come, that leg expires
 	case s.Ours.Pending || s.Theirs.Pending || s.Updates.On || s.Offer != dialog.Offer{}: // RFC 3261 §14.1
 		s.Timer.Refresh = a.loop.Now() + int64(deferred)
@@ -139,6 +141,9 @@ func (l *leg) refresh() {
 	r := &dialog.Request{Method: "UPDATE", Via: a.via(l.way), Lines: lines}
 	if !l.update { // RFC 4028 §7.4: with the description that holds, so that nothing changes
 		r.Method, r.Type, r.Body = "INVITE", l.said.kind, l.said.text
+	}
+	if offer != nil {
+		r.Type, r.Body = typeSDP, offer
 	}
 	a.rendered = s.Append(a.rendered[:0], r)
 	x, err := l.request(a.rendered, user{refresh: l})
@@ -181,6 +186,9 @@ func (l *leg) refreshed(x *transaction.Transaction[user], m *sip.Message) {
 		l.refresh()
 	default:
 		l.own = nil
+		if l.media.offer(l.side()) != nil { // an answer, or none: the media go as they can
+			l.media.taken(l.side(), body(m))
+		}
 		if status >= 300 { // RFC 4028 §10 lets such a session end; we do not, because whoever answers is there
 			t.Begin(l.agent.loop.Now())
 		}
