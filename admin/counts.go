@@ -4,6 +4,7 @@
 package admin
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -25,6 +26,14 @@ func counted(n edge.CountStatus) prometheus.Metric {
 		kind = prometheus.CounterValue
 	}
 	m, err := prometheus.NewConstMetric(d, kind, float64(n.Value), values...)
+	if h := n.Histogram; h != nil {
+		below, sum := make(map[float64]uint64), int64(0) // Prometheus wants each with all below it
+		for i, bound := range h.Bounds {
+			sum += h.Counts[i]
+			below[bound] = uint64(sum)
+		}
+		m, err = prometheus.NewConstHistogram(d, uint64(h.Count()), h.Sum, below, values...)
+	}
 	if err != nil {
 		return prometheus.NewInvalidMetric(d, err)
 	}
@@ -40,7 +49,7 @@ type countRow struct {
 // countRows returns the counts that are not zero.
 func countRows(all []edge.CountStatus) (rows []countRow) {
 	for _, n := range all {
-		if n.Value == 0 {
+		if n.Value == 0 || n.Noun == "" {
 			continue
 		}
 		r := countRow{Key: n.Metric, Service: n.Labels["service"], Noun: n.Noun, Clients: familyName(n.Labels["client_family"]), Value: n.Value}
@@ -55,6 +64,9 @@ func countRows(all []edge.CountStatus) (rows []countRow) {
 			}
 		}
 		r.Which = strings.Join(which, " ")
+		if h := n.Histogram; h != nil {
+			r.Which = strings.TrimPrefix(fmt.Sprintf("%s, %.2f on average", r.Which, h.Sum/float64(h.Count())), ", ")
+		}
 		rows = append(rows, r)
 	}
 	return rows

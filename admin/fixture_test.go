@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/edge"
+	"github.com/kyozon/kyozon/service"
 )
 
 // fake is a Source that shows one fixed picture, which may be replaced.
@@ -130,6 +131,10 @@ func statusAt(now time.Time) edge.Status {
 				Labels: map[string]string{"service": "phone", "trunk": "international"}},
 			{Metric: "kyozon_mail_doubtful_total", Help: "Messages that may be delivered twice.", Noun: "doubtful messages", Value: 1,
 				Labels: map[string]string{"lost": "edge"}},
+			{Metric: "kyozon_phone_media_mos", Help: "Estimated MOS.", Noun: "directions of calls judged by MOS", Value: 3,
+				Labels: map[string]string{"service": "phone", "client_family": "ipv6", "backend_family": "ipv4", "to": "caller"}, Histogram: mosAt()},
+			{Metric: "kyozon_phone_media_packets_total", Help: "Packets that were relayed.", Value: 99, // no noun: not in tables
+				Labels: map[string]string{"service": "phone", "client_family": "ipv6", "backend_family": "ipv4", "to": "caller"}},
 		},
 		Backends: []edge.BackendStatus{
 			{Service: "shop", Pool: "existing", Address: "10.0.1.11:80", Family: "ipv4", State: "up", Since: before(99 * time.Hour), Checked: before(time.Second), Weight: 100, Flows: 1411},
@@ -169,6 +174,15 @@ func wellAt(now time.Time) edge.Status {
 		st.Backends[i].State, st.Backends[i].Reason = "up", ""
 	}
 	return st
+}
+
+// mosAt is how three calls were heard.
+func mosAt() *service.Histogram {
+	h := service.NewHistogram([]float64{3.1, 4.03})
+	for _, mos := range []float64{2.5, 3.1, 4.4} {
+		h.Add(mos)
+	}
+	return &h
 }
 
 // longAt has the longest words and numbers there may be.

@@ -19,7 +19,8 @@ func (s *Status) addCounts(server service.Server) {
 		for i, v := range c.Values {
 			labels[c.Metric.Labels[i]] = v
 		}
-		s.Counts = append(s.Counts, CountStatus{Metric: c.Metric.Name, Help: c.Metric.Help, Noun: c.Metric.Noun, Labels: labels, Value: c.Value})
+		s.Counts = append(s.Counts, CountStatus{Metric: c.Metric.Name, Help: c.Metric.Help, Noun: c.Metric.Noun, Labels: labels, Value: c.Value,
+			Histogram: c.Histogram})
 		for i := range s.Services {
 			if one := &s.Services[i]; c.Metric.Sessions && one.Service == labels["service"] && one.ClientFamily == labels["client_family"] {
 				one.addSessions(c.Value, strings.TrimSuffix(c.Metric.Noun, " now"))

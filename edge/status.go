@@ -6,6 +6,8 @@ package edge
 import (
 	"net/netip"
 	"time"
+
+	"github.com/kyozon/kyozon/service"
 )
 
 // Status is a picture of the edge at one moment. It is what the status page, its JSON twin and the nouns of the
@@ -176,6 +178,8 @@ type CountStatus struct {
 	Noun   string            `json:"noun"` // what tables call it
 	Labels map[string]string `json:"labels"`
 	Value  int64             `json:"value"`
+
+	Histogram *service.Histogram `json:"histogram,omitempty"` // of as many values
 }
 
 // QueueStatus is messages that a protocol has answered for and that wait for servers.

@@ -7,7 +7,7 @@ package service
 type Metric struct {
 	Name   string   // on the page of metrics, whole; the name of what only grows ends with _total
 	Help   string   // a sentence
-	Noun   string   // what tables call it
+	Noun   string   // what tables call it; "" if they do not show it
 	Labels []string // of its series: those of CONTRIBUTING.md, then its own
 
 	// Sessions says that its series are clients that are connected now, by service and client_family.
@@ -19,4 +19,6 @@ type Count struct {
 	Metric Metric
 	Values []string // of the labels, in their order
 	Value  int64
+
+	Histogram *Histogram // nil if it is no more than a value; else Value is how many there are
 }

@@ -126,7 +126,7 @@ func TestCall(t *testing.T) {
 			t.Errorf("reshaped to %+v", r)
 		}
 		c.Stats(call.ID, now, c.told)
-		if r := <-c.results; r.err != nil || len(r.stats.Heard[0]) != 1 || r.stats.Heard[1][0].Packets != 100 {
+		if r := <-c.results; r.err != nil || len(r.stats.Heard[0]) != 1 || r.stats.Heard[1][0].Packets != 99 {
 			t.Errorf("told %+v", r)
 		}
 		c.Close(call.ID, now, c.told)
@@ -169,7 +169,7 @@ func TestEnded(t *testing.T) {
 	c := connect(t, relay.Path)
 	call := c.open(t, control.Spec{Networks: [2]string{"access4", "access6"}, Streams: 1})
 	relay.End(call.ID)
-	if s := <-c.ended; s.Heard[0][0].Packets != 100 {
+	if s := <-c.ended; s.Heard[0][0].Packets != 99 {
 		t.Errorf("ended with %+v", s)
 	}
 	if _, _, ok := c.Saved(call.ID); ok {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/media/control"
@@ -164,11 +165,11 @@ func (r *Relay) shapeLocked(c *call, q control.Request) {
 	q.Done(c.Call, nil)
 }
 
-// stats says that each side has sent a hundred packets.
+// stats says that each side has sent a hundred packets, of which one was lost, and strangers two.
 func stats(c *call) (s control.Stats) {
 	for side := range s.Heard {
 		for range c.Streams {
-			s.Heard[side] = append(s.Heard[side], control.Quality{Packets: 100, Bytes: 17200, MOS: 4.4})
+			s.Heard[side] = append(s.Heard[side], control.Quality{Packets: 99, Bytes: 17028, Lost: 1, Jitter: 3 * time.Millisecond, MOS: 4.4, Strangers: 2})
 		}
 	}
 	return s
@@ -191,7 +192,7 @@ func (r *Relay) Await(ok func(calls map[control.ID][]control.Remote, closed []co
 	}
 }
 
-// figuresLocked says that each call has carried a hundred packets each way.
+// figuresLocked says that each call has carried 99 packets each way.
 func (r *Relay) figuresLocked() *control.Figures {
 	f := &control.Figures{Calls: uint64(len(r.calls))}
 	used := make(map[string]uint64)
@@ -199,8 +200,8 @@ func (r *Relay) figuresLocked() *control.Figures {
 		f.Streams += uint64(c.Streams)
 		x := ip.Crossing{Client: ip.FamilyOf(c.Local[0][0].RTP.Addr()), Backend: ip.FamilyOf(c.Local[1][0].RTP.Addr())}
 		for _, x := range []ip.Crossing{x, {Client: x.Backend, Backend: x.Client}} {
-			f.Carried[control.User][x.Index()].Packets += 100
-			f.Carried[control.User][x.Index()].Bytes += 17200
+			f.Carried[control.User][x.Index()].Packets += 99
+			f.Carried[control.User][x.Index()].Bytes += 17028
 		}
 		for side, n := range c.Networks {
 			used[n] += uint64(len(c.Local[side]))

@@ -242,7 +242,8 @@ func (a *agent) takeUp(call *saved.Call, m *media, id journal.ID) {
 	}
 	near, far := taken(&call.Caller), taken(&call.Called)
 	if m != nil {
-		m.ended = near.unheardOf
+		m.ended, m.live = near.unheardOf, true
+		m.carry()
 	}
 	near.near, near.peer, far.peer, near.kept = true, far, near, id
 	near.remember()

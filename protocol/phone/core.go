@@ -55,6 +55,7 @@ type core struct {
 	records recorder
 	table   recorder // of those that are in the file
 	relays  relays
+	quality *quality
 
 	dead     memory
 	answers  atomic.Pointer[target.Answers] // the last ones of the DNS about gateways
@@ -98,7 +99,7 @@ func newCore(log *slog.Logger, loops *relay.Loops, state, records, media string)
 	for i := range loops.Len() {
 		c.agents = append(c.agents, newAgent(c, loops.At(i)))
 	}
-	c.tally = newTally()
+	c.tally, c.quality = newTally(), newQuality()
 	c.calls.directory, c.calls.log = filepath.Join(state, "calls"), log
 	if media != "" {
 		c.openRelay(media)

@@ -33,6 +33,9 @@ type media struct {
 	owed  *end     // who has answered an offer of direct media, and must be offered those of the relay
 	users int      // those for whom it is kept: the branch, and each leg
 
+	live    bool    // the call is answered, and not over
+	carrier carrier // that is counted; see carry
+
 	// The relay, as far as there is one.
 	id      control.ID
 	call    control.Call // once it has its addresses
@@ -49,6 +52,8 @@ type end struct {
 	local   netip.AddrPort // of the listen, while the network is not known
 	signal  netip.Addr     // where its signalling comes from
 	behind  bool           // a NAT, as its registration says
+	family  ip.Family      // of its media, by the description that holds; 0 if it has none
+	offered ip.Family      // by the one that is not answered
 	text    []byte         // its description that holds
 	offer   []byte         // its description that is not answered
 
@@ -103,7 +108,7 @@ func (m *media) pass(from control.Side, text []byte, answer bool) ([]byte, int) 
 			return nil, status
 		}
 	}
-	m.ends[from].offer, m.asked, m.open = bytes.Clone(text), path, true
+	m.ends[from].offer, m.ends[from].offered, m.asked, m.open = bytes.Clone(text), familyOf(s), path, true
 	if path == sdp.Direct {
 		return m.unchanged(from, s, m.ends[from].offer), passed
 	}
@@ -147,11 +152,12 @@ func (m *media) answered(from control.Side, s *sdp.Session, text []byte) ([]byte
 	moved := [2]bool{}
 	if m.open && offerer.offer != nil {
 		moved[1-from] = offerer.text != nil && !bytes.Equal(offerer.text, offerer.offer)
-		offerer.text, offerer.offer = offerer.offer, nil
+		offerer.text, offerer.offer, offerer.family = offerer.offer, nil, offerer.offered
 		m.path, m.held, m.open = m.asked, m.call.Spec, false
 	}
 	moved[from] = m.ends[from].text != nil && !bytes.Equal(m.ends[from].text, text)
-	m.ends[from].text = bytes.Clone(text)
+	m.ends[from].text, m.ends[from].family = bytes.Clone(text), familyOf(s)
+	m.carry()
 	other := &m.agent.counterpart
 	known := other.Parse(offerer.text, &sdp.Limits{}) == nil
 	switch {
@@ -326,11 +332,8 @@ func (m *media) shape(from control.Side, s *sdp.Session) (control.Spec, bool) {
 				described = nil
 			}
 		}
-		for at := range length(described) {
-			if d := described.Media(at); d.Live() {
-				family = d.Family
-				break
-			}
+		if f := familyOf(described); f != 0 {
+			family = f
 		}
 		if !e.network.media[indexOf(family)] {
 			return spec, false
@@ -338,6 +341,16 @@ func (m *media) shape(from control.Side, s *sdp.Session) (control.Spec, bool) {
 		spec.Networks[i] = service.MediaName(e.network.name, family)
 	}
 	return spec, true
+}
+
+// familyOf returns the family of the first medium of a description that is used; 0 if there is none.
+func familyOf(s *sdp.Session) ip.Family {
+	for i := range length(s) {
+		if d := s.Media(i); d.Live() {
+			return d.Family
+		}
+	}
+	return 0
 }
 
 func length(s *sdp.Session) int {
@@ -388,7 +401,8 @@ func (l *leg) unrelayed(m, came *sip.Message, x *transaction.Transaction[user], 
 		return
 	}
 	if r := l.record; r != nil { // it was not answered after all
-		l.record, l.peer.record = nil, nil
+		l.record, l.peer.record, l.media.live = nil, nil, false
+		l.media.carry()
 		r.Answer, r.Status, r.Cause = nil, status, int(cause.OfStatus(status))
 		a.core.close(r, byEdge, l.kept+l.peer.kept)
 	}

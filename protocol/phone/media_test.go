@@ -74,6 +74,9 @@ func TestRelayed(t *testing.T) {
 			}
 			return false
 		})
+		if n := b.gauge("kyozon_phone_media_calls_active", "service=phone", "media=relayed"); n != 1 {
+			t.Errorf("%d calls are relayed", n)
+		}
 
 		hold := strings.Replace(callee.offer(), "m=audio 4000 RTP/AVP 0\r\n", "m=audio 4000 RTP/AVP 0\r\na=sendonly\r\n", 1)
 		callee.send(withBody(callee.within(invite, "INVITE", 100), hold))
@@ -89,11 +92,13 @@ func TestRelayed(t *testing.T) {
 		caller.response(keep(caller.want("BYE")), 200, "")
 		r.Await(func(_ map[control.ID][]control.Remote, closed []control.ID) bool { return slices.Contains(closed, id) })
 	})
+	b.t = t
 	var text []byte
 	b.until(func() bool { // the relay has said what it carried
 		text, _ = os.ReadFile(filepath.Join(b.dir, "calls.jsonl"))
 		return bytes.Count(text, []byte("\n")) == 4
 	})
+	b.wantQuality()
 	records := 0
 	for line := range bytes.Lines(text) {
 		record, err := cdr.Parse(line)
@@ -104,13 +109,47 @@ func TestRelayed(t *testing.T) {
 		if record.Caller.Family == record.Called.Family {
 			want = "no address" // that others could send to: they are on loopback
 		}
-		if m := record.Media; m == nil || m.Path != want || m.ToCaller.Packets != 100 || m.ToCalled.MOS < 4 {
+		if m := record.Media; m == nil || m.Path != want || m.ToCaller.Packets != 99 || m.ToCalled.MOS < 4 || m.ToCaller.Strangers != 2 ||
+			record.Caller.Media != record.Caller.Family || record.Called.Media != record.Called.Family {
 			t.Errorf("got %s", line)
 		}
 		records++
 	}
 	if records != 4 {
 		t.Errorf("there are %d records, want 4", records)
+	}
+}
+
+// wantQuality looks at the figures after a relayed call over each crossing. The relay says of each end what controltest does.
+func (b *bench) wantQuality() {
+	b.t.Helper()
+	b.until(func() bool { return b.gauge("kyozon_phone_media_mos", "service=phone", "client_family=ipv6", "backend_family=ipv6", "to=caller") == 1 })
+	for _, x := range ip.Crossings() {
+		of := []string{"service=phone", "client_family=" + x.Client.String(), "backend_family=" + x.Backend.String()}
+		for _, to := range []string{"to=caller", "to=called"} {
+			for metric, want := range map[string]int64{"packets_total": 99, "lost_total": 1, "strangers_total": 2, "mos": 1, "jitter_seconds": 1, "loss_ratio": 1} {
+				if got := b.gauge("kyozon_phone_media_"+metric, append(of, to)...); got != want {
+					b.t.Errorf("%v, %s: %s is %d, want %d", x, to, metric, got, want)
+				}
+			}
+		}
+		path := "path=no address"
+		if x.Client != x.Backend {
+			path = "path=other family"
+		}
+		if got := b.gauge("kyozon_phone_media_calls_total", append(of, path)...); got != 1 {
+			b.t.Errorf("%v: %d calls, want 1", x, got)
+		}
+	}
+	for _, c := range b.edge.Status().Counts {
+		if h := c.Histogram; c.Metric == "kyozon_phone_media_loss_ratio" && (h.Sum != 0.01 || h.Counts[3] != 1) {
+			b.t.Errorf("%v: %+v", c.Labels, h)
+		}
+	}
+	for _, by := range []string{"direct", "relayed"} {
+		if n := b.gauge("kyozon_phone_media_calls_active", "service=phone", "media="+by); n != 0 {
+			b.t.Errorf("%d calls are %s", n, by)
+		}
 	}
 }
 

@@ -70,7 +70,8 @@ func (b *branch) tries(callID string) {
 func (c *call) answered(b *branch, l *leg) {
 	at := time.Now()
 	c.record.Answer, c.record.Called = &at, b.leg
-	b.media.ended = l.unheardOf
+	b.media.ended, b.media.live = l.unheardOf, true
+	b.media.carry()
 	l.record, l.peer.record = c.record, c.record
 }
 
@@ -116,11 +117,15 @@ func (l *leg) closed(by string, why cause.Cause, reason string) {
 		c.file(r, saved)
 		return
 	}
-	r.Media = l.media.recorded()
+	r.Media = l.media.over(r)
+	crossing := l.media.crossing()
 	if l.media.id != 0 { // the relay may answer late, or die, and so may we: the call is over now
 		saved = c.jot(r, saved)
 	}
-	l.media.close(func(s control.Stats, _ error) {
+	l.media.close(func(s control.Stats, err error) {
+		if err == nil {
+			c.quality.add(crossing, &s)
+		}
 		carried(r, &s)
 		c.file(r, saved)
 	})
@@ -144,6 +149,7 @@ func carried(r *cdr.Record, s *control.Stats) {
 			to.Packets += q.Packets
 			to.Bytes += q.Bytes
 			to.Lost += q.Lost
+			to.Strangers += q.Strangers
 			if i == 0 {
 				to.Jitter, to.MOS = q.Jitter.Seconds()*1000, float64(q.MOS)
 			}

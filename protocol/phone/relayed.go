@@ -116,6 +116,7 @@ func (a *agent) takeUpMedia(call *saved.Call) *media {
 	if near.Parse(m.ends[control.Caller].text, &sdp.Limits{}) != nil || far.Parse(m.ends[control.Callee].text, &sdp.Limits{}) != nil {
 		return nil
 	}
+	m.ends[control.Caller].family, m.ends[control.Callee].family = familyOf(&near), familyOf(&far)
 	remotes := append(m.remotes(control.Caller, &near, &far), m.remotes(control.Callee, &far, &near)...)
 	c.Restore(m.call, remotes, a.loop.Post, func(control.Stats) { m.gone() })
 	return m

@@ -253,6 +253,7 @@ func (c *core) counts() (all []service.Count) {
 		}
 		all = append(all, service.Count{Metric: callsTotal(), Values: []string{c.name, o.family, word, index(o.cause)}, Value: n})
 	}
+	all = append(all, c.quality.counts(c.name)...)
 	c.seats.mu.Lock()
 	defer c.seats.mu.Unlock()
 	for name := range c.settings.Load().trunks {

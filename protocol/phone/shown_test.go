@@ -58,7 +58,7 @@ func TestShown(t *testing.T) {
 		acknowledge(caller, callee, heard, sequence(heard))
 		want("answered", "direct")
 		name := f.String()
-		if diff := cmp.Diff([]string{"calls_active " + name + " 1", "registrations_active " + name + " 2"}, b.counted()); diff != "" {
+		if diff := cmp.Diff([]string{"calls_active " + name + " 1", "media_calls_active direct 1", "registrations_active " + name + " 2"}, b.counted()); diff != "" {
 			t.Errorf("counts (-want +got):\n%s", diff)
 		}
 		if got := b.edge.Calls(func(c *service.Call) bool { return c.State == "ringing" }, 10); len(got) > 0 {
@@ -89,6 +89,7 @@ func TestShown(t *testing.T) {
 		callee.response(came, 487, "")
 		callee.want("ACK")
 		if diff := cmp.Diff([]string{"calls_total " + name + " answered 31 1", "calls_total " + name + " failed 18 1",
+			"media_calls_total " + name + " " + name + " direct 1",
 			"registrations_active " + name + " 2"}, b.counted()); diff != "" {
 			t.Errorf("counts (-want +got):\n%s", diff)
 		}

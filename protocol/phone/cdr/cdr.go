@@ -83,6 +83,8 @@ type Flow struct {
 	Lost   uint64  `json:"lost,omitempty"`
 	Jitter float64 `json:"jitter,omitempty"` // milliseconds, RFC 3550 §A.8
 	MOS    float64 `json:"mos,omitempty"`    // estimate, 1 to 4.5
+
+	Strangers uint64 `json:"strangers,omitempty"` // packets from others, which were dropped
 }
 
 // Duration returns how long the call lasted from the answer on; 0 if there was none.

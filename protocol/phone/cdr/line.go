@@ -248,5 +248,8 @@ func (l *line) flow(name string, f *Flow) {
 	}
 	l.measureIf("jitter", f.Jitter)
 	l.measureIf("mos", f.MOS)
+	if f.Strangers != 0 {
+		l.count("strangers", f.Strangers)
+	}
 	l.close()
 }
