@@ -12,6 +12,7 @@ import (
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/parts"
+	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
@@ -30,6 +31,8 @@ type call struct {
 	peer     string // the name of who is called, or of the trunk
 	record   *cdr.Record
 	domain   string
+	number   plan.Number // that is called, in national form
+	terms    terms       // of its media
 	branches []*branch
 	over     bool // the caller has his final answer
 
@@ -87,7 +90,7 @@ func (e *exchange) call() {
 		return
 	}
 	c := &call{agent: e.agent, network: e.network, x: e.transaction, caller: *who, called: to.address, trunk: to.trunk,
-		peer: to.peer, domain: e.settings.options.Domain, record: e.record}
+		peer: to.peer, domain: e.settings.options.Domain, record: e.record, number: to.number, terms: to.terms}
 	c.invite = append(append(c.invite, m.Head()...), body(m)...)
 	e.transaction.User.call = c
 	e.agent.calls[c] = true
@@ -146,6 +149,7 @@ func (b *branch) try() {
 		b.free()
 		b.media = c.agent.newMedia(end{network: c.network, signal: c.x.Way.Remote.Addr()},
 			end{network: b.network, signal: next.Way.Remote.Addr(), behind: behind(&next)})
+		b.media.terms = c.terms
 		status := b.send(&next)
 		if status == passed {
 			return
@@ -210,6 +214,8 @@ func (b *branch) send(to *location.Binding) int {
 		default:
 			return status
 		}
+	} else if b.media.unheard() {
+		return unrelayed
 	} else if several(m.Get(sip.ContentType)) && !b.confides() {
 		e.Body("", nil)
 	}
@@ -413,6 +419,9 @@ func (c *call) failed() {
 				by = byCalled
 			}
 		}
+	}
+	if c.detour() {
+		return
 	}
 	c.unanswered(best, by)
 	c.refuse(best)

@@ -21,10 +21,14 @@ var (
 	errRoutes   = errors.New("routes are for numbers: write, for example, numbers: {own: [0501000xxxx], plan: japan}")
 	errTrunks   = errors.New("trunks are for numbers: write, for example, numbers: {own: [0501000xxxx], plan: japan}")
 	errVia      = errors.New("want subscribers or a trunk")
+	errNowhere  = errors.New("media are of calls that go somewhere: write via")
+	errNotOurs  = errors.New("telephones can be apart; this route goes elsewhere than via: subscribers")
+	errApart    = errors.New("want relay, refuse or a trunk")
+	errFamily   = errors.New("want ipv4 or ipv6")
 	errAnnounce = errors.New("no announcement has this name")
 	errPlayer   = errors.New("the relay of media plays it: write networks, with where media come in, or deny instead")
 	errDeny     = errors.New("want one line of text, at most 100 bytes")
-	errWord     = errors.New("this word means those who register here; give the trunk another name")
+	errWord     = errors.New("this word means something else in routes; give the trunk another name")
 	errForm     = errors.New("want global or national")
 	errNone     = errors.New("want at least one gateway")
 	errTwice    = errors.New("another trunk of this network, or this one, has this gateway too")
@@ -82,6 +86,19 @@ func (o *Options) checkRoute(errs []error, s *service.Service, i int) []error {
 	if _, ok := o.Trunks[r.Via]; r.Via != "" && r.Via != viaSubscribers && !ok {
 		at(errVia, "via")
 	}
+	_, out := o.Trunks[r.Apart]
+	switch {
+	case r.Apart != "" && r.Via != viaSubscribers:
+		at(errNotOurs, "apart")
+	case r.Apart != "" && r.Apart != plan.Relay && r.Apart != plan.Refuse && !out:
+		at(errApart, "apart")
+	}
+	switch {
+	case r.Family != "" && r.Via == "":
+		at(errNowhere, "family")
+	case r.Family != "" && familyNamed(r.Family) == 0:
+		at(errFamily, "family")
+	}
 	if _, ok := o.Announcements[r.Announce]; r.Announce != "" {
 		switch {
 		case !ok:
@@ -104,7 +121,7 @@ func (o *Options) checkTrunks(s *service.Service) (errs []error) {
 		at := func(err error, path ...string) {
 			errs = append(errs, &service.Error{Path: append([]string{"phone", "trunks", name}, path...), Err: err})
 		}
-		if name == viaSubscribers {
+		if name == viaSubscribers || name == plan.Relay || name == plan.Refuse {
 			at(errWord)
 		}
 		if t.Numbers != "" && t.Numbers != "global" && t.Numbers != national {

@@ -27,12 +27,14 @@ import (
 type media struct {
 	agent *agent
 	ends  [2]end   // by control.Side
+	terms terms    // of the route
 	path  sdp.Path // of the last answer
 	asked sdp.Path // of the offer that is not answered
 	open  bool     // there is such an offer
 	owed  *end     // who has answered an offer of direct media, and must be offered those of the relay
 	users int      // those for whom it is kept: the branch, and each leg
 
+	parted  bool    // an offer was not carried because the ends are apart
 	live    bool    // the call is answered, and not over
 	carrier carrier // that is counted; see carry
 
@@ -96,10 +98,13 @@ func (m *media) pass(from control.Side, text []byte, answer bool) ([]byte, int) 
 		return nil, unrelayed
 	}
 	if answer {
+		if m.forbids(from, s, m.asked) {
+			return nil, unrelayed
+		}
 		return m.answered(from, s, text)
 	}
 	path := m.decide(from, s)
-	if path == sdp.Loop {
+	if path == sdp.Loop || m.forbids(from, s, path) {
 		return nil, unrelayed
 	}
 	m.owed = nil

@@ -123,7 +123,9 @@ func TestRelayed(t *testing.T) {
 // wantQuality looks at the figures after a relayed call over each crossing. The relay says of each end what controltest does.
 func (b *bench) wantQuality() {
 	b.t.Helper()
-	b.until(func() bool { return b.gauge("kyozon_phone_media_mos", "service=phone", "client_family=ipv6", "backend_family=ipv6", "to=caller") == 1 })
+	b.until(func() bool {
+		return b.gauge("kyozon_phone_media_mos", "service=phone", "client_family=ipv6", "backend_family=ipv6", "to=caller") == 1
+	})
 	for _, x := range ip.Crossings() {
 		of := []string{"service=phone", "client_family=" + x.Client.String(), "backend_family=" + x.Backend.String()}
 		for _, to := range []string{"to=caller", "to=called"} {

@@ -77,6 +77,10 @@ func TestCheckNumbers(t *testing.T) {
 		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Via: "pstn"}}, "phone.routes.1.via: want subscribers or a trunk"},
 		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Announce: "no"}}, "phone.routes.1.announce: no announcement has this name"},
 		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Announce: "sorry"}}, "phone.routes.1.announce: the relay of media plays it"},
+		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Via: "subscribers", Apart: "pstn"}}, "phone.routes.1.apart: want relay, refuse or a trunk"},
+		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Deny: "No", Apart: "refuse"}}, "phone.routes.1.apart: telephones can be apart; this route goes elsewhere than via: subscribers"},
+		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Deny: "No", Family: "ipv6"}}, "phone.routes.1.family: media are of calls that go somewhere: write via"},
+		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Via: "subscribers", Family: "ipv5"}}, "phone.routes.1.family: want ipv4 or ipv6"},
 		{plan.Numbers{Plan: "japan"}, []plan.Route{emergency, {To: plan.Words{"mobile"}, Deny: "no\r\nmore"}}, "phone.routes.1.deny: want one line of text"},
 	} {
 		o := defaults()
@@ -140,7 +144,7 @@ func TestCheckTrunks(t *testing.T) {
 		"phone.trunks.c.gateways: want at least one gateway",
 		"phone.trunks.d.gateways.0: reached in clear, and the trunk has tls; write, for example, \"sips:10.0.5.11\"",
 		"phone.trunks.d.gateways.1: the network has no listen of this family and, for TLS, of the port of TLS",
-		"phone.trunks.subscribers: this word means those who register here; give the trunk another name",
+		"phone.trunks.subscribers: this word means something else in routes; give the trunk another name",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)

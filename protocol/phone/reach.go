@@ -21,6 +21,8 @@ type destination struct {
 	peer    string // the name of the subscriber, or of the trunk
 	devices []location.Device
 	trunk   *trunk // nil if it is a subscriber's
+	number  plan.Number
+	terms   terms
 
 	announce *announcement // what is heard instead, or nil
 }
@@ -33,6 +35,9 @@ func (e *exchange) reach(by *caller) (*destination, *sip.Answer) {
 	}
 	if refusal == nil && e.looped(to.address) {
 		return nil, &sip.Answer{Status: 482}
+	}
+	if refusal == nil {
+		refusal = to.over(to.terms.family, by, e)
 	}
 	if refusal == nil {
 		refusal = e.admit(by, to)
@@ -69,13 +74,18 @@ func (e *exchange) find(by *caller) (*destination, *sip.Answer) {
 	case route.Announce != "":
 		return &destination{address: "sip:" + d.Number.String() + "@" + e.settings.options.Domain, announce: e.settings.announcements[route.Announce]}, nil
 	case route.Via == viaSubscribers:
-		return e.subscriber(d.Number.String())
+		to, refusal := e.subscriber(d.Number.String())
+		if to != nil {
+			to.number, to.terms = d.Number, termsOf(route, &d, by)
+		}
+		return to, refusal
 	case by.trunk != nil && !slices.Contains(by.trunk.onward, route.Via): // not at our expense
 		return nil, &sip.Answer{Status: 404, Phrase: "Not A Number Of Ours"}
 	}
 	t := e.settings.trunks[route.Via] // checked
 	n := t.number(d.Number)
-	return &destination{address: t.address(n), peer: t.name, devices: t.devices(e.agent, n), trunk: t}, nil
+	return &destination{address: t.address(n), peer: t.name, devices: t.devices(e.agent, n), trunk: t,
+		number: d.Number, terms: termsOf(route, &d, by)}, nil
 }
 
 // schemeOf returns the scheme of a URI that has one.

@@ -49,17 +49,46 @@ type Route struct {
 
 	// What the caller is told instead.
 	Deny string `yaml:"deny"`
+
+	// What becomes of calls between telephones that share no network or no address family, so that their media cannot go directly:
+	// relay, which is the default; refuse; or the trunk by which they go out instead, as if the number were not ours.
+	Apart string `yaml:"apart"`
+
+	// The one family, ipv4 or ipv6, that telephones use for these calls. A telephone that is reached over the other alone is not
+	// called, and a caller over the other is refused. Where nothing is written, either.
+	Family string `yaml:"family"`
 }
+
+// The words of Route.Apart that are no trunks.
+const (
+	Relay  = "relay"
+	Refuse = "refuse"
+)
 
 // action says in words what a route does.
 func (r *Route) action() string {
 	switch {
 	case r.Via != "":
-		return "via " + r.Via
+		return "via " + r.Via + r.media()
 	case r.Announce != "":
 		return "announce " + r.Announce
 	}
 	return "deny: " + r.Deny
+}
+
+// media says in words what it says of media.
+func (r *Route) media() (text string) {
+	switch r.Apart {
+	case "", Relay:
+	case Refuse:
+		text = "; refused where telephones share no network or family"
+	default:
+		text = "; out by " + r.Apart + " where telephones share no network or family"
+	}
+	if r.Family != "" {
+		text += "; telephones over " + r.Family + " alone"
+	}
+	return text
 }
 
 // one says whether a route does exactly one thing.
