@@ -35,6 +35,29 @@ func WriteCalls(w io.Writer, all []service.Call, style Style) error {
 	return t.write(w)
 }
 
+// WriteExplanation writes why a call goes as it does. What telephones have written is shown as all else of theirs is.
+func WriteExplanation(w io.Writer, x *service.Explanation, style Style) error {
+	t := newTable(style)
+	c := &x.Call
+	say := func(name, text string) { t.row(plain(name), plain(text)) }
+	say("call", c.ID+" of "+c.Service+", "+c.State+", from "+c.From+" to "+c.To)
+	say("caller", callLeg(&c.Caller)+", "+c.Caller.Address.String())
+	for i, step := range x.Number {
+		say([]string{"number", ""}[min(i, 1)], step)
+	}
+	for _, b := range x.Branches {
+		to := b.State
+		if b.Called.Peer != "" {
+			to = callLeg(&b.Called) + ", " + b.Called.Address.String() + ": " + b.State
+		}
+		say("called", to)
+		for i, step := range b.Steps {
+			say([]string{"media", ""}[min(i, 1)], step)
+		}
+	}
+	return t.write(w)
+}
+
 // callLeg says where one end of a call is, and over which family.
 func callLeg(l *service.CallLeg) string {
 	return fmt.Sprintf("%s %s %s", l.Peer, l.Network, familyName(l.Family))

@@ -46,6 +46,16 @@ func (e *Edge) DropCall(id string) error {
 	return service.ErrNoCall
 }
 
+// ExplainCall says why a call under way goes as it does, by its ID or the Call-ID of one of its legs. Returns service.ErrNoCall.
+func (e *Edge) ExplainCall(key string) (*service.Explanation, error) {
+	for _, t := range e.telephonies() {
+		if x, err := t.Explain(key); !errors.Is(err, service.ErrNoCall) {
+			return x, err
+		}
+	}
+	return nil, service.ErrNoCall
+}
+
 // Registrations returns those that are kept, by service and name, limit at most.
 func (e *Edge) Registrations(keep func(*service.Registration) bool, limit int) []service.Registration {
 	all := []service.Registration{}
@@ -88,6 +98,10 @@ func (e *Edge) controlTelephony(mux *http.ServeMux) {
 			return f.is("service", c.Service) && f.is("state", c.State) && f.is("id", c.ID) && f.is("number", c.From, c.To) &&
 				f.is("network", c.Caller.Network, to.Network) && f.is("family", c.Caller.Family, to.Family) && f.is("trunk", c.Caller.Peer, to.Peer)
 		}, f.limit()), nil)
+	})
+	mux.HandleFunc("GET /calls/explain", func(w http.ResponseWriter, r *http.Request) {
+		x, err := e.ExplainCall(r.FormValue("call"))
+		answer(w, x, err)
 	})
 	mux.HandleFunc("POST /calls/drop", func(w http.ResponseWriter, r *http.Request) {
 		id := r.FormValue("id")

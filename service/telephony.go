@@ -16,6 +16,7 @@ var ErrNoCall = errors.New("no such call")
 type Telephony struct {
 	Calls         func(keep func(*Call) bool, limit int) []Call // those under way that are kept, limit at most
 	Drop          func(id string) error                         // ends a call. Returns ErrNoCall
+	Explain       func(key string) (*Explanation, error)        // of a call, by its ID or a Call-ID. Returns ErrNoCall
 	Registrations func(keep func(*Registration) bool, limit int) []Registration
 }
 
@@ -32,6 +33,21 @@ type Call struct {
 	Caller   CallLeg    `json:"caller"`
 	Called   *CallLeg   `json:"called,omitempty"` // nil before somebody is tried
 	Media    string     `json:"media,omitempty"`  // how they go
+}
+
+// Explanation is why a call under way goes as it does. Steps are sentences, in order.
+type Explanation struct {
+	Call     Call     `json:"call"`
+	Dialled  string   `json:"dialled"`
+	Number   []string `json:"number"`   // why it goes where it goes, by the number plan and the routes
+	Branches []Branch `json:"branches"` // to each device; of a call that is answered only that to who has it
+}
+
+// Branch is the way of a call to one device.
+type Branch struct {
+	State  string   `json:"state"` // "calling", "ringing", "answered", "failed with 486", or what it waits for
+	Called CallLeg  `json:"called"`
+	Steps  []string `json:"steps"` // why media go as they do
 }
 
 // CallLeg is one end of it.

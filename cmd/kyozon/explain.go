@@ -4,13 +4,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/url"
 
 	"github.com/spf13/cobra"
 
+	"github.com/kyozon/kyozon/admin"
 	"github.com/kyozon/kyozon/config"
 	"github.com/kyozon/kyozon/protocol/phone"
+	"github.com/kyozon/kyozon/service"
 )
 
 // errNoNumbers means that no service of a file has numbers.
@@ -23,13 +27,17 @@ type explanation struct {
 }
 
 func (e *env) explainCommand() *cobra.Command {
-	var from string
+	var from, control string
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "explain NUMBER FILE", Short: "Why a call to a number goes where it does", Args: cobra.ExactArgs(2),
+		Use: "explain NUMBER FILE | explain CALL", Short: "Why a call goes where it does, and its media too", Args: cobra.RangeArgs(1, 2),
 		Long: "Why a call to NUMBER, as it is dialled, goes where it does by the site file FILE: what the number is, and which\n" +
-			"route it has.",
-		RunE: func(_ *cobra.Command, args []string) error {
+			"route it has. With one argument: why CALL, which is under way, goes as it does, its media too; by the ID that\n" +
+			"`kyozon calls` shows, or the Call-ID of one of its legs.",
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return e.explainCall(c.Context(), control, args[0], asJSON)
+			}
 			cfg, err := config.Load(args[1], protocols())
 			if err != nil {
 				return err
@@ -52,7 +60,20 @@ func (e *env) explainCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&from, "from", "", "the number of who calls")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	e.controlFlag(c, &control)
 	return c
+}
+
+// explainCall asks the running kyozon about a call.
+func (e *env) explainCall(ctx context.Context, control, call string, asJSON bool) error {
+	var x service.Explanation
+	if err := ask(ctx, control, "GET", "/calls/explain?"+url.Values{"call": {call}}.Encode(), &x); err != nil {
+		return err
+	}
+	if asJSON {
+		return e.writeJSON(x)
+	}
+	return admin.WriteExplanation(e.stdout, &x, e.style())
 }
 
 // explain asks each phone service that has numbers.

@@ -21,6 +21,8 @@ type terms struct {
 	family ip.Family // the only one of telephones; 0: either
 	apart  string    // what becomes of a call whose ends are apart: refuse, or a trunk; "" relays it
 	phones [2]bool   // which ends are telephones, by control.Side
+	out    string    // the trunk that the call goes out by because they were apart
+	why    sdp.Path  // how
 }
 
 // termsOf returns what a route says of the media of a call. Whoever calls for help is carried as can be; and a call that has come
@@ -90,7 +92,7 @@ func (m *media) forbids(from control.Side, s *sdp.Session, path sdp.Path) bool {
 	if t.apart == "" || path != sdp.OtherNetwork && path != sdp.OtherFamily {
 		return false
 	}
-	m.parted = true
+	m.parted = path
 	return true
 }
 
@@ -111,11 +113,11 @@ func (c *call) detour() bool {
 	if m := &c.agent.other; t == nil || m.Parse(c.invite, nil) != nil || schemeOf(m.Target()) == sip.SIPS {
 		return false
 	}
-	parted := func(b *branch) bool { return b.media != nil && b.media.parted && !b.said }
-	if !slices.ContainsFunc(c.branches, parted) || slices.ContainsFunc(c.branches, func(b *branch) bool { return b.said }) {
+	i := slices.IndexFunc(c.branches, func(b *branch) bool { return b.media != nil && b.media.parted != sdp.Direct })
+	if i < 0 || slices.ContainsFunc(c.branches, func(b *branch) bool { return b.said }) {
 		return false
 	}
-	c.terms.apart = "" // the gateway is in another network, as it must be
+	c.terms = terms{out: t.name, why: c.branches[i].media.parted} // the gateway is in another network, as it must be
 	s, o := &c.agent.core.seats, set.options.Trunks[t.name]
 	s.free(c.record.ID)
 	all := []seat{seatOf(c.caller.trunk, c.caller.Who()), seatOf(t, t.name)}

@@ -6,6 +6,8 @@ package phone
 import (
 	"fmt"
 	"strings"
+
+	"github.com/kyozon/kyozon/protocol/phone/plan"
 )
 
 // Explain says step by step where a call to a number goes, by options that have been checked; nil if they have no numbers.
@@ -14,6 +16,11 @@ func (o *Options) Explain(number, from string) []string {
 	if p == nil {
 		return nil
 	}
+	return o.explain(p, number, from)
+}
+
+// explain is Explain by the plan of these options.
+func (o *Options) explain(p *plan.Plan, number, from string) []string {
 	steps := p.Explain(number, from)
 	d := p.Look(number, from)
 	r := p.Route(&d)

@@ -34,9 +34,10 @@ type media struct {
 	owed  *end     // who has answered an offer of direct media, and must be offered those of the relay
 	users int      // those for whom it is kept: the branch, and each leg
 
-	parted  bool    // an offer was not carried because the ends are apart
-	live    bool    // the call is answered, and not over
-	carrier carrier // that is counted; see carry
+	made    []decision // the last ones
+	parted  sdp.Path   // why an offer was not carried: the ends are apart
+	live    bool       // the call is answered, and not over
+	carrier carrier    // that is counted; see carry
 
 	// The relay, as far as there is one.
 	id      control.ID
@@ -104,15 +105,24 @@ func (m *media) pass(from control.Side, text []byte, answer bool) ([]byte, int) 
 		return m.answered(from, s, text)
 	}
 	path := m.decide(from, s)
-	if path == sdp.Loop || m.forbids(from, s, path) {
+	switch {
+	case path == sdp.Loop:
+		m.note(from, path, byRule)
+		return nil, unrelayed
+	case m.forbids(from, s, path):
+		m.note(from, path, byRoute)
 		return nil, unrelayed
 	}
 	m.owed = nil
 	if path != sdp.Direct {
 		if status := m.reserve(from, s); status != passed {
+			if status != patient {
+				m.note(from, path, byRelay)
+			}
 			return nil, status
 		}
 	}
+	m.note(from, path, byNobody)
 	m.ends[from].offer, m.ends[from].offered, m.asked, m.open = bytes.Clone(text), familyOf(s), path, true
 	if path == sdp.Direct {
 		return m.unchanged(from, s, m.ends[from].offer), passed

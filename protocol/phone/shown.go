@@ -35,6 +35,14 @@ func telephony(cores []*core) *service.Telephony {
 			}
 			return service.ErrNoCall
 		},
+		Explain: func(key string) (*service.Explanation, error) {
+			for _, c := range cores {
+				if x, err := c.explain(key); err == nil {
+					return x, nil
+				}
+			}
+			return nil, service.ErrNoCall
+		},
 		Registrations: func(keep func(*service.Registration) bool, limit int) (all []service.Registration) {
 			for _, c := range cores {
 				all = append(all, c.registrations(keep, limit-len(all))...)
@@ -87,19 +95,20 @@ func (c *call) state() string {
 
 // show copies what a record says. It is called on the loop of the call.
 func (c *core) show(r *cdr.Record, state string) service.Call {
-	leg := func(l cdr.Leg) service.CallLeg {
-		return service.CallLeg{Network: l.Network, Family: l.Family, Peer: l.Peer, Address: l.Address, CallID: l.CallID}
-	}
 	s := service.Call{Service: c.name, ID: r.ID, State: state, Start: r.Start, Answer: r.Answer, From: r.From, To: r.To, Withheld: r.Withheld,
-		Caller: leg(r.Caller)}
+		Caller: showLeg(&r.Caller)}
 	if r.Called != nil {
-		called := leg(*r.Called)
+		called := showLeg(r.Called)
 		s.Called = &called
 	}
 	if r.Media != nil {
 		s.Media = r.Media.Path
 	}
 	return s
+}
+
+func showLeg(l *cdr.Leg) service.CallLeg {
+	return service.CallLeg{Network: l.Network, Family: l.Family, Peer: l.Peer, Address: l.Address, CallID: l.CallID}
 }
 
 // drop ends a call for both ends.
