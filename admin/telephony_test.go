@@ -28,11 +28,14 @@ func TestWriteTelephony(t *testing.T) {
 	one := service.Registration{Service: "phone", Name: "05010000001", Contact: "sip:05010000001@[2001:db8::1]", Network: "access6", Family: "ipv6",
 		Transport: "UDP", Address: netip.MustParseAddrPort("[2001:db8::1]:5060"), Expires: now.Add(time.Hour), Agent: "bare\x1b[31msip",
 		Instance: "<urn:uuid:1>"}
+	why := service.Explanation{Call: calls[0], Dialled: "1840312345678", Number: []string{"0312345678 is 0ab-j", "routes[1]: via pstn"},
+		Branches: []service.Branch{{State: "answered", Called: *calls[0].Called, Steps: []string{"the caller says \x1b[31m", "media are relayed"}},
+			{State: "waiting"}}}
 	var b bytes.Buffer
 	style := Style{Now: now}
 	all := []service.Registration{one}
 	if err := errors.Join(WriteCalls(&b, calls, style), WriteCalls(&b, nil, style), WriteRegistrations(&b, all, style), WriteRegistrations(&b, nil, style),
-		WriteSubscriber(&b, all, style), WriteSubscriber(&b, nil, style)); err != nil {
+		WriteSubscriber(&b, all, style), WriteSubscriber(&b, nil, style), WriteExplanation(&b, &why, style)); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "telephony.txt", b.Bytes())
