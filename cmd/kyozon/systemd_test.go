@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,10 +22,11 @@ import (
 	"github.com/kyozon/kyozon/proxyproto"
 )
 
-// manager is a service manager's notification socket.
+// manager is a service manager's notification socket. It reads what comes as it comes: who notifies waits while ten messages are
+// unread (unix(7), max_dgram_qlen).
 type manager struct {
-	t *testing.T
-	c *net.UnixConn
+	t    *testing.T
+	said chan string // as many as a test can take
 }
 
 func newManager(t *testing.T, path string) *manager {
@@ -33,21 +35,35 @@ func newManager(t *testing.T, path string) *manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
-	return &manager{t, c}
+	m := &manager{t, make(chan string, 100_000)}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for b := make([]byte, 4096); ; {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			m.said <- string(b[:n])
+		}
+	})
+	t.Cleanup(func() {
+		c.Close()
+		reading.Wait()
+	})
+	return m
 }
 
 // expect waits for a message with the words, and fails if one of the others comes before.
 func (m *manager) expect(words string, others ...string) string {
 	m.t.Helper()
-	m.c.SetReadDeadline(time.Now().Add(patience))
+	late := time.After(patience)
 	for {
-		b := make([]byte, 4096)
-		n, err := m.c.Read(b)
-		if err != nil {
-			m.t.Fatalf("waited in vain for %q: %v", words, err)
+		var text string
+		select {
+		case text = <-m.said:
+		case <-late:
+			m.t.Fatalf("waited in vain for %q", words)
 		}
-		text := string(b[:n])
 		for _, other := range others {
 			if strings.Contains(text, other) {
 				m.t.Fatalf("waited for %q, got %q", words, text)

@@ -24,6 +24,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/kyozon/kyozon/edge"
 	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
@@ -60,6 +61,11 @@ func (b *bench) run(options string, relayed bool) *program {
 		servertest.Run(b.t, exec.Command(p.path, "media", site), "media are relayed")
 	}
 	servertest.Run(b.t, exec.Command(p.path, "run", site, "--control", p.control), "generation in service")
+	if relayed {
+		p.await("the relay is there", func() bool {
+			return slices.ContainsFunc(p.status().Counts, func(c edge.CountStatus) bool { return c.Metric == "kyozon_media_up" && c.Value == 1 })
+		})
+	}
 	stream, err := net.Dial("tcp4", at.String())
 	if err != nil {
 		b.t.Fatal(err)
@@ -87,9 +93,9 @@ func (p *program) tell(args ...string) string {
 // upgrade has another process take the place of the one that runs.
 func (p *program) upgrade() {
 	p.t.Helper()
-	before := p.process()
+	before := p.status().PID
 	p.tell("upgrade")
-	if now := p.process(); now == before {
+	if now := p.status().PID; now == before {
 		p.t.Fatalf("process %d is still there", now)
 	}
 }
@@ -102,16 +108,13 @@ func (p *program) change(was, is string) {
 	p.tell("reload")
 }
 
-// process returns the number of the one that runs.
-func (p *program) process() int {
+// status asks the one that runs.
+func (p *program) status() (s edge.Status) {
 	p.t.Helper()
-	var s struct {
-		PID int `json:"pid"`
-	}
 	if err := json.Unmarshal([]byte(p.tell("status", "--json")), &s); err != nil || s.PID == 0 {
 		p.t.Fatalf("process %d: %v", s.PID, err)
 	}
-	return s.PID
+	return s
 }
 
 // calling returns who is calling whom, sorted.
@@ -303,7 +306,7 @@ func upgradeUnderCalls(t *testing.T) {
 func (p *program) recorded(want []*conversation, relayed bool) {
 	p.t.Helper()
 	path := filepath.Join(p.dir, "calls.jsonl")
-	last := p.process()
+	last := p.status().PID
 	p.tell("stop")
 	p.await("the program has ended", func() bool { return over(last) })
 	text, err := os.ReadFile(path)
