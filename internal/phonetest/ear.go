@@ -31,7 +31,6 @@ type Ear struct {
 
 	mu    sync.Mutex
 	more  sync.Cond
-	late  bool
 	heard []Packet
 }
 

@@ -80,14 +80,14 @@ func (v *Voice) Report() []byte {
 // Digits returns the keys that were pressed, of which each must have ended.
 func Digits(packets []Packet) string {
 	var pressed strings.Builder
-	last, any := uint32(0), false
+	last, found := uint32(0), false
 	for _, p := range packets {
 		var h Header
 		payload, ok := h.Read(p.Data)
-		if !ok || h.Type != Events || len(payload) != 4 || payload[1]&0x80 == 0 || any && h.Timestamp == last || int(payload[0]) >= len(keys) {
+		if !ok || h.Type != Events || len(payload) != 4 || payload[1]&0x80 == 0 || found && h.Timestamp == last || int(payload[0]) >= len(keys) {
 			continue
 		}
-		last, any = h.Timestamp, true
+		last, found = h.Timestamp, true
 		pressed.WriteByte(keys[payload[0]])
 	}
 	return pressed.String()
