@@ -81,7 +81,7 @@ func (l *leg) given(m *sip.Message) (kind string, b []byte) {
 	if !several(m.Get(sip.ContentType)) {
 		return kind, b
 	}
-	if g := l.agent.core.settings.Load().gatewayOf(l.way); g != nil && !g.trunk.foreign {
+	if g := l.agent.core.settings.Load().gatewayOf(l.home()); g != nil && !g.trunk.foreign {
 		return kind, b
 	}
 	switch place, v := inBody(m); {

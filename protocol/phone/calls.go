@@ -155,7 +155,7 @@ func (l *leg) save() {
 func (l *leg) saved() saved.Leg {
 	s := *l.session
 	saved.Shift(&s, time.Duration(time.Now().UnixNano()-l.agent.loop.Now()))
-	return saved.Leg{Session: &s, Way: l.way, Ahead: l.ahead, Update: l.update, Kind: l.said.kind, Said: l.said.text}
+	return saved.Leg{Session: &s, Way: l.home(), Ahead: l.ahead, Update: l.update, Kind: l.said.kind, Said: l.said.text}
 }
 
 // restore takes up the calls of a process that is gone. It is called once, before a message can come.
@@ -261,6 +261,7 @@ func (c *core) begin() {
 					all := []seat{seatOf(trunks[r.Caller.Peer], r.Caller.Peer), seatOf(trunks[r.Called.Peer], r.Called.Peer)}
 					c.seats.take(r.ID, all, func(seat) int { return 0 }, true)
 				}
+				l.aim()
 				l.wind()
 			}
 		})

@@ -160,7 +160,7 @@ func (a *agent) unsent(x *transaction.Transaction[user], err error) {
 func (a *agent) fallback(x *transaction.Transaction[user], err error) *transaction.Transaction[user] {
 	w, text := x.Way, x.Request()
 	g := a.core.settings.Load().gatewayOf(w)
-	if w.Transport != sip.TCP || g == nil || g.way.Transport != sip.UDP || !isRefused(err) {
+	if w.Transport != sip.TCP || g == nil || g.way.Transport != sip.UDP || g.way.Remote != w.Remote || !isRefused(err) {
 		return nil
 	}
 	a.core.refusing.Store(w.Remote, now()+refusedFor)

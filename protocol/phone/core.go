@@ -18,6 +18,7 @@ import (
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/target"
 	"github.com/kyozon/kyozon/relay"
+	"github.com/kyozon/kyozon/resolve"
 )
 
 // core is a service over all its generations.
@@ -59,6 +60,7 @@ type core struct {
 
 	dead     memory
 	answers  atomic.Pointer[target.Answers] // the last ones of the DNS about gateways
+	resolver atomic.Pointer[resolve.Resolver]
 	seats    seats
 	refusing sync.Map // who has no TCP: until when, by address
 	untold   sync.Map // of whose TLS nothing is said again: until when, by address

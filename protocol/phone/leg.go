@@ -46,6 +46,9 @@ type leg struct {
 	saying description                    // that the end has not answered
 	own    *transaction.Transaction[user] // of a request by which we keep the session, if it is not answered with a 2xx
 
+	begun sip.Way // that its gateway is known on, if way may be another
+	aimed string  // the next hop that way leads to
+
 	proofs      *proofs // who we are to the end, if it has asked
 	credentials []byte  // of the last INVITE
 }
@@ -84,6 +87,8 @@ func (a *agent) pair(c *call, b *branch, m *sip.Message) (*leg, dialog.Verdict) 
 	far.heard(m)
 	near.remember()
 	far.remember()
+	near.aim()
+	far.aim()
 	far.wind()
 	return far, v
 }
@@ -158,6 +163,7 @@ func (l *leg) unheard() {
 // received shows the session a message.
 func (l *leg) received(m *sip.Message) dialog.Verdict {
 	v := l.session.Received(m, l.agent.loop.Now())
+	l.aim()
 	if !m.Request() {
 		l.heard(m)
 	}
@@ -294,6 +300,7 @@ func (l *leg) ask(m *sip.Message, text []byte, q *asked) bool {
 
 // write writes a request of the other leg for this one.
 func (l *leg) write(m *sip.Message, text []byte) []byte {
+	l.aim() // of a call that was taken up
 	a := l.agent
 	seq, _ := m.Sequence() // checked
 	lines := appendCarried(a.out[:0], m)

@@ -69,13 +69,19 @@ func (d *directory) remember(g *gateway, named bool) {
 	}
 }
 
-// look keeps the names of gateways looked up until ctx is done.
+// look keeps the names of gateways looked up until ctx is done, and a resolver for those that come up in calls.
 func (c *core) look(ctx context.Context, s *settings) {
-	if !s.named() {
+	if len(s.trunks) == 0 {
 		return
 	}
 	r := resolve.New(resolve.Options{Servers: s.options.Resolvers})
 	defer r.Close()
+	c.resolver.Store(r)
+	defer c.resolver.CompareAndSwap(r, nil)
+	if !s.named() {
+		<-ctx.Done()
+		return
+	}
 	again := time.NewTicker(lookAgain)
 	defer again.Stop()
 	for {

@@ -131,7 +131,7 @@ func (l *leg) proves(text []byte) {
 // none that we can give.
 func (l *leg) prove(x *transaction.Transaction[user], m *sip.Message) *transaction.Transaction[user] {
 	a := l.agent
-	g := a.core.settings.Load().gatewayOf(l.way)
+	g := a.core.settings.Load().gatewayOf(l.home())
 	if g == nil || x.User.proofs == mostProofs {
 		return nil
 	}
