@@ -124,13 +124,15 @@ func (c *core) whyWell(l *cdr.Leg) []string {
 		return nil
 	}
 	text := "trunk " + t.name + ", gateway " + l.Address.String()
+	silent := false
 	c.dead.Lock()
 	for at := range c.dead.down {
-		if at.Addr == l.Address {
-			text += ", which does not answer when it is asked whether it is there"
-		}
+		silent = silent || at.Addr == l.Address
 	}
 	c.dead.Unlock()
+	if silent {
+		text += ", which does not answer when it is asked whether it is there"
+	}
 	var profile []string
 	if t.foreign {
 		profile = append(profile, "foreign")
@@ -158,7 +160,7 @@ func (s *settings) whyThere(x *service.Explanation) []string {
 	return s.options.explain(s.plan, x.Dialled, x.Call.From)
 }
 
-// reasons are what the paths mean, in a sentence.
+// reason says what a path means, in a sentence.
 func reason(p sdp.Path) string {
 	return [...]string{
 		sdp.Direct:       "the ends share a network and a family, and say where they are",
