@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // TestResponse has the vectors of RFC 2617 §3.5 and RFC 7616 §3.9.1, and the first of them without qop.
@@ -365,7 +366,10 @@ func TestCode(t *testing.T) {
 // TestWindow: a small window forgets, and never takes anything twice.
 func TestWindow(t *testing.T) {
 	t.Parallel()
-	w := NewWindow(1) // one place for four
+	w := NewWindow(1) // one place
+	if n := unsafe.Sizeof(w.places[0]); n != 64 {
+		t.Errorf("a place has %d bytes", n)
+	}
 	for i := range 8 {
 		if !w.take(uint64(i), int64(100+i), 1) {
 			t.Errorf("nonce %d is not taken", i)
@@ -375,7 +379,7 @@ func TestWindow(t *testing.T) {
 		if w.take(uint64(i), int64(100+i), 1) {
 			t.Errorf("nonce %d is taken twice", i)
 		}
-		if got := w.take(uint64(i), int64(100+i), 2); got != (i >= 4) {
+		if got := w.take(uint64(i), int64(100+i), 2); got != (i >= 8-ways) {
 			t.Errorf("nonce %d goes on: %v", i, got)
 		}
 	}

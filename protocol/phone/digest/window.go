@@ -3,64 +3,73 @@
 
 package digest
 
-// ways is how many nonces share a place; of more, the oldest is forgotten.
-const ways = 4
+// ways is how many nonces share a place, which is as large as a line of a processor's cache: of more, the oldest is forgotten.
+const ways = 3
 
 // Window remembers which counts of which nonces were used, so that credentials that were overheard are of no use twice.
 // It never grows: a full place forgets its oldest nonce, and takes none that is as old as what it has. It is for one
 // goroutine.
 type Window struct {
-	sets [][ways]use
+	places []place
 }
 
-// use is what was seen of a nonce.
-type use struct {
-	tag  uint64
-	made int64  // 0 if the place is free
-	high uint32 // the highest count
-	seen uint64 // and of the 64 below and with it, which
+// place is what was seen of some nonces.
+type place struct {
+	names [ways]name   // 0 if there is none
+	seen  [ways]uint64 // which of the 64 counts below and with the highest
+	high  [ways]uint32 // the highest count
 }
 
-// NewWindow returns one for about that many clients at once, 32 bytes each.
+// name tells nonces of a place apart: the time when one was made, above 20 bits of its tag. Where two have the same, what was
+// used of the one counts as used of the other.
+type name uint64
+
+func nameOf(tag uint64, made int64) name { return name(made)<<20 | name(tag>>44) }
+
+// made orders by time.
+func (n name) made() uint64 { return uint64(n >> 20) }
+
+// NewWindow returns one for about that many clients at once, 21 bytes each.
 func NewWindow(clients int) *Window {
 	n := 1
 	for n*ways < clients {
 		n *= 2
 	}
-	return &Window{sets: make([][ways]use, n)}
+	return &Window{places: make([]place, n)}
 }
 
 // take says whether a count of a nonce is used for the first time, and remembers it. It says false also of a nonce that
 // it may have forgotten.
 func (w *Window) take(tag uint64, made int64, count uint32) bool {
-	s := &w.sets[tag%uint64(len(w.sets))]
-	oldest := 0
-	for i := range s {
-		if s[i].made == made && s[i].tag == tag {
-			return s[i].take(count)
+	p := &w.places[tag%uint64(len(w.places))]
+	n, oldest := nameOf(tag, made), 0
+	for i := range p.names {
+		if p.names[i] == n {
+			return p.take(i, count)
 		}
-		if s[i].made < s[oldest].made {
+		if p.names[i] < p.names[oldest] {
 			oldest = i
 		}
 	}
-	if made <= s[oldest].made { // what was forgotten was never younger than what is here
+	if n.made() <= p.names[oldest].made() { // what was forgotten was never younger than what is here
 		return false
 	}
-	s[oldest] = use{tag: tag, made: made, high: count, seen: 1}
+	p.names[oldest], p.high[oldest], p.seen[oldest] = n, count, 1
 	return true
 }
 
 // take says whether count is new. Requests may overtake each other, but not by more than 63.
-func (u *use) take(count uint32) bool {
-	if count > u.high {
-		u.seen = u.seen<<min(count-u.high, 64) | 1
-		u.high = count
+func (p *place) take(i int, count uint32) bool {
+	high, seen := &p.high[i], &p.seen[i]
+	if count > *high {
+		*seen = *seen<<min(count-*high, 64) | 1
+		*high = count
 		return true
 	}
-	bit := uint64(1) << (u.high - count)
-	if u.high-count > 63 || u.seen&bit != 0 {
+	bit := uint64(1) << (*high - count)
+	if *high-count > 63 || *seen&bit != 0 {
 		return false
 	}
-	u.seen |= bit
+	*seen |= bit
 	return true
 }

@@ -108,6 +108,15 @@ func (m *Message) vias() *Error {
 }
 
 func (m *Message) addresses(k Kind) *Error {
+	if p := m.party(k); p != nil && p.rest == nil && !m.many[k] { // as mostly
+		if p.err == ErrMissing {
+			return nil
+		}
+		if p.err == nil && p.address.Star && k != Contact {
+			return ErrAddress
+		}
+		return p.err
+	}
 	w := m.Walk(k)
 	for w.Next() {
 		if w.Address.Star && k != Contact || w.rest != nil && (k == From || k == To) {
