@@ -12,6 +12,7 @@ import (
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/sdp"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transport"
 	"github.com/kyozon/kyozon/protocol/phone/stun"
@@ -25,16 +26,19 @@ type agent struct {
 	table   transaction.Table[user]
 	alarm   relay.Timer // when the table has something to do
 	opened  bool
-	mark    string            // that tokens begin with
-	message sip.Message       // the one that is looked at
-	claimed uint64            // if it begins a call that nobody holds yet: see owners
-	legs    map[string]*leg   // by legKey
+	mark    string      // that tokens begin with
+	message sip.Message // the one that is looked at
+	claimed uint64      // if it begins a call that nobody holds yet: see owners
+	legs    map[legKey]*leg
 	calls   map[*call]bool    // that nobody has answered
 	flows   map[sip.Way]*flow // that we have opened, by the way that requests name
 
 	// Scratch: what is read beside message, what is written, and credentials.
 	other, third, own sip.Message
 	out, rendered     []byte
+	editor            sip.Editor
+	copies            [2]dialog.Session
+	vias, contacts    []byte
 	fields            digest.Fields
 	update            location.Update
 
@@ -57,12 +61,13 @@ type user struct {
 	ping    *ping
 	refresh *leg   // whose end is asked whether it is there
 	bye     *leg   // whose end is told that it is over
+	echo    *echo  // of the INVITE, which was answered
 	proofs  int    // how often the request was proved
 	mark    uint64 // by which owners has it, or 0
 }
 
 func newAgent(c *core, l *relay.Loop) *agent {
-	a := &agent{core: c, loop: l, mark: markOf(l.ID()), legs: make(map[string]*leg), calls: make(map[*call]bool), flows: make(map[sip.Way]*flow)}
+	a := &agent{core: c, loop: l, mark: markOf(l.ID()), legs: make(map[legKey]*leg), calls: make(map[*call]bool), flows: make(map[sip.Way]*flow)}
 	a.table.Send = func(w sip.Way, b []byte) { c.send(a, w, b) }
 	a.table.Told, a.table.Ended, a.table.Mark = a.told, a.ended, a.mark
 	a.table.Trusted = func(from netip.Addr) bool { return c.settings.Load().trusted(from) }
@@ -112,8 +117,11 @@ func (a *agent) response() {
 		u.asked.response(x, &a.message)
 	case u.refresh != nil:
 		u.refresh.refreshed(x, &a.message)
-	case u.bye != nil:
+	case u.echo != nil:
+		u.echo.heard(x, &a.message)
+	case u.bye != nil && a.message.Status() >= 200:
 		u.bye.prove(x, &a.message)
+		x.User.bye = nil // what has ended is kept for nobody
 	case u.ping != nil:
 		u.ping.answered(&a.message)
 	}
@@ -252,12 +260,15 @@ func (a *agent) refuse(back sip.Way, err *sip.Error) {
 	a.table.Reply(&a.message, back, answer)
 }
 
-// via returns the value of our Via for a request that goes out on w, with a branch of its own.
+// via returns the value of our Via for a request that goes out on w, with a branch of its own. It is good until the next.
 func (a *agent) via(w sip.Way) []byte {
-	return transport.Known{}.AppendVia(nil, w, append([]byte(cookie), a.token()...))
+	a.vias = a.appendToken(transport.Known{}.AppendVia(a.vias[:0], w, []byte(cookie)))
+	return a.vias
 }
 
-// contact returns the value of our Contact for a peer on w, in a dialog whose requests have the scheme.
+// contact returns the value of our Contact for a peer on w, in a dialog whose requests have the scheme. It is good until the
+// next.
 func (a *agent) contact(w sip.Way, s sip.Scheme) []byte {
-	return transport.Known{}.AppendContact(nil, w, s, nil)
+	a.contacts = transport.Known{}.AppendContact(a.contacts[:0], w, s, nil)
+	return a.contacts
 }

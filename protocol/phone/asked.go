@@ -37,7 +37,7 @@ func (q *asked) carry(m *sip.Message) {
 func (q *asked) response(x *transaction.Transaction[user], m *sip.Message) {
 	l := q.from.peer
 	v := l.received(m)
-	asks := m.Status() == 401 || m.Status() == 407
+	asks := challenges(m)
 	if asks && !q.stopped && !l.gone {
 		if again := l.prove(x, m); again != nil {
 			q.onward = again
@@ -81,6 +81,7 @@ func (q *asked) answer(status int) {
 	a.rendered = answer.Append(a.rendered[:0], m, q.x.Way.Remote)
 	q.from.sent(a.rendered)
 	a.table.Answer(q.x, a.rendered, status, a.loop.Now())
+	q.x.User.asked = nil // a copy is answered by the transaction
 }
 
 // stop passes the CANCEL of a re-INVITE on. RFC 3261 §14.1.

@@ -4,6 +4,7 @@
 package phone
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"time"
@@ -91,13 +92,12 @@ func (e *exchange) call() {
 	}
 	c := &call{agent: e.agent, network: e.network, x: e.transaction, caller: *who, called: to.address, trunk: to.trunk,
 		peer: to.peer, domain: e.settings.options.Domain, record: e.record, number: to.number, terms: to.terms}
-	c.invite = append(append(c.invite, m.Head()...), body(m)...)
+	c.invite = bytes.Clone(m.Text())
 	e.transaction.User.call = c
 	e.agent.calls[c] = true
 	for _, d := range to.devices {
 		c.branches = append(c.branches, &branch{call: c, bindings: d.Bindings})
 	}
-	e.answer(&sip.Answer{Status: 100})
 	if to.announce != nil {
 		e.announce(c, to.announce)
 		return
@@ -199,7 +199,7 @@ func (b *branch) send(to *location.Binding) int {
 	if m.Parse(c.invite, nil) != nil {
 		return 503
 	}
-	var e sip.Editor
+	e := &a.editor
 	e.Edit(m)
 	if place, v := inBody(m); v == parts.Found {
 		text, status := b.media.pass(control.Caller, place.Of(body(m)), false)
@@ -231,23 +231,24 @@ func (b *branch) send(to *location.Binding) int {
 	}
 	hops, _ := m.Hops() // checked
 	e.Replace(sip.MaxForwards, []byte(index(hops-1)))
-	e.Replace(sip.From, append(b.show(&e, m), ";tag="+a.token()...))
+	e.Replace(sip.From, append(b.show(e, m), ";tag="+a.token()...))
 	e.Replace(sip.To, []byte("<"+c.called+">"))
 	id := a.token()
 	e.Replace(sip.CallID, []byte(id))
 	e.Replace(sip.Contact, a.contact(b.way, schemeOf(to.Contact)))
-	b.askTimer(&e, m)
-	text, ok := e.Append(nil)
-	if !ok {
+	b.askTimer(e, m)
+	text, ok := e.Append(a.rendered[:0])
+	if a.rendered = text; !ok {
 		return 503
 	}
 	var err error
-	b.invite, b.heard, b.at, b.proved, b.proofs = text, false, *to, 0, nil
+	b.heard, b.at, b.proved, b.proofs = false, *to, 0, nil
 	b.tries(id)
 	b.x, err = a.ask(text, b.way, user{branch: b})
 	if err != nil {
 		return 503
 	}
+	b.invite = b.x.Request()
 	return passed
 }
 
@@ -352,16 +353,15 @@ func (c *call) answer(b *branch, m *sip.Message) {
 		return
 	case l == nil || v.Err != nil:
 		return
-	case c.over && !l.chosen:
+	case c.over:
 		l.acknowledge(nil)
 		l.hangUp()
 		l.peer.over()
 		return
-	case l.chosen: // it has come again: our ACK was lost, or has not come yet
-		l.again()
-		return
 	}
 	c.over, l.chosen, l.peer.call = true, true, nil
+	l.echo = &echo{agent: c.agent, tag: l.session.RemoteTag, proofs: b.proofs}
+	b.x.User = user{echo: l.echo}
 	delete(c.agent.calls, c)
 	c.answered(b, l)
 	b.free()
@@ -369,9 +369,13 @@ func (c *call) answer(b *branch, m *sip.Message) {
 	l.save()
 	for _, other := range c.branches {
 		for _, early := range other.legs {
-			if early != l {
-				early.peer.over()
+			switch {
+			case early == l:
+				continue
+			case other == b: // if it answers after all, that is the echo's
+				early.over()
 			}
+			early.peer.over()
 		}
 		if other != b {
 			other.abandon()
@@ -379,18 +383,11 @@ func (c *call) answer(b *branch, m *sip.Message) {
 	}
 }
 
-// unreachable ends a branch that was answered by who does not say where it is: no request can reach it but at the address
-// that the INVITE went to. RFC 3261 §12.1.2.
+// unreachable ends a branch that was answered by who does not say where it is.
 func (b *branch) unreachable(m *sip.Message) {
-	a := b.call.agent
-	sent := &a.other
-	d, err := dialog.Begun(m)
-	if err == nil || d.CallID == "" || sent.Parse(b.invite, nil) != nil {
+	if !b.call.agent.turnAway(b.x, b.proofs, m) {
 		return
 	}
-	d.Target = string(sent.Target())
-	a.core.send(a, b.way, d.Append(nil, &dialog.Request{Method: "ACK", Via: a.via(b.way), Seq: d.LocalSeq, Lines: credentials(sent)}))
-	(&leg{agent: a, session: &dialog.Session{Dialog: d}, way: b.way, proofs: b.proofs}).hangUp()
 	b.x, b.status, b.said = nil, 502, false
 	b.free()
 	b.call.failed()
@@ -455,6 +452,7 @@ func (c *call) reply(answer *sip.Answer) {
 		a.rendered = answer.Append(a.rendered[:0], m, c.x.Way.Remote)
 		a.table.Answer(c.x, a.rendered, answer.Status, a.loop.Now())
 	}
+	c.x.User.call = nil // a copy is answered by the transaction, which outlives the call
 }
 
 // stop is called when the caller has given up. RFC 3261 §9.2.

@@ -15,6 +15,7 @@ import (
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/saved"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
 )
 
 // The kinds of records in the journal of calls.
@@ -141,7 +142,8 @@ func (l *leg) save() {
 	if near.record == nil || near.gone || c.calls.journal.Load() == nil {
 		return
 	}
-	call := saved.Call{Caller: near.saved(), Called: near.peer.saved(), Media: near.media.saved(), Record: near.record}
+	copies := &l.agent.copies
+	call := saved.Call{Caller: near.saved(&copies[0]), Called: near.peer.saved(&copies[1]), Media: near.media.saved(), Record: near.record}
 	text, err := call.Append(l.agent.out[:0])
 	if err != nil {
 		c.log.Error("a call is not saved", "err", err)
@@ -151,11 +153,11 @@ func (l *leg) save() {
 	near.kept = c.calls.put(alive, text, near.kept)
 }
 
-// saved is what is saved of a leg. Its times are turned into those of the wall clock.
-func (l *leg) saved() saved.Leg {
-	s := *l.session
-	saved.Shift(&s, time.Duration(time.Now().UnixNano()-l.agent.loop.Now()))
-	return saved.Leg{Session: &s, Way: l.home(), Ahead: l.ahead, Update: l.update, Kind: l.said.kind, Said: l.said.text}
+// saved is what is saved of a leg, with a copy of its session whose times are turned into those of the wall clock.
+func (l *leg) saved(s *dialog.Session) saved.Leg {
+	*s = *l.session
+	saved.Shift(s, time.Duration(time.Now().UnixNano()-l.agent.loop.Now()))
+	return saved.Leg{Session: s, Way: l.home(), Ahead: l.ahead, Update: l.update, Kind: l.said.kind, Said: l.said.text}
 }
 
 // restore takes up the calls of a process that is gone. It is called once, before a message can come.

@@ -29,8 +29,8 @@ type leg struct {
 	alarm   relay.Timer
 
 	x      *transaction.Transaction[user] // the INVITE that came and was answered with a 2xx
-	final  []byte                         // that 2xx
-	ack    []byte                         // the ACK of the 2xx that came
+	ack    []byte                         // the ACK of the 2xx that came last
+	echo   *echo                          // of the INVITE that has begun it, on the leg of who is called
 	near   bool                           // it is the caller's
 	record *cdr.Record                    // of the call, from its answer on
 	kept   journal.ID                     // what the call is saved as, on the caller's leg
@@ -61,7 +61,7 @@ type early struct {
 }
 
 // legKey is what a request within a dialog says of itself. RFC 3261 §12.2.2.
-func legKey(callID, tag string) string { return callID + " " + tag }
+type legKey struct{ callID, tag string }
 
 // pair makes the two legs of a response to a branch of a call, and returns that of the branch.
 func (a *agent) pair(c *call, b *branch, m *sip.Message) (*leg, dialog.Verdict) {
@@ -94,13 +94,13 @@ func (a *agent) pair(c *call, b *branch, m *sip.Message) (*leg, dialog.Verdict) 
 }
 
 func (l *leg) remember() {
-	l.agent.legs[legKey(l.session.CallID, l.session.LocalTag)] = l
+	l.agent.legs[legKey{l.session.CallID, l.session.LocalTag}] = l
 	l.alarm.Func = l.tick
 }
 
 // forget lets the dialog be. Copies of what was said in it are answered by their transactions.
 func (l *leg) forget() {
-	delete(l.agent.legs, legKey(l.session.CallID, l.session.LocalTag))
+	delete(l.agent.legs, legKey{l.session.CallID, l.session.LocalTag})
 	l.agent.core.strays.drop(l.session.CallID)
 	l.agent.loop.StopTimer(&l.alarm)
 }
@@ -121,7 +121,7 @@ func (l *leg) tick() {
 	}
 	due := l.session.Time(a.loop.Now())
 	if due&dialog.AgainFinal > 0 && l.x != nil {
-		a.table.Answer(l.x, l.final, 200, a.loop.Now())
+		a.table.Repeat(l.x)
 	}
 	if due&dialog.AgainProvisional > 0 && l.early.x != nil {
 		a.table.Answer(l.early.x, l.early.text, l.early.status, a.loop.Now())
@@ -218,11 +218,14 @@ func (l *leg) pass(m *sip.Message, x *transaction.Transaction[user], request []b
 	switch {
 	case !came.Is("INVITE"):
 	case answer.Status/100 == 2:
-		l.x, l.final, l.early = x, append(l.final[:0], a.rendered...), early{}
+		l.x, l.early = x, early{}
 	case answer.Status < 200 && l.session.Prov.Waits():
 		l.early = early{x, answer.Status, append(l.early.text[:0], a.rendered...)}
 	}
 	a.table.Answer(x, a.rendered, answer.Status, a.loop.Now())
+	if answer.Status >= 200 { // a copy is answered by the transaction, which outlives the call
+		x.User.call, x.User.asked = nil, nil
+	}
 }
 
 // within answers a request within a dialog, or has the other end answer it. RFC 3261 §12.2.2.
@@ -248,7 +251,7 @@ func (e *exchange) within() {
 		l.over()
 		l.peer.bye(m)
 	default:
-		q := &asked{from: l, x: e.transaction, request: append(append([]byte(nil), m.Head()...), body(m)...)}
+		q := &asked{from: l, x: e.transaction, request: bytes.Clone(m.Text())}
 		e.transaction.User.asked = q
 		switch {
 		case l.peer.own != nil && (m.Is("INVITE") || m.Is("UPDATE")): // RFC 3261 §14.1: one at a time
@@ -283,7 +286,7 @@ func (a *agent) find(m *sip.Message) *leg {
 	if err != nil {
 		return nil
 	}
-	return a.legs[legKey(string(m.Get(sip.CallID)), string(to.Tag()))]
+	return a.legs[legKey{string(m.Get(sip.CallID)), string(to.Tag())}]
 }
 
 // ask asks the end of l what the other has asked, with its description of media as this end is to have it.
@@ -339,7 +342,7 @@ func (a *agent) acked(m *sip.Message) {
 	if l.received(m).Copy {
 		return
 	}
-	l.x, l.final = nil, nil
+	l.x = nil
 	l.peer.acknowledge(m)
 	l.peer.reoffer()
 }
@@ -357,7 +360,11 @@ func (l *leg) acknowledge(m *sip.Message) {
 			defer l.silent()
 		}
 	}
-	l.ack = l.session.Append(l.ack[:0], r)
+	a.rendered = l.session.Append(a.rendered[:0], r)
+	l.ack = bytes.Clone(a.rendered)
+	if l.echo != nil && l.echo.ack == nil {
+		l.echo.ack, l.echo.way = l.ack, l.way
+	}
 	l.sent(l.ack)
 	a.carry(l.way, l.ack)
 }

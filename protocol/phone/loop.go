@@ -16,10 +16,11 @@ import (
 const cookie = "z9hG4bK"
 
 // viaTo returns the value of our Via for an INVITE that begins a call: its branch has a mark of who is called, by which the
-// call is known if it comes back. RFC 3261 §16.6, step 8.
+// call is known if it comes back. It is good until the next. RFC 3261 §16.6, step 8.
 func (a *agent) viaTo(w sip.Way, called string) []byte {
-	branch := append(a.core.appendMark([]byte(cookie), called), a.token()...)
-	return transport.Known{}.AppendVia(nil, w, branch)
+	a.vias = transport.Known{}.AppendVia(a.vias[:0], w, []byte(cookie))
+	a.vias = a.appendToken(a.core.appendMark(a.vias, called))
+	return a.vias
 }
 
 // appendMark writes what the branches of calls to an address have in common, in this process.

@@ -147,9 +147,11 @@ func (a *agent) taker() uint32 {
 
 // token returns what nobody can guess: a tag or a part of a branch. It begins with the place of a, in two digits. RFC 3261
 // §19.3.
-func (a *agent) token() string {
-	b := strconv.AppendUint(append(make([]byte, 0, 32), a.mark...), rand.Uint64(), 36)
-	return string(strconv.AppendUint(b, rand.Uint64(), 36))
+func (a *agent) token() string { return string(a.appendToken(make([]byte, 0, 32))) }
+
+func (a *agent) appendToken(dst []byte) []byte {
+	dst = strconv.AppendUint(append(dst, a.mark...), rand.Uint64(), 36)
+	return strconv.AppendUint(dst, rand.Uint64(), 36)
 }
 
 // markOf returns two digits for a place among the agents.

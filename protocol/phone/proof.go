@@ -78,10 +78,13 @@ func (p *proofs) repeat(a *agent, x *transaction.Transaction[user], last uint32)
 	return e.Append(nil)
 }
 
+// challenges says whether a response asks who we are.
+func challenges(m *sip.Message) bool { return m.Status() == 401 || m.Status() == 407 }
+
 // prove sends the INVITE of a branch once more, with the answer to the challenge of a gateway.
 func (b *branch) prove(x *transaction.Transaction[user], m *sip.Message) bool {
 	t := b.call.trunk
-	if t == nil || b.cancel || b.proved == mostProofs {
+	if t == nil || !challenges(m) || b.cancel || b.proved == mostProofs {
 		return false
 	}
 	if b.proofs == nil {
@@ -131,6 +134,9 @@ func (l *leg) proves(text []byte) {
 // none that we can give.
 func (l *leg) prove(x *transaction.Transaction[user], m *sip.Message) *transaction.Transaction[user] {
 	a := l.agent
+	if !challenges(m) {
+		return nil
+	}
 	g := a.core.settings.Load().gatewayOf(l.home())
 	if g == nil || x.User.proofs == mostProofs {
 		return nil

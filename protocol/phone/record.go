@@ -200,12 +200,15 @@ func (c *core) file(r *cdr.Record, saved journal.ID) {
 	c.records.add(record{line: line, id: c.calls.put(ended, line, saved)})
 }
 
+// lineSize is what the line of most calls has room in.
+const lineSize = 768
+
 // line returns a record as it is written; nil if nobody wants any, or its times cannot be written.
 func (c *core) line(r *cdr.Record) []byte {
 	if o := c.settings.Load().options; o.CDR == "" && o.CDRDatabase == nil {
 		return nil
 	}
-	line, err := r.Append(nil)
+	line, err := r.Append(make([]byte, 0, lineSize))
 	if err != nil {
 		c.log.Error("a record of a call is lost", "err", err)
 		return nil

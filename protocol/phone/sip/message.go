@@ -57,6 +57,12 @@ func (m *Message) Phrase() []byte { return m.reason }
 // Head returns the bytes up to the body, as they came.
 func (m *Message) Head() []byte { return m.data[:m.bodyAt] }
 
+// Text returns the bytes of the head and the body, as they came; of the head alone if the body is too short.
+func (m *Message) Text() []byte {
+	body, _ := m.Body()
+	return m.data[:m.bodyAt+len(body)]
+}
+
 // Is says whether the message is a request with the given method. Methods have a case. RFC 3261 §7.1.
 func (m *Message) Is(method string) bool { return m.status == 0 && string(m.method) == method }
 

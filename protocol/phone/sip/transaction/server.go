@@ -62,7 +62,8 @@ func (t *Table[U]) Request(m *sip.Message, w sip.Way, now int64) (x *Transaction
 	if m.Is("INVITE") {
 		kind = InviteServer
 		a := sip.Answer{Status: 100}
-		x.first = a.Append(nil, m, w.Remote)
+		t.out = a.Append(t.out[:0], m, w.Remote)
+		x.first = append([]byte(nil), t.out...)
 	}
 	t.settle(x, x.machine.Start(kind, w.Transport.Reliable(), &t.Timers, now))
 	return x, Fresh
@@ -158,12 +159,22 @@ func (t *Table[U]) try(x *Transaction[U]) {
 	t.Send(x.Way, x.last)
 }
 
+// Repeat sends the 2xx to an INVITE once more, as its user does until ACK comes. RFC 6026 §7.1.
+func (t *Table[U]) Repeat(x *Transaction[U]) {
+	if x.machine.state == Accepted {
+		t.Send(x.Way, x.last)
+	}
+}
+
 // Answer sends a response to a request that came. The Table keeps a copy. One that the transaction has no use for, as a
 // second final one, is not sent.
 func (t *Table[U]) Answer(x *Transaction[U], response []byte, status int, now int64) {
 	d := x.machine.Answer(status, &t.Timers, now)
 	if d&Send > 0 {
 		x.first = nil
+		if cap(x.last) < len(response) {
+			x.last = nil // so that what is kept is no larger than it must be
+		}
 		x.last = append(x.last[:0], response...)
 		t.Send(x.Way, x.last)
 	}
