@@ -53,6 +53,7 @@ type Loop struct {
 	conns    atomic.Int64
 	stopped  bool // takes nothing new
 	idle     bool // nothing has come since it has glanced
+	load     load
 
 	events  [256]unix.EpollEvent
 	scratch [128 << 10]byte // what a socket is read into

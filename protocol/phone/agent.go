@@ -44,10 +44,8 @@ type agent struct {
 
 	described, counterpart sdp.Session // what is said of media, and what the other end has said
 
-	// How many messages came in this round of the loop and in the last one with any, and who got the last call for that.
-	round        int64
-	come, before int
-	turn         uint32
+	busy func() bool // so that others should have new calls
+	turn uint32      // who got the last one for that
 }
 
 // limits bound a message: one that comes over a connection must fit into what relay keeps of it.
@@ -67,7 +65,7 @@ type user struct {
 }
 
 func newAgent(c *core, l *relay.Loop) *agent {
-	a := &agent{core: c, loop: l, mark: markOf(l.ID()), legs: make(map[legKey]*leg), calls: make(map[*call]bool), flows: make(map[sip.Way]*flow)}
+	a := &agent{core: c, loop: l, mark: markOf(l.ID()), busy: l.Busy, legs: make(map[legKey]*leg), calls: make(map[*call]bool), flows: make(map[sip.Way]*flow)}
 	a.table.Send = func(w sip.Way, b []byte) { c.send(a, w, b) }
 	a.table.Told, a.table.Ended, a.table.Mark = a.told, a.ended, a.mark
 	a.table.Trusted = func(from netip.Addr) bool { return c.settings.Load().trusted(from) }
@@ -157,7 +155,6 @@ func (a *agent) take(data []byte, w sip.Way) {
 		return
 	}
 	err := a.message.Parse(data, &a.core.limits)
-	a.arrived()
 	to, claimed := a.owner(&a.message)
 	if to != a { // who has it judges it
 		data = bytes.Clone(data)

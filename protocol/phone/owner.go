@@ -14,13 +14,10 @@ import (
 	"github.com/kyozon/kyozon/protocol/phone/sip/dialog"
 )
 
-// crowd is how many messages may come in a round of a loop before its agent lets others have the calls that begin.
-const crowd = 16
-
 // owners is who has the INVITEs that have begun calls, by a hash of their Call-ID: they may come again, and CANCEL may follow,
 // on any loop. What comes later names its agent itself, in the tag or the branch that it has from there: see token.
 //
-// A call belongs to the loop that it came to, unless that has much to do. To hand a message to another loop costs as much as to
+// A call belongs to the loop that it came to, unless that is busy. To hand a message to another loop costs as much as to
 // answer it: two system calls, and a switch of threads.
 type owners [64]struct {
 	mu  sync.Mutex
@@ -128,17 +125,9 @@ func (c *core) agentOfLeg(s *dialog.Session) *agent {
 	return c.named([]byte(s.LocalTag), []byte(s.CallID))
 }
 
-// arrived counts a message that has come to a's loop.
-func (a *agent) arrived() {
-	if now := a.loop.Now(); now != a.round {
-		a.round, a.before, a.come = now, a.come, 0
-	}
-	a.come++
-}
-
-// taker returns which agent a new call goes to: a, or each in turn if a has had much to do.
+// taker returns which agent a new call goes to: a, or each in turn if a is busy.
 func (a *agent) taker() uint32 {
-	if max(a.before, a.come) <= crowd {
+	if !a.busy() {
 		return uint32(a.loop.ID())
 	}
 	a.turn++

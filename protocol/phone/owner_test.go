@@ -83,8 +83,8 @@ func TestOwner(t *testing.T) {
 	})
 }
 
-// Whoever has much to do lets the others have new calls, which go on as all do.
-func TestCrowded(t *testing.T) {
+// Whoever is busy lets the others have new calls, which go on as all do.
+func TestBusy(t *testing.T) {
 	t.Parallel()
 	b := newBenchOf(t, 3, "")
 	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
@@ -97,7 +97,7 @@ func TestCrowded(t *testing.T) {
 		owned := make(map[int]bool)
 		for i := range 3 {
 			gateway.callID = fmt.Sprintf("%v-%d", f, i)
-			b.each(func(a *agent) { a.come = crowd + 1 })
+			b.each(func(a *agent) { a.busy = func() bool { return true } })
 			gateway.bring("+815010000002")
 			invite := keep(callee.want("INVITE"))
 			b.each(func(a *agent) {
