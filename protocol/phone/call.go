@@ -452,7 +452,9 @@ func (c *call) reply(answer *sip.Answer) {
 		a.rendered = answer.Append(a.rendered[:0], m, c.x.Way.Remote)
 		a.table.Answer(c.x, a.rendered, answer.Status, a.loop.Now())
 	}
-	c.x.User.call = nil // a copy is answered by the transaction, which outlives the call
+	if answer.Status >= 200 { // a copy is answered by the transaction, which outlives the call
+		c.x.User.call = nil
+	}
 }
 
 // stop is called when the caller has given up. RFC 3261 §9.2.
