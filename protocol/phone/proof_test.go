@@ -160,6 +160,11 @@ func TestProofs(t *testing.T) {
 			}
 		})
 		w.response(w.want("UPDATE"), 200, "")
+		b.until(func() bool { // until then a re-INVITE is refused
+			answered := true
+			b.legs(func(l *leg) { answered = answered && l.own == nil })
+			return answered
+		})
 
 		caller.send(withBody(caller.within(heard, "INVITE", n+6), caller.offer()))
 		again := w.want("INVITE")
