@@ -32,6 +32,8 @@ func TestEcho(t *testing.T) {
 		caller.send(caller.within(heard, "ACK", seq.Number))
 		ack := string(keep(callee.want("ACK")).Text())
 		again := func() {
+			callee.copies = true
+			defer func() { callee.copies = false }()
 			callee.response(invite, 200, "")
 			if got := string(callee.want("ACK").Text()); got != ack {
 				t.Errorf("%v: got\n%sand first\n%s", x, got, ack)
@@ -56,8 +58,10 @@ func TestEcho(t *testing.T) {
 			}
 			callee.response(bye, 200, "")
 			if another.contact != "" {
+				callee.copies = true
 				callee.send(text)
 				callee.want("ACK")
+				callee.copies = false
 			}
 		}
 	})
