@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,12 +89,7 @@ func (c *combination) ring(lines []string, secure bool) *pair {
 
 // shares says whether the callee has the family that the caller offers.
 func (c *combination) shares() bool {
-	for _, f := range c.kinds[1] {
-		if f == c.kinds[0][0] {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.kinds[1], c.kinds[0][0])
 }
 
 // answer has the callee answer.

@@ -6,6 +6,7 @@ package relay
 // Hot path: no allocation per packet.
 
 import (
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -76,8 +77,8 @@ func (l *Loop) unpace(d *Datagrams) {
 
 // lookAround looks at the busy sockets whose time has come.
 func (l *Loop) lookAround() {
-	for i := len(l.paced) - 1; i >= 0; i-- { // a socket that is busy no more is replaced by one that has been looked at
-		if d := l.paced[i]; d.pace.next <= l.now {
+	for _, d := range slices.Backward(l.paced) { // a socket that is busy no more is replaced by one that has been looked at
+		if d.pace.next <= l.now {
 			d.read()
 		}
 	}
