@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -151,9 +152,9 @@ func (p *callPlace) call() (sent int) {
 
 // last returns what was heard last that begins so.
 func (p *callPlace) last(begins string) []byte {
-	for i := len(p.heard) - 1; i >= 0; i-- {
-		if bytes.HasPrefix(p.heard[i], []byte(begins)) {
-			return p.heard[i]
+	for _, message := range slices.Backward(p.heard) {
+		if bytes.HasPrefix(message, []byte(begins)) {
+			return message
 		}
 	}
 	p.tb.Fatalf("call %d: want %q, heard %q", p.calls, begins, p.heard)
