@@ -12,8 +12,8 @@ import (
 	"net/netip"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
