@@ -111,14 +111,14 @@ func TestBrowserRefreshes(t *testing.T) {
 		for check, want := range map[string]string{
 			`document.title`: `"example-idc: ready"`,
 			`document.querySelectorAll(".banner").length`:                                                                      `0`,
-			`document.querySelectorAll("#services tbody tr:not(.why)").length`:                                                 `3`,
+			`document.querySelectorAll("#services tbody tr:not(.why)").length`:                                                 `4`,
 			`document.querySelector('[data-key="mail/ipv6"]') === row`:                                                         `true`,
 			`row.querySelector('[data-label=Flows] data').textContent`:                                                         `"777"`,
 			`document.querySelector("#backends tbody th").textContent`:                                                         `"10.0.1.9:80"`,
 			`document.querySelectorAll("#backends tbody tr").length`:                                                           `7`,
 			`document.querySelector("#live button") === button`:                                                                `true`,
 			`document.querySelector("#live span").textContent`:                                                                 `"live, every 2 s"`,
-			`document.querySelectorAll("#services tbody").length`:                                                              `3`,
+			`document.querySelectorAll("#services tbody").length`:                                                              `4`,
 			`new Set([...document.querySelectorAll("[id]")].map(e => e.id)).size === document.querySelectorAll("[id]").length`: `true`,
 		} {
 			if got := tab.eval(check); got != want {
@@ -156,8 +156,8 @@ func TestBrowserTellsWhenStale(t *testing.T) {
 	if got := tab.eval(`document.querySelector("#live span").textContent`); !strings.HasPrefix(got, `"stale: `) {
 		t.Errorf("the page says %s", got)
 	}
-	if got := tab.eval(`document.querySelectorAll("#services tbody tr:not(.why)").length`); got != "4" {
-		t.Errorf("%s rows are left, want all 4", got)
+	if got := tab.eval(`document.querySelectorAll("#services tbody tr:not(.why)").length`); got != "5" {
+		t.Errorf("%s rows are left, want all 5", got)
 	}
 }
 
