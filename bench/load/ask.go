@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	patience = 5 * time.Second // for an answer
-	atOnce   = 128             // events that are taken at once
-	answer   = 16 << 10        // bytes that an answer may have
-	ticks    = -1              // stands for the timer where connections have their number
+	patience = 30 * time.Second // for an answer: the machine may have other work
+	atOnce   = 128              // events that are taken at once
+	answer   = 16 << 10         // bytes that an answer may have
+	ticks    = -1               // stands for the timer where connections have their number
 )
 
 // asker is one thread that asks over all connections.

@@ -44,7 +44,7 @@ func haproxyConfig(number int) string {
 	}
 	p("global\n	nbthread 2\n	maxconn %d\n	maxpipes 32\n	tune.pipesize 1048576", mostConnections())
 	p("	ssl-default-bind-options ssl-min-ver TLSv1.3\n	ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256")
-	p("defaults\n	timeout connect 5s\n	timeout client 5m\n	timeout server 5m\n	http-reuse always")
+	p("defaults\n	timeout connect 30s\n	timeout client 5m\n	timeout server 5m\n	http-reuse always")
 	web := func(name string, port uint16, more, scheme string) {
 		listen(name, port, more, webServers()...)
 		p("	mode http\n	option forwardfor\n	http-request set-header X-Forwarded-Proto %s", scheme)
