@@ -11,10 +11,6 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 FUZZTIME ?= 20s
 TESTTIME ?= 10m
 
-# Most of what a network test does is to wait: more of them than there are processors keep these busy.
-TESTPACKAGES ?= 3
-TESTPARALLEL ?= 6
-
 # A name that is taken from the environment can be set by it: as root nothing may be skipped, unless one says so.
 ifeq ($(shell id -u),0)
 export KYOZON_LAB ?= require
@@ -38,7 +34,7 @@ setup: ## install what the tests need (as root), or say what is missing
 
 .PHONY: test
 test: setup lint ## all tests with the race detector; as root also the labs with real servers
-	go test -race -vet=off -shuffle=on -p $(TESTPACKAGES) -parallel $(TESTPARALLEL) -timeout $(TESTTIME) ./...
+	go test -race -vet=off -shuffle=on -timeout $(TESTTIME) ./...
 
 .PHONY: check
 check: test ## test, and nothing that is generated is stale in git

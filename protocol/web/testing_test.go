@@ -38,7 +38,7 @@ import (
 )
 
 // patience is how long anything may take on a busy machine before a test gives up.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // TestMain fails if a goroutine or a descriptor is left behind.
 func TestMain(m *testing.M) { servertest.Main(m) }
