@@ -203,6 +203,7 @@ func TestGroupCommit(t *testing.T) {
 				synctest.Wait()
 			}
 		}
+		synctest.Wait() // all of them wait now
 		close(hold)
 		for range 1000 {
 			if got := <-done; got.err != nil {
