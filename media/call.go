@@ -14,14 +14,15 @@ import (
 // call is a call that is relayed.
 type call struct {
 	id      control.ID
+	shard   *shard
 	owner   *control.Session // nil if it is gone
 	streams []stream.Stream
-	pairs   [2][]*pair // of each side, by stream
-	next    [2][]*pair // of a side that has been given another network, until it is told who is there
-	since   int64      // when it was opened
-	lanes   int32      // how many its seats have
-	orphan  int64      // when it ends if nobody names it; 0: never
-	player  *player    // nil if nothing is played
+	pairs   [2][]*pair  // of each side, by stream
+	next    *[2][]*pair // of a side that has been given another network, until it is told who is there; nil: none has
+	since   int64       // when it was opened
+	lanes   int32       // how many its seats have
+	orphan  int64       // when it ends if nobody names it; 0: never
+	player  *player     // nil if nothing is played
 }
 
 // shape gives a new call its ports. local has those that it had, if any.
@@ -54,10 +55,7 @@ func (h *shard) pairIn(name string, c *call, side control.Side, index int, want 
 
 // reshape gives a call other networks, or another number of streams. On error it is as it was.
 func (h *shard) reshape(c *call, s control.Spec) error {
-	for side := range c.next {
-		h.closePairs(c.next[side])
-		c.next[side] = nil
-	}
+	h.stay(c)
 	before := len(c.streams)
 	err := h.extend(c, s)
 	if err == nil {
@@ -98,15 +96,25 @@ func (h *shard) move(c *call, s control.Spec) error {
 		for i := range c.streams {
 			p, err := h.pairIn(name, c, control.Side(side), i, control.Local{})
 			if err != nil {
-				h.closePairs(c.next[0])
-				h.closePairs(c.next[1])
-				c.next = [2][]*pair{}
+				h.stay(c)
 				return err
+			}
+			if c.next == nil {
+				c.next = new([2][]*pair)
 			}
 			c.next[side] = append(c.next[side], p)
 		}
 	}
 	return nil
+}
+
+// stay ends the moves of a call: its sides have the ports that they had.
+func (h *shard) stay(c *call) {
+	if c.next != nil {
+		h.closePairs(c.next[0])
+		h.closePairs(c.next[1])
+		c.next = nil
+	}
 }
 
 // cut takes the streams after the nth from a call.
@@ -116,7 +124,7 @@ func (h *shard) cut(c *call, n int) {
 			h.closePairs(c.pairs[side][n:])
 			c.pairs[side] = c.pairs[side][:n:n]
 		}
-		if n < len(c.next[side]) {
+		if c.next != nil && n < len(c.next[side]) {
 			h.closePairs(c.next[side][n:])
 			c.next[side] = c.next[side][:n:n]
 		}
@@ -129,11 +137,14 @@ func (h *shard) cut(c *call, n int) {
 
 // settle ends the move of a side: it has been told who is there.
 func (h *shard) settle(c *call, side control.Side) {
-	if c.next[side] == nil {
+	if c.next == nil || c.next[side] == nil {
 		return
 	}
 	h.closePairs(c.pairs[side])
 	c.pairs[side], c.next[side] = c.next[side], nil
+	if c.next[1-side] == nil {
+		c.next = nil
+	}
 }
 
 // set tells a stream of one that is there. An address of another family than the ports' is nobody's, and so is one of the
@@ -147,7 +158,7 @@ func (c *call) set(r *control.Remote, now int64) {
 	of := p.network.family()
 	known := *r
 	for _, a := range []*netip.AddrPort{&known.RTP, &known.RTCP} {
-		if a.IsValid() && (ip.FamilyOf(a.Addr()) != of || p.shard.plane.places.Load().at(*a) != nil) {
+		if a.IsValid() && (ip.FamilyOf(a.Addr()) != of || c.shard.plane.places.Load().at(*a) != nil) {
 			known.RTP, known.RTCP = netip.AddrPort{}, netip.AddrPort{}
 		}
 	}
@@ -158,7 +169,7 @@ func (c *call) set(r *control.Remote, now int64) {
 func (c *call) describe() control.Call {
 	d := control.Call{ID: c.id, Spec: control.Spec{Streams: len(c.streams)}}
 	for side, pairs := range c.pairs {
-		if c.next[side] != nil {
+		if c.next != nil && c.next[side] != nil {
 			pairs = c.next[side]
 		}
 		d.Networks[side] = pairs[0].network.Name

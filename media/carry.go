@@ -99,12 +99,12 @@ func (w *wide) readable() {
 	for i := range int(n) {
 		m := &b.messages[i]
 		to := b.infos[i][unix.SizeofCmsghdr:]
-		s := w.seats.at(binary.BigEndian.Uint64(to[8:])).seat
-		if s == nil || m.header.Flags&unix.MSG_TRUNC != 0 || s.pair.addr != netip.AddrFrom16([16]byte(to[:16])) {
+		pair := *h.pairs.at(binary.BigEndian.Uint64(to[8:]))
+		if pair == nil || m.header.Flags&unix.MSG_TRUNC != 0 || pair.addr != netip.AddrFrom16([16]byte(to[:16])) {
 			h.count.Dropped[control.Unused]++
 			continue
 		}
-		waiting = h.pass(s, from6(&b.names[i]), room[i][:m.length]) || waiting
+		waiting = h.pass(&pair.seats[w.at], from6(&b.names[i]), room[i][:m.length]) || waiting
 	}
 	if waiting {
 		h.arena.used += int(n)
@@ -125,7 +125,7 @@ func (h *shard) room(n int) [][packetSize]byte {
 
 // read reads one packet of a port that has a socket of its own; another brings another event.
 func (s *seat) read() {
-	h := s.pair.shard
+	h := s.pair.call.shard
 	p := &h.room(1)[0]
 	size := uint32(unix.SizeofSockaddrAny)
 	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(p)), packetSize,
@@ -172,8 +172,8 @@ func (h *shard) pass(s *seat, from netip.AddrPort, p []byte) (later bool) {
 	n := &h.count.carried[control.User][crossing(s.pair, o.pair)]
 	n.Packets++
 	n.Bytes += uint64(len(p))
-	if o.wide != nil {
-		o.wide.add(o, to, p)
+	if o.wide {
+		h.wide[o.at].add(o, to, p)
 		return true
 	}
 	h.sendOwn(o, to, p)
@@ -218,7 +218,7 @@ func (w *wide) send() {
 // flush sends what waits in all shared sockets, and empties the arena.
 func (h *shard) flush() {
 	for _, w := range h.wide {
-		if w.out.n > 0 {
+		if w != nil && w.out.n > 0 {
 			w.send()
 		}
 	}

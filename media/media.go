@@ -77,7 +77,8 @@ type Plane struct {
 	options Options
 	places  atomic.Pointer[places]
 	shards  []*shard // by loop
-	wide    []*wide  // for all calls; see Open
+	wide    []*wide  // for all calls
+	opened  [2]bool  // whether there are these, by stream.Port; of who renews
 
 	wake  chan struct{} // of size 1: somebody has asked
 	mu    sync.Mutex

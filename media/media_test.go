@@ -83,12 +83,10 @@ func (p *place) nothingLeft(t *testing.T) {
 		if n := p.plane.shards[l.ID()].count.streams; n != 0 {
 			t.Errorf("loop %d: %d streams are left", l.ID(), n)
 		}
-	})
-	for _, w := range p.plane.wide {
-		if w.seats.count != 0 {
-			t.Errorf("port %d: %d addresses are left", w.port, w.seats.count)
+		if n := p.plane.shards[l.ID()].pairs.count; n != 0 {
+			t.Errorf("loop %d: %d addresses are left", l.ID(), n)
 		}
-	}
+	})
 }
 
 // RTCP has a port of its own, or not, on either side.

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/kyozon/kyozon/media/control"
+	"github.com/kyozon/kyozon/media/stream"
 )
 
 // places are the networks of a plane. It is immutable, but for what is taken of them.
@@ -74,7 +75,7 @@ func (p *Plane) prepare(n *network) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(p.openWide(PrefixPort), p.openWide(PrefixPort+1)); err != nil {
+	if err := errors.Join(p.openWide(stream.RTP), p.openWide(stream.RTCP)); err != nil {
 		remove()
 		return err
 	}

@@ -150,8 +150,8 @@ func (h *shard) frame(p *player) {
 
 // say sends a packet that is in the arena from a seat.
 func (h *shard) say(s *seat, to netip.AddrPort, packet []byte) {
-	if s.wide != nil {
-		s.wide.add(s, to, packet)
+	if s.wide {
+		h.wide[s.at].add(s, to, packet)
 		h.arena.used++
 		return
 	}

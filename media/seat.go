@@ -17,12 +17,12 @@ import (
 // seat is one port of one side of a stream.
 type seat struct {
 	pair  *pair
-	wide  *wide // the socket that it shares; nil if it has one of its own
-	fd    int32
+	fd    int32 // none if it is wide
 	at    stream.Port
 	side  control.Side
 	index uint8  // of the stream
 	dscp  uint8  // of what is sent
+	wide  bool   // it shares a socket with others
 	again uint8  // how often its lane was ended by what it does not count
 	lane  bool   // packets of who was heard go by a lane
 	wait  uint16 // packets until there may be one
@@ -35,10 +35,15 @@ type seat struct {
 type pair struct {
 	network *network
 	call    *call
-	shard   *shard
 	addr    netip.Addr
 	port    uint16  // for RTP; 0 if it has none
 	seats   [2]seat // by stream.Port
+}
+
+// id returns the interface identifier of the address of a pair at a prefix.
+func (p *pair) id() uint64 {
+	id, _ := p.network.idOf(p.addr)
+	return id
 }
 
 func (p *pair) local() control.Local {
@@ -50,7 +55,7 @@ const maxTries = 64
 
 // openPair gives a side of a stream its ports. want, if it is valid, is which.
 func (h *shard) openPair(n *network, c *call, side control.Side, index int, want control.Local) (*pair, error) {
-	p := &pair{network: n, call: c, shard: h, addr: n.Media.Addr()}
+	p := &pair{network: n, call: c, addr: n.Media.Addr()}
 	for at := range p.seats {
 		p.seats[at] = seat{pair: p, side: side, index: uint8(index), at: stream.Port(at), fd: -1, wait: firstPackets}
 	}
@@ -111,7 +116,7 @@ func (h *shard) closePair(p *pair) {
 		p.network.used.Add(-1)
 	}
 	if !p.network.single {
-		h.closeWidePair(p)
+		h.pairs.remove(p)
 		p.port = 0
 		return
 	}
@@ -136,7 +141,7 @@ func (p *pair) mark(dscp uint8) {
 			continue
 		}
 		s.dscp = dscp
-		if s.wide != nil {
+		if s.wide {
 			continue
 		}
 		level, option := unix.IPPROTO_IP, unix.IP_TOS

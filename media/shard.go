@@ -19,7 +19,8 @@ type shard struct {
 	loop  *relay.Loop
 	calls map[control.ID]*call
 	known map[*control.Session]bool // clients that have named their calls
-	wide  []*wide
+	wide  [2]*wide                  // by stream.Port; nil: nobody has needed it yet
+	pairs table                     // at prefixes
 
 	play   players
 	in     *incoming
@@ -32,7 +33,7 @@ type shard struct {
 }
 
 func newShard(p *Plane, l *relay.Loop) *shard {
-	h := &shard{plane: p, loop: l, calls: make(map[control.ID]*call), known: make(map[*control.Session]bool), in: newIncoming(), arena: new(arena)}
+	h := &shard{plane: p, loop: l, calls: make(map[control.ID]*call), known: make(map[*control.Session]bool), pairs: newTable(), in: newIncoming(), arena: new(arena)}
 	h.end = h.endRound
 	return h
 }
@@ -98,7 +99,7 @@ func (h *shard) doWith(c *call, r control.Request) {
 
 // open makes a call; or makes one again, with the addresses that it had.
 func (h *shard) open(s *control.Session, r control.Request) {
-	c := &call{id: r.Call.ID, owner: s, since: h.loop.Now()}
+	c := &call{id: r.Call.ID, shard: h, owner: s, since: h.loop.Now()}
 	h.calls[c.id] = c
 	left := h.plane.left.of(c.id)
 	if err := h.shape(c, r.Call.Spec, r.Call.Local); err != nil {
@@ -180,10 +181,10 @@ func (h *shard) release(c *call) {
 	if c.player != nil {
 		c.player.over = true
 	}
+	h.stay(c)
 	for side := range c.pairs {
 		h.closePairs(c.pairs[side])
-		h.closePairs(c.next[side])
-		c.pairs[side], c.next[side] = nil, nil
+		c.pairs[side] = nil
 	}
 }
 

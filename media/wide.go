@@ -13,15 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kyozon/kyozon/media/control"
+	"github.com/kyozon/kyozon/media/stream"
 	"github.com/kyozon/kyozon/relay"
 )
 
-// wide is the socket of one loop at one port of all IPv6 addresses. Seats are found in it by their addresses.
+// wide is the socket of one loop at one port of all IPv6 addresses. Pairs are found by their addresses.
 type wide struct {
 	shard *shard
-	port  uint16
+	at    stream.Port
 	fd    int
-	seats table
 	out   *outgoing
 }
 
@@ -30,15 +30,15 @@ const wideBuffer = 16 << 20
 
 // openWide opens the sockets of all loops at a port, unless they are open. The kernel gives each the packets to addresses
 // whose last byte is the loop's.
-func (p *Plane) openWide(port uint16) error {
-	if p.shards[0].wideAt(port) != nil {
+func (p *Plane) openWide(at stream.Port) error {
+	if p.opened[at] {
 		return nil
 	}
 	var all []*wide
 	var err error
 	for _, h := range p.shards {
-		w := &wide{shard: h, port: port, out: newOutgoing(), seats: newTable()}
-		if w.fd, err = bound(netip.AddrPortFrom(netip.IPv6Unspecified(), port), true); err != nil {
+		w := &wide{shard: h, at: at, out: newOutgoing()}
+		if w.fd, err = bound(netip.AddrPortFrom(netip.IPv6Unspecified(), PrefixPort+uint16(at)), true); err != nil {
 			break
 		}
 		if unix.SetsockoptInt(w.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, wideBuffer) != nil {
@@ -55,11 +55,11 @@ func (p *Plane) openWide(port uint16) error {
 		}
 		return err
 	}
-	p.wide = append(p.wide, all...)
+	p.wide, p.opened[at] = append(p.wide, all...), true
 	errs := make([]error, len(all))
 	p.options.Loops.Do(func(l *relay.Loop) {
 		w := all[l.ID()]
-		w.shard.wide = append(w.shard.wide, w)
+		w.shard.wide[at] = w
 		errs[l.ID()] = l.Watch(w.fd, w.readable)
 	})
 	return errors.Join(errs...)
@@ -89,38 +89,27 @@ func steer(fd, n int) error {
 
 // openWidePair gives a side of a stream an address of its own.
 func (h *shard) openWidePair(p *pair, want control.Local) error {
-	rtp, rtcp := h.wideAt(PrefixPort), h.wideAt(PrefixPort+1)
 	var id uint64
 	if want.RTP.IsValid() {
 		var ok bool
-		if id, ok = p.network.idOf(want.RTP.Addr()); !ok || want.RTP.Port() != rtp.port || h.plane.loopOf(id) != h.loop.ID() {
+		if id, ok = p.network.idOf(want.RTP.Addr()); !ok || want.RTP.Port() != PrefixPort || h.plane.loopOf(id) != h.loop.ID() {
 			return control.ErrFull
 		}
 	} else {
-		for id = newID(p.call.id); !rtp.seats.free(id); {
+		for id = newID(p.call.id); !h.pairs.free(id); {
 			id = newID(p.call.id)
 		}
 	}
 	p.addr, p.port = p.network.address(id), PrefixPort
 	p.network.used.Add(1)
-	for at, w := range []*wide{rtp, rtcp} {
-		s := &p.seats[at]
-		s.wide = w
-		if !w.seats.insert(id, s) {
-			h.closePair(p)
-			return control.ErrFull
-		}
+	for at := range p.seats {
+		p.seats[at].wide = true
+	}
+	if !h.pairs.insert(p) {
+		h.closePair(p)
+		return control.ErrFull
 	}
 	return nil
-}
-
-func (h *shard) closeWidePair(p *pair) {
-	id, _ := p.network.idOf(p.addr)
-	for i := range p.seats {
-		if s := &p.seats[i]; s.wide != nil {
-			s.wide.seats.remove(id, s)
-		}
-	}
 }
 
 // newID returns a random interface identifier of a call: its last byte is that of the call's ID. So all addresses of a call
@@ -130,25 +119,11 @@ func newID(call control.ID) uint64 { return rand.Uint64()&^0xff | uint64(call)&0
 // loopOf returns the loop of what has this last byte: an address, or a call.
 func (p *Plane) loopOf(id uint64) int { return int(id & 0xff % uint64(len(p.shards))) }
 
-func (h *shard) wideAt(port uint16) *wide {
-	for _, w := range h.wide {
-		if w.port == port {
-			return w
-		}
-	}
-	return nil
-}
-
-// table finds seats by interface identifiers. These are random and ours, so that each can be chosen to have a place of its
+// table finds pairs by interface identifiers. These are random and ours, so that each can be chosen to have a place of its
 // own: to find one is to look at one place.
 type table struct {
-	slots []slot
-	count int
-}
-
-type slot struct {
-	id   uint64
-	seat *seat
+	places []*pair
+	count  int
 }
 
 const (
@@ -156,36 +131,37 @@ const (
 	maxTable = 1 << 22
 )
 
-func newTable() table { return table{slots: make([]slot, minTable)} }
+func newTable() table { return table{places: make([]*pair, minTable)} }
 
-func (t *table) at(id uint64) *slot { return &t.slots[id>>8&uint64(len(t.slots)-1)] }
+func (t *table) at(id uint64) **pair { return &t.places[id>>8&uint64(len(t.places)-1)] }
 
 // free says whether the place of an identifier is free.
-func (t *table) free(id uint64) bool { return t.at(id).seat == nil }
+func (t *table) free(id uint64) bool { return *t.at(id) == nil }
 
-// insert adds a seat. The table grows so that half of it is free, and as long as the place is taken; it cannot be had if
+// insert adds a pair. The table grows so that half of it is free, and as long as the place is taken; it cannot be had if
 // that is by the same identifier.
-func (t *table) insert(id uint64, s *seat) bool {
-	for 2*(t.count+1) > len(t.slots) || !t.free(id) {
-		if t.at(id).seat != nil && t.at(id).id == id || len(t.slots) == maxTable {
+func (t *table) insert(p *pair) bool {
+	id := p.id()
+	for 2*(t.count+1) > len(t.places) || !t.free(id) {
+		if other := *t.at(id); other != nil && other.id() == id || len(t.places) == maxTable {
 			return false
 		}
-		bigger := table{slots: make([]slot, 2*len(t.slots))}
-		for _, p := range t.slots {
-			if p.seat != nil {
-				*bigger.at(p.id) = p // two that had different places still have
+		bigger := table{places: make([]*pair, 2*len(t.places))}
+		for _, p := range t.places {
+			if p != nil {
+				*bigger.at(p.id()) = p // two that had different places still have
 			}
 		}
-		t.slots = bigger.slots
+		t.places = bigger.places
 	}
-	*t.at(id) = slot{id, s}
+	*t.at(id) = p
 	t.count++
 	return true
 }
 
-func (t *table) remove(id uint64, s *seat) {
-	if p := t.at(id); p.seat == s {
-		*p = slot{}
+func (t *table) remove(p *pair) {
+	if at := t.at(p.id()); *at == p {
+		*at = nil
 		t.count--
 	}
 }

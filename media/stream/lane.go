@@ -64,7 +64,7 @@ func (s *Stream) Lane(side control.Side, at Port) (l Lane, out, reports Port, ok
 	e, other := &s.Ends[side], &s.Ends[1-side]
 	q := &e.Quality
 	l = Lane{Side: side, At: at, Opaque: e.opaque && at == RTP, Clock: e.clock}
-	l.Remote = e.Latches[at].from
+	l.Remote = e.Latches[at].From()
 	out = at
 	if at == RTCP && other.mux {
 		out = RTP

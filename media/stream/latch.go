@@ -34,11 +34,11 @@ const (
 // from, in IPv6 its /64; of several the better one counts. After it, only who was heard, or exactly who was described. A
 // new SSRC is no reason to listen to somebody else.
 type Latch struct {
-	want  netip.AddrPort // as described; zero: nobody
-	from  netip.AddrPort // who was heard
-	rank  rank           // of from
-	mute  bool           // nothing is to be sent
-	until int64          // end of the window
+	want  place // as described; zero: nobody
+	from  place // who was heard
+	rank  rank  // of from
+	mute  bool  // nothing is to be sent
+	until int64 // end of the window
 }
 
 // Set tells who is expected. If that has not changed, who was heard stays heard; with learn he may move, and if the signalling
@@ -46,8 +46,8 @@ type Latch struct {
 // had it.
 func (l *Latch) Set(want netip.AddrPort, moved, learn bool, now int64) {
 	l.mute = !want.IsValid() || want.Port() == 0 || want.Addr().IsUnspecified() || want.Addr().IsMulticast()
-	if !l.mute && want != l.want {
-		l.want, l.from, l.rank = want, netip.AddrPort{}, stranger
+	if p := placeOf(want); !l.mute && p != l.want {
+		l.want, l.from, l.rank = p, place{}, stranger
 	}
 	if moved && l.rank == signalled || learn && l.rank < exact {
 		l.rank = stranger // he goes on being heard until somebody fits
@@ -59,24 +59,30 @@ func (l *Latch) Set(want netip.AddrPort, moved, learn bool, now int64) {
 
 // Reopen begins the window again if nobody was heard.
 func (l *Latch) Reopen(now int64) {
-	if !l.from.IsValid() {
+	if l.from == (place{}) {
 		l.until = now + int64(Window)
 	}
 }
 
 // Hear says whether a packet from from is to be heard. signal is where the signalling comes from, if that was proved.
 func (l *Latch) Hear(from netip.AddrPort, signal netip.Addr, now int64) bool {
-	return from == l.from || l.latch(from, signal, now)
+	return l.heard(from) || l.latch(from, signal, now)
+}
+
+// heard says whether from is who was heard.
+func (l *Latch) heard(from netip.AddrPort) bool {
+	p := placeOf(from)
+	return p == l.from && p != (place{})
 }
 
 // latch takes somebody who was not heard before.
 func (l *Latch) latch(from netip.AddrPort, signal netip.Addr, now int64) bool {
 	r := l.fit(from, signal)
-	open := now <= l.until || r == exact && !l.from.IsValid()
+	open := now <= l.until || r == exact && l.from == (place{})
 	if r <= l.rank || !open {
 		return false
 	}
-	l.from, l.rank = from, r
+	l.from, l.rank = placeOf(from), r
 	if r == exact {
 		l.until = now
 	}
@@ -89,15 +95,15 @@ func (l *Latch) adopt(from netip.AddrPort, signal netip.Addr) bool {
 	if r <= l.rank {
 		return false
 	}
-	l.from, l.rank = from, r
+	l.from, l.rank = placeOf(from), r
 	return true
 }
 
 func (l *Latch) fit(from netip.AddrPort, signal netip.Addr) rank {
-	switch {
-	case from == l.want:
+	switch want := l.want.addrPort(); {
+	case from == want:
 		return exact
-	case from.Addr() == l.want.Addr():
+	case from.Addr() == want.Addr():
 		return described
 	case sameHost(from.Addr(), signal):
 		return signalled
@@ -111,12 +117,12 @@ func (l *Latch) To(signal netip.Addr) netip.AddrPort {
 	switch {
 	case l.mute:
 		return netip.AddrPort{}
-	case l.from.IsValid():
-		return l.from
-	case signal.IsValid() && !sameHost(l.want.Addr(), signal):
+	case l.from != (place{}):
+		return l.from.addrPort()
+	case signal.IsValid() && !sameHost(l.want.addrPort().Addr(), signal):
 		return netip.AddrPort{}
 	}
-	return l.want
+	return l.want.addrPort()
 }
 
 // latching says how who is heard was found.
@@ -124,8 +130,24 @@ func (l *Latch) latching() control.Latching {
 	return [...]control.Latching{signalled: control.Signalled, described: control.Near, exact: control.Exactly}[l.rank]
 }
 
+// place is a netip.AddrPort in half of its memory: of a call there are sixteen, and with their pointers the collector has nothing to look
+// at. Zero is no address; nobody is heard at the unspecified one, and nothing sent there.
+type place struct {
+	addr [16]byte // IPv4 as a v4-mapped one
+	port uint16
+}
+
+func placeOf(a netip.AddrPort) place { return place{a.Addr().As16(), a.Port()} }
+
+func (p place) addrPort() netip.AddrPort {
+	if p == (place{}) {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(p.addr).Unmap(), p.port)
+}
+
 // From returns who was heard; the zero value if nobody was.
-func (l *Latch) From() netip.AddrPort { return l.from }
+func (l *Latch) From() netip.AddrPort { return l.from.addrPort() }
 
 // sameHost says whether two addresses are of one host: in IPv6 it has many in its /64. RFC 8981.
 func sameHost(a, b netip.Addr) bool {

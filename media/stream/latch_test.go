@@ -70,6 +70,7 @@ func TestLatch(t *testing.T) {
 		"multicast":    {"0 set 224.0.0.1:4000", "0 to", "0 224.0.0.1:4000 -"},
 		"0.0.0.0":      {"0 set 0.0.0.0:4000", "0 to", "0 0.0.0.0:4000 -"},
 		"no signal":    {"0 set " + sdp4, "0 " + sdp6 + " -"},
+		"from nowhere": {"0 [::]:0 -", "1 set " + sdp6, "1 [::]:0 -", "1 0.0.0.0:0 -", "1 to " + sdp6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -96,11 +96,11 @@ func (s *Stream) Pass(t *Counts, side control.Side, at Port, from netip.AddrPort
 // described; so nobody who shares its address can speak for it.
 func (e *End) hears(t *Counts, at Port, from netip.AddrPort, now int64) bool {
 	l := &e.Latches[at]
-	if from == l.from {
+	if l.heard(from) {
 		return true
 	}
-	if media := &e.Latches[RTP]; at == RTCP && from != l.want && media.from.IsValid() {
-		if media.rank == exact || from.Addr() != media.from.Addr() {
+	if media := &e.Latches[RTP]; at == RTCP && placeOf(from) != l.want && media.from != (place{}) {
+		if media.rank == exact || from.Addr() != media.From().Addr() {
 			return false
 		}
 	}
