@@ -73,6 +73,7 @@ func (q *asked) answer(status int) {
 	}
 	if q.from.media != nil && describes(m) && status != 491 {
 		q.from.media.refused()
+		q.from.save() // why
 	}
 	answer := &sip.Answer{Status: status, Tag: []byte(q.from.session.LocalTag)}
 	if status == 415 {

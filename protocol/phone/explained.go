@@ -17,7 +17,7 @@ import (
 
 // decision is what was decided of an offer.
 type decision struct {
-	at      int64 // Unix seconds
+	at      uint32 // Unix seconds
 	from    control.Side
 	path    sdp.Path
 	refused refusedBy
@@ -41,7 +41,7 @@ func (m *media) note(from control.Side, path sdp.Path, refused refusedBy) {
 	if len(m.made) == maxDecisions {
 		m.made = append(m.made[:0], m.made[1:]...)
 	}
-	m.made = append(m.made, decision{time.Now().Unix(), from, path, refused})
+	m.made = append(m.made, decision{uint32(time.Now().Unix()), from, path, refused})
 }
 
 // explain returns why a call under way, named by its ID or by a Call-ID of either leg, goes as it does. Returns
@@ -176,7 +176,7 @@ func reason(p sdp.Path) string {
 // explain says step by step how media go, and why.
 func (m *media) explain() (steps []string) {
 	if m == nil {
-		return []string{"media are direct: the call was taken up from a process before this one, which had not relayed it"}
+		return []string{"nobody looks at media: the process before this one has saved nothing of them, or the file names no networks now"}
 	}
 	add := func(format string, args ...any) { steps = append(steps, fmt.Sprintf(format, args...)) }
 	for side, who := range whoIs {
@@ -186,7 +186,7 @@ func (m *media) explain() (steps []string) {
 		add("its route: %s", t)
 	}
 	for _, d := range m.made {
-		add("%s: offer of the %s: %s: %s", time.Unix(d.at, 0).Format(time.TimeOnly), whoIs[d.from], d.verdict(), reason(d.path))
+		add("%s: offer of the %s: %s: %s", time.Unix(int64(d.at), 0).Format(time.TimeOnly), whoIs[d.from], d.verdict(), reason(d.path))
 	}
 	switch {
 	case m.ends[0].text == nil && m.ends[1].text == nil && !m.open:

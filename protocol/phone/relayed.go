@@ -13,9 +13,7 @@ import (
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/media/control"
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
-	"github.com/kyozon/kyozon/protocol/phone/saved"
 	"github.com/kyozon/kyozon/protocol/phone/sdp"
-	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/service"
 )
 
@@ -61,68 +59,6 @@ func places(all []service.Network) ip.Prefixes {
 	}
 	return ip.NewPrefixes(prefixes...)
 }
-
-// saved is what is saved of media: nil if nothing was said of any, or the relay has let them go.
-func (m *media) saved() *saved.Media {
-	if m == nil || m.ends[control.Caller].text == nil || m.ends[control.Callee].text == nil || m.path != sdp.Direct && m.id == 0 {
-		return nil
-	}
-	s := &saved.Media{Path: uint32(m.path)}
-	for i := range m.ends {
-		e := &m.ends[i]
-		s.Ends[i] = saved.End{Text: e.text, Origin: e.origin, ID: e.id, Version: e.version}
-	}
-	if m.path == sdp.Direct {
-		return s
-	}
-	s.ID = uint64(m.id)
-	for i := range s.Ends {
-		s.Ends[i].Network = m.call.Networks[i]
-		for _, l := range m.call.Local[i] {
-			s.Ends[i].Local = append(s.Ends[i].Local, l.RTP, l.RTCP)
-		}
-	}
-	return s
-}
-
-// takeUpMedia makes the media of a call of a process that is gone. If they are relayed, the relay has not let them go yet; it is
-// told before it is asked for anything.
-func (a *agent) takeUpMedia(call *saved.Call) *media {
-	s, c := call.Media, a.core.relays.client.Load()
-	if s == nil || s.ID != 0 && c == nil {
-		return nil
-	}
-	m := a.newMedia(endOf(call.Caller.Way), endOf(call.Called.Way))
-	m.users, m.path, m.id = 2, sdp.Path(s.Path), control.ID(s.ID)
-	m.call.ID = m.id
-	for i := range m.ends {
-		e := &s.Ends[i]
-		m.ends[i].text, m.ends[i].origin, m.ends[i].id, m.ends[i].version, m.ends[i].shown = e.Text, e.Origin, e.ID, e.Version, []byte{}
-		m.call.Networks[i], m.call.Streams = e.Network, len(e.Local)/2
-		for at := 0; at+1 < len(e.Local); at += 2 {
-			m.call.Local[i] = append(m.call.Local[i], control.Local{RTP: e.Local[at], RTCP: e.Local[at+1]})
-		}
-	}
-	if m.path == sdp.Direct {
-		for i := range m.ends {
-			if m.ends[i].origin == nil { // he was shown what the other has said
-				m.ends[i].shown = m.ends[1-i].text
-			}
-		}
-		return m
-	}
-	m.held = m.call.Spec
-	var near, far sdp.Session
-	if near.Parse(m.ends[control.Caller].text, &sdp.Limits{}) != nil || far.Parse(m.ends[control.Callee].text, &sdp.Limits{}) != nil {
-		return nil
-	}
-	m.ends[control.Caller].family, m.ends[control.Callee].family = familyOf(&near), familyOf(&far)
-	remotes := append(m.remotes(control.Caller, &near, &far), m.remotes(control.Callee, &far, &near)...)
-	c.Restore(m.call, remotes, a.loop.Post, func(control.Stats) { m.gone() })
-	return m
-}
-
-func endOf(w sip.Way) end { return end{local: w.Local, signal: w.Remote.Addr()} }
 
 // hold keeps a connection to the relay from the first generation on.
 func (r *relays) hold() {

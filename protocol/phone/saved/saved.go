@@ -23,7 +23,11 @@ import (
 )
 
 // version is the first byte of a call. Another has another form.
-const version = 3
+const version = 4
+
+// termless is the version before calls had Terms and Offers, and before those that have said nothing of media were saved with
+// any.
+const termless = 3
 
 // Gap is by how much the numbers of a dialog are raised when it is taken up.
 const Gap = 1000
@@ -49,7 +53,25 @@ type Media struct {
 	ID   uint64 // of the call, at the relay; 0 if it has them not
 	Path uint32 // sdp.Path: why they are relayed, or that they are not
 	Ends [2]End // the caller's, and that of who was called
+
+	Terms  Terms
+	Offers []Offer // the last ones
 }
+
+// Terms are what the route of a call says of its media: later offers are bound by it too.
+type Terms struct {
+	Family uint32 // the only one of telephones; 0: either
+	Apart  string // what becomes of offers between ends that are apart; "" relays them
+	Phones [2]bool
+	Out    string // the trunk that it goes out by because they were apart
+	Why    uint32 // sdp.Path: how
+}
+
+// Offer is what was decided of an offer.
+type Offer struct{ At, From, Path, Refused uint32 }
+
+// maxOffers bounds those that are read.
+const maxOffers = 64
 
 // End is what concerns the media of one end.
 type End struct {
@@ -58,6 +80,7 @@ type End struct {
 	Text        []byte           // its description that holds
 	Origin      []byte           // o= of what it is shown, if that is not as the other end has said it
 	ID, Version uint64           // of o=, where it is ours
+	Behind      bool             // a NAT, as its registration said
 }
 
 // maxLocal bounds the addresses of an end that are read.
@@ -75,7 +98,7 @@ type Leg struct {
 
 // Append adds the call. Returns the error of a record that cannot be written.
 func (c *Call) Append(dst []byte) ([]byte, error) {
-	w := coder{b: append(dst, version), writes: true}
+	w := coder{b: append(dst, version), version: version, writes: true}
 	for _, l := range [...]*Leg{&c.Caller, &c.Called} {
 		w.leg(l)
 	}
@@ -88,10 +111,10 @@ func (c *Call) Append(dst []byte) ([]byte, error) {
 
 // Parse reads a call. What it returns has nothing in common with b. The error wraps ErrForm or cdr.ErrLine.
 func Parse(b []byte) (*Call, error) {
-	if len(b) == 0 || b[0] != version {
+	if len(b) == 0 || b[0] < termless || b[0] > version {
 		return nil, ErrForm
 	}
-	r := coder{b: b[1:]}
+	r := coder{b: b[1:], version: b[0]}
 	c := new(Call)
 	for _, l := range [...]*Leg{&c.Caller, &c.Called} {
 		l.Session = new(dialog.Session)
@@ -124,9 +147,10 @@ func Shift(s *dialog.Session, by time.Duration) {
 
 // coder writes fields, or reads them in the same order.
 type coder struct {
-	b      []byte
-	writes bool
-	bad    bool // what is read is too short
+	b       []byte
+	version byte
+	writes  bool
+	bad     bool // what is read is too short
 }
 
 func (c *coder) leg(l *Leg) {
@@ -187,6 +211,38 @@ func (c *coder) media(m *Media) {
 		c.bytes(&e.Origin)
 		c.long(&e.ID)
 		c.long(&e.Version)
+		if c.version > termless {
+			c.flag(&e.Behind)
+		}
+	}
+	if c.version > termless {
+		c.terms(&m.Terms)
+		c.offers(m)
+	}
+}
+
+func (c *coder) terms(t *Terms) {
+	c.number(&t.Family)
+	c.text(&t.Apart)
+	c.flag(&t.Phones[0])
+	c.flag(&t.Phones[1])
+	c.text(&t.Out)
+	c.number(&t.Why)
+}
+
+func (c *coder) offers(m *Media) {
+	n := c.length(len(m.Offers))
+	if c.bad = c.bad || n > maxOffers; c.bad {
+		return
+	}
+	if !c.writes && n > 0 {
+		m.Offers = make([]Offer, n)
+	}
+	for i := range m.Offers {
+		o := &m.Offers[i]
+		for _, v := range [...]*uint32{&o.At, &o.From, &o.Path, &o.Refused} {
+			c.number(v)
+		}
 	}
 }
 
