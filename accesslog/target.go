@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,6 +51,28 @@ func (l *Log) Open(name string) (*Target, error) {
 		return nil, fmt.Errorf("open access log %s: %w", name, err)
 	}
 	return &Target{name, f}, nil
+}
+
+// Writable says why lines could not be appended to a file, which need not be there; nil if they could. It leaves none behind.
+func Writable(name string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|unix.O_NONBLOCK, 0)
+	if err == nil {
+		return f.Close()
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir := filepath.Dir(name)
+	switch info, bad := os.Stat(dir); {
+	case bad != nil:
+		return bad
+	case !info.IsDir():
+		return &fs.PathError{Op: "open", Path: name, Err: unix.ENOTDIR}
+	}
+	if bad := unix.Access(dir, unix.W_OK|unix.X_OK); bad != nil {
+		return &fs.PathError{Op: "make a file in", Path: dir, Err: bad}
+	}
+	return nil
 }
 
 // mode returns the mode of a new file.

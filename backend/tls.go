@@ -29,7 +29,18 @@ type Credentials struct {
 	id     string // of all that config is made of
 }
 
-// Read reads the files that t names. Nil has no credentials.
+// FileError is what is wrong with a file that a ClientTLS names.
+type FileError struct {
+	Key string // ca, certificate or key
+	Err error
+}
+
+func (e *FileError) Error() string { return fmt.Sprintf("read tls.%s: %v", e.Key, e.Err) }
+
+// Unwrap returns what is wrong.
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Read reads the files that t names. Nil has no credentials. The error is a *FileError.
 func (t *ClientTLS) Read() (*Credentials, error) {
 	if t == nil {
 		return nil, nil
@@ -40,7 +51,7 @@ func (t *ClientTLS) Read() (*Credentials, error) {
 	read := func(key, path string) ([]byte, error) {
 		data, err := os.ReadFile(path)
 		if err != nil {
-			return nil, fmt.Errorf("read tls.%s: %w", key, err)
+			return nil, &FileError{key, err}
 		}
 		fmt.Fprintf(id, " %s %d ", key, len(data))
 		id.Write(data)
@@ -53,7 +64,7 @@ func (t *ClientTLS) Read() (*Credentials, error) {
 		}
 		all, err := certs.ParseAuthorities(data)
 		if err != nil {
-			return nil, fmt.Errorf("read tls.ca: %s: %w", t.CA, err)
+			return nil, &FileError{"ca", fmt.Errorf("%s: %w", t.CA, err)}
 		}
 		c.config.RootCAs = certs.Pool(all)
 	}
@@ -68,7 +79,7 @@ func (t *ClientTLS) Read() (*Credentials, error) {
 		}
 		pair, err := tls.X509KeyPair(certificate, key)
 		if err != nil {
-			return nil, fmt.Errorf("read tls.certificate: %s with key %s: %w", t.Certificate, t.Key, err)
+			return nil, &FileError{"certificate", fmt.Errorf("%s with key %s: %w", t.Certificate, t.Key, err)}
 		}
 		c.config.Certificates = []tls.Certificate{pair}
 	}

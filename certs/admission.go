@@ -28,6 +28,18 @@ var (
 	errStranger = errors.New("has a list that none of the authorities in ca has signed")
 )
 
+// crlError is what is wrong with the file of the revocation lists.
+type crlError struct{ error }
+
+// Unwrap returns it.
+func (e crlError) Unwrap() error { return e.error }
+
+// InCRL says whether it is the file of the revocation lists that OpenClients says something is wrong with.
+func InCRL(err error) bool {
+	_, ok := errors.AsType[crlError](err)
+	return ok
+}
+
 // Admission is who may come with a certificate of its own, as the files had it at one time. It is immutable.
 type Admission struct {
 	id          [sha256.Size]byte // of the authorities
@@ -56,10 +68,10 @@ func readAdmission(f ClientFiles) (*Admission, error) {
 		return a, nil
 	}
 	if data, err = os.ReadFile(f.CRL); err != nil {
-		return nil, fmt.Errorf("read crl: %w", err)
+		return nil, crlError{fmt.Errorf("read crl: %w", err)}
 	}
 	if err := a.revoke(data); err != nil {
-		return nil, fmt.Errorf("read crl: %s: %w", f.CRL, err)
+		return nil, crlError{fmt.Errorf("read crl: %s: %w", f.CRL, err)}
 	}
 	return a, nil
 }

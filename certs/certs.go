@@ -60,7 +60,7 @@ type Store struct {
 
 // Open loads all pairs. The first is the default, for clients that ask for no name or for one that no certificate
 // has; without pairs, the first slot is. For a name that both have, a slot comes before a pair once it is filled, so
-// that files bridge the time until then. The error names each pair that cannot be used, with the reason.
+// that files bridge the time until then. The error consists of a *PairError for each pair that cannot be used.
 //
 // A certificate whose time is over is loaded: an expired certificate is a fault to report, no service at all a worse
 // one. Infos tells.
@@ -70,10 +70,13 @@ func Open(pairs []Pair, slots ...*Slot) (*Store, error) {
 	}
 	s := &Store{slots: slots}
 	var errs []error
-	for _, files := range pairs {
+	for i, files := range pairs {
 		p := &pair{files: files, taken: stampOf(files)} // before reading: a change meanwhile is seen later
 		var err error
 		if p.cert, err = load(files); err != nil {
+			if e, ok := errors.AsType[*PairError](err); ok {
+				e.Index = i
+			}
 			errs = append(errs, err)
 		}
 		s.pairs = append(s.pairs, p)
@@ -85,19 +88,34 @@ func Open(pairs []Pair, slots ...*Slot) (*Store, error) {
 	return s, nil
 }
 
-// load reads and checks one pair.
+// PairError is why a pair cannot be used.
+type PairError struct {
+	Pair  Pair
+	Index int  // of the pair, as it was given to Open
+	InKey bool // the fault is in the file of the key
+	Err   error
+}
+
+func (e *PairError) Error() string { return fmt.Sprintf("load certificate %s: %v", e.Pair, e.Err) }
+
+// Unwrap returns the reason.
+func (e *PairError) Unwrap() error { return e.Err }
+
+// load reads and checks one pair. The error is a *PairError.
 func load(p Pair) (*tls.Certificate, error) {
 	chain, err := os.ReadFile(p.Certificate)
 	if err != nil {
-		return nil, fmt.Errorf("load certificate %s: %w", p, err)
+		return nil, &PairError{Pair: p, Err: err}
 	}
 	key, err := os.ReadFile(p.Key)
 	if err != nil {
-		return nil, fmt.Errorf("load certificate %s: %w", p, err)
+		return nil, &PairError{Pair: p, InKey: true, Err: err}
 	}
 	cert, err := tls.X509KeyPair(chain, key)
 	if err != nil {
-		return nil, fmt.Errorf("load certificate %s: %s", p, strings.TrimPrefix(err.Error(), "tls: "))
+		text := strings.TrimPrefix(err.Error(), "tls: ")
+		inKey := strings.Contains(text, "key input") || strings.Contains(text, "private key")
+		return nil, &PairError{Pair: p, InKey: inKey, Err: errors.New(text)}
 	}
 	return &cert, nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -71,29 +70,14 @@ func (c *checker) plane(f *serviceFile) {
 // optionsError reports what a protocol found, at the place that it names or, if nothing is written there, at the
 // nearest above it.
 func (c *checker) optionsError(n *node, err error) {
-	warning := false
 	if at, ok := errors.AsType[*service.Error](err); ok {
-		warning = at.Warning
-		for _, step := range at.Path {
-			next := n.get(step)
-			if i, e := strconv.Atoi(step); e == nil && n.kind == list && i >= 0 && i < len(n.items) {
-				next = n.items[i]
-			}
-			if next == nil {
-				n = n.name()
-				break
-			}
-			n = next
+		n = n.find(at.Path)
+		if at.Warning {
+			c.warn(n.place(), "%w", err)
+			return
 		}
 	}
-	if n.kind == mapping {
-		n = n.name()
-	}
-	if warning {
-		c.warn(n, "%w", err)
-		return
-	}
-	c.fail(n, "%w", err)
+	c.fail(n.place(), "%w", err)
 }
 
 // globalIPv4 checks the list of global addresses.

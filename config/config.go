@@ -48,6 +48,8 @@ type Config struct {
 
 	// Hash is the SHA-256 of the file. Two files with one hash say the same, but files that they name may differ.
 	Hash [32]byte
+
+	written written
 }
 
 // MediaSocket is the path of the socket at which signalling asks the relay of media.
@@ -143,6 +145,7 @@ func parse(name, dir string, data []byte, protocols []service.Protocol, o Option
 		return nil, err
 	}
 	c.Warnings = r.warnings
+	c.written = written{report: r, root: root}
 	return c, nil
 }
 

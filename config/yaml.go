@@ -6,6 +6,7 @@ package config
 import (
 	"errors"
 	"regexp"
+	"strconv"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -67,6 +68,29 @@ func (n *node) get(key string) *node {
 		}
 	}
 	return nil
+}
+
+// find returns what is written at a path below n, or the nearest name above it.
+func (n *node) find(path []string) *node {
+	for _, step := range path {
+		next := n.get(step)
+		if i, err := strconv.Atoi(step); err == nil && n.kind == list && i >= 0 && i < len(n.items) {
+			next = n.items[i]
+		}
+		if next == nil {
+			return n.name()
+		}
+		n = next
+	}
+	return n
+}
+
+// place returns where to point at what n says: of a mapping at its name.
+func (n *node) place() *node {
+	if n.kind == mapping {
+		return n.name()
+	}
+	return n
 }
 
 // unquoted finds an IPv6 address with a port that YAML takes for a list, the commonest mistake in a site file.

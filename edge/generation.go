@@ -59,11 +59,11 @@ func (e *Edge) build(cfg *config.Config, old *generation) (_ *generation, err er
 	}
 	for _, s := range cfg.Services {
 		if err := e.buildRoutes(g, s); err != nil {
-			return nil, fmt.Errorf("service %s: %w", s.Name, err)
+			return nil, cfg.Placed(err)
 		}
 	}
 	if err := e.buildServers(g); err != nil {
-		return nil, err
+		return nil, cfg.Placed(err)
 	}
 	return g, e.lendDoors(g)
 }
@@ -75,7 +75,7 @@ func (e *Edge) buildRoutes(g *generation, s *service.Service) error {
 	for name, spec := range s.Pools {
 		credentials, err := spec.TLS.Read()
 		if err != nil {
-			return fmt.Errorf("pool %s: %w", name, err)
+			return service.Of(s.Name, []error{service.PoolError(name, err)})
 		}
 		pools[name] = backend.NewPool(backend.PoolOptions{Service: s.Name, Spec: spec, Health: s.Health,
 			TLS: credentials, Keeper: e.keeper, Book: e.book})
@@ -84,7 +84,7 @@ func (e *Edge) buildRoutes(g *generation, s *service.Service) error {
 	for door, spec := range s.Routes {
 		r, err := backend.NewRoute(s.Name, spec, pools)
 		if err != nil {
-			return err
+			return fmt.Errorf("service %s: %w", s.Name, err)
 		}
 		a := e.access(g, s, door.Family)
 		a.Allow, a.Deny, a.Limits = s.Allow, s.Deny, g.limits[s.Name]
@@ -151,7 +151,7 @@ func (e *Edge) buildServers(g *generation) error {
 			Direct: e.directs(g, services), Stopped: e.ctx.Done()}, e.kept[p.Name])
 		server, err := p.Build(services, env)
 		if err != nil {
-			return fmt.Errorf("protocol %s: %w", p.Name, err)
+			return err
 		}
 		g.servers = append(g.servers, server)
 		if server.Legacy != nil {

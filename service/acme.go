@@ -102,18 +102,38 @@ func (a *ACME) Check(names []string, listens []Listen, at func(err error, key st
 	}
 }
 
+// Read reads the files that a names: each mistake at a key of a. They are needed when a certificate is, so that a service
+// without them may run.
+func (a *ACME) Read(at func(err error, path ...string)) {
+	if a == nil {
+		return
+	}
+	s := a.settings()
+	roots, key := s.Read()
+	if roots != nil {
+		at(roots, "roots")
+	}
+	if key != nil {
+		at(key, "dns", "key")
+	}
+}
+
 // Orders returns the orders of certificates for names; none without a.
 func (a *ACME) Orders(names []string) (all []acme.Order) {
 	if a == nil {
 		return nil
 	}
+	for _, name := range names {
+		all = append(all, acme.Order{Name: name, Settings: a.settings()})
+	}
+	return all
+}
+
+func (a *ACME) settings() acme.Settings {
 	s := acme.Settings{Directory: cmp.Or(a.Directory, acme.LetsEncrypt), Email: a.Email, Roots: string(a.Roots),
 		Challenge: string(a.Challenge)}
 	if a.DNS != nil {
 		s.DNS = acme.DNS{Server: a.DNS.Server, Key: string(a.DNS.Key), Settle: a.DNS.Settle}
 	}
-	for _, name := range names {
-		all = append(all, acme.Order{Name: name, Settings: s})
-	}
-	return all
+	return s
 }

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package service is the contract between the edge and the protocols: what a service is, what a protocol makes
-// of it, and what the edge lends to it. It does no I/O.
+// of it, and what the edge lends to it. It does no I/O, but for ACME.Read.
 //
 //	config ─▶ []*Service ─▶ Protocol.Build(services, env) ─▶ Server{Doors} ─▶ the edge opens the doors
 package service
@@ -103,7 +103,13 @@ type Protocol struct {
 	Counts     []limit.Kind       // what it can limit: connections and open at its doors, others with Route.Admit
 	Options    func() Options     // new options holding the defaults; the file is decoded over them
 	Sources    []string           // the Go sources of the options, whose comments describe their keys to editors; may be empty
-	Build      func(services []*Service, env Env) (Server, error)
+
+	// Build makes the services ready to run. What is wrong with what they name is in *Errors that Of has put together.
+	Build func(services []*Service, env Env) (Server, error)
+
+	// Read, if set, reads the files that a service names, as Build does, and says what is wrong with them, each mistake an
+	// *Error. It touches nothing else, and writes nothing.
+	Read func(s *Service) []error
 
 	// Left, if set, returns what the protocol has left under Env.State and must not be forgotten, although the site has no
 	// service of it; nil if that is nothing. It waits for the disk.
@@ -131,18 +137,6 @@ type Options interface {
 type Sender interface {
 	SendsTo() []string
 }
-
-// Error is a mistake at a place below the service in the site file.
-type Error struct {
-	Path    []string // keys and list indices, for example "web", "tls", "certificate"
-	Err     error
-	Warning bool // it is allowed, but should be looked at
-}
-
-func (e *Error) Error() string { return e.Err.Error() }
-
-// Unwrap returns what is wrong.
-func (e *Error) Unwrap() error { return e.Err }
 
 // Server is all services of one protocol, ready to run. Build opens no socket and starts no goroutine.
 type Server struct {

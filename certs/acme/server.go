@@ -67,16 +67,36 @@ func (s *server) transport() (*http.Transport, error) {
 	if s.settings.Roots == "" {
 		return t, nil
 	}
-	text, err := os.ReadFile(s.settings.Roots)
+	roots, err := readRoots(s.settings.Roots)
 	if err != nil {
 		return nil, fmt.Errorf("read roots: %w", err)
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("read roots: %s holds no certificate", s.settings.Roots)
-	}
 	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	return t, nil
+}
+
+// readRoots reads the CAs of a server.
+func readRoots(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: no certificate in it", file)
+	}
+	return roots, nil
+}
+
+// Read reads the files of s, and says what is wrong with either: orders fail as long as it is.
+func (s *Settings) Read() (roots, key error) {
+	if s.Roots != "" {
+		_, roots = readRoots(s.Roots)
+	}
+	if s.DNS.Key != "" {
+		_, key = readTSIGKey(s.DNS.Key)
+	}
+	return roots, key
 }
 
 // solver returns what answers the challenges of the kind that the settings name.

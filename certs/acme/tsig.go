@@ -32,11 +32,11 @@ type tsigKey struct {
 func readTSIGKey(path string) (*tsigKey, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
+		return nil, err
 	}
 	k, err := parseTSIGKey(string(text))
 	if err != nil {
-		return nil, fmt.Errorf("read key: %s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return k, nil
 }

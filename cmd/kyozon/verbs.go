@@ -20,20 +20,31 @@ import (
 
 func (e *env) checkCommand() *cobra.Command {
 	var control string
+	var noFiles bool
 	c := &cobra.Command{
 		Use: "check FILE", Short: "Say what is wrong with a site file", Args: cobra.ExactArgs(1),
+		Long: "Say what is wrong with a site file, and with the files that it names: certificates, subscribers, announcements and\n" +
+			"so on, which `kyozon run` and `kyozon reload` read too. It asks nobody over the network, and changes nothing.",
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, err := config.Load(args[0], protocols())
 			if err != nil {
 				return err
 			}
 			e.warn(cfg.Warnings)
+			if !noFiles {
+				warnings, err := cfg.ReadFiles(protocols())
+				e.warn(warnings)
+				if err != nil {
+					return err
+				}
+			}
 			e.warnQueue(c.Context(), control, cfg)
 			_, err = fmt.Fprintf(e.stdout, "%s: fine, %d services\n", args[0], len(cfg.Services))
 			return err
 		},
 	}
 	e.controlFlag(c, &control)
+	c.Flags().BoolVar(&noFiles, "no-files", false, "leave out the files that it names: for a machine that does not have them")
 	return c
 }
 

@@ -59,6 +59,7 @@ func Protocol() service.Protocol {
 		Options:   func() service.Options { return defaults() },
 		Sources:   []string{source, queueSource, service.ACMESource()},
 		Build:     build,
+		Read:      readFiles,
 		Left:      left,
 		Kernel:    unread,
 	}

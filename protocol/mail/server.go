@@ -108,6 +108,9 @@ func (t *table) passes() bool { return t.options.passes() }
 
 // build makes the tables of all services.
 func build(services []*service.Service, env service.Env) (service.Server, error) {
+	if err := service.ReadAll(services, readFiles); err != nil {
+		return service.Server{}, err
+	}
 	kept := service.Keep(env, "fronts", func() *fronts {
 		f := &fronts{locals: make([]local, env.Loops.Len()), spool: newSpool(filepath.Join(env.State, "mail")),
 			tickets: openTickets(env), log: env.Log, hold: holdTime, final: finalTime,

@@ -43,19 +43,12 @@ func (b *builder) openTLS(name string, o *TLS, orders []acme.Order) (*certs.Term
 	if o == nil || o.PassThrough {
 		return nil, nil
 	}
-	var pairs []certs.Pair
-	if o.Certificate != "" {
-		pairs = append(pairs, certs.Pair{Certificate: string(o.Certificate), Key: string(o.Key)})
-	}
-	for _, p := range o.Also {
-		pairs = append(pairs, certs.Pair{Certificate: string(p.Certificate), Key: string(p.Key)})
-	}
 	slots, err := b.env.ACME.Slots(orders)
 	if err != nil {
 		return nil, err
 	}
 	b.orders = append(b.orders, orders...)
-	store, err := certs.Open(pairs, slots...)
+	store, err := certs.Open(o.pairs(), slots...)
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +63,16 @@ func (b *builder) openTLS(name string, o *TLS, orders []acme.Order) (*certs.Term
 		return b.env.ACME.TLSConfig(hello), nil // nil for all but who wants a name proved
 	}
 	return &certs.Terms{Base: base, Name: name, Tickets: b.kept.tickets}, nil
+}
+
+func (t *TLS) pairs() (all []certs.Pair) {
+	if t.Certificate != "" {
+		all = append(all, certs.Pair{Certificate: string(t.Certificate), Key: string(t.Key)})
+	}
+	for _, p := range t.Also {
+		all = append(all, certs.Pair{Certificate: string(p.Certificate), Key: string(p.Key)})
+	}
+	return all
 }
 
 // openTickets returns the tickets of the process before, or new ones.

@@ -4,9 +4,7 @@
 package phone
 
 import (
-	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
@@ -36,30 +34,6 @@ type announcement struct {
 	clip  *clip.Clip
 	times int
 	cause cause.Cause
-}
-
-// readAnnouncements reads the files of announcements.
-func (s *settings) readAnnouncements() error {
-	s.announcements = make(map[string]*announcement)
-	for _, name := range slices.Sorted(maps.Keys(s.options.Announcements)) {
-		o := s.options.Announcements[name]
-		data, err := os.ReadFile(string(o.File))
-		if err != nil {
-			return fmt.Errorf("announcement %s: %w", name, err)
-		}
-		a := &announcement{name: name, times: max(o.Times, 1), cause: cause.Rejected}
-		if o.Cause != 0 {
-			a.cause = cause.Cause(o.Cause)
-		}
-		if a.clip, err = clip.Parse(string(o.File), data); err != nil {
-			return fmt.Errorf("announcement %s: %s: %w", name, o.File, err)
-		}
-		if all := time.Duration(a.times) * a.clip.Length(); all > longestAnnounced {
-			return fmt.Errorf("announcement %s: %v, %d times: %w", name, a.clip.Length(), a.times, clip.ErrLong)
-		}
-		s.announcements[name] = a
-	}
-	return nil
 }
 
 // clips are the announcements as the relay has them.

@@ -263,7 +263,7 @@ func TestAnnouncementNotHeard(t *testing.T) {
 	b.t = t
 	for _, bad := range []string{"nothing.wav", "calls.jsonl"} {
 		cfg := b.parse(strings.Replace(withAnnouncement, "sorry.wav", bad, 1))
-		if err := b.edge.Reload(cfg); err == nil || !strings.Contains(err.Error(), "announcement sorry: ") {
+		if err := b.edge.Reload(cfg); err == nil || !strings.Contains(err.Error(), "site.yaml:6:144: ") || !strings.Contains(err.Error(), bad) {
 			t.Errorf("%s: got %v", bad, err)
 		}
 	}

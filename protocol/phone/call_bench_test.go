@@ -115,7 +115,7 @@ services:
 		n.routes = [2]*backend.Route{{}, {}}
 		set.networks[l.AddrPort] = n
 	}
-	if err := set.readTrunks(named); err != nil {
+	if err := set.makeTrunks(named, nil); err != nil {
 		p.tb.Fatal(err)
 	}
 	set.publish(c.answers.Load())

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kyozon/kyozon/protocol/phone/digest"
+	"github.com/kyozon/kyozon/service"
 )
 
 var (
@@ -36,24 +37,14 @@ func readPassword(name string) (string, error) {
 	return lines.Text(), nil
 }
 
-// readLogins reads who we are to a trunk, and who its callers prove to be.
-func (s *settings) readLogins(t *trunk, o *Trunk) (err error) {
+// takeLogins takes who we are to a trunk, and who its callers prove to be.
+func (s *settings) takeLogins(t *trunk, o *Trunk, from trunkFiles) error {
 	if o.Login != nil {
-		t.login = &digest.Client{Username: o.Login.Name}
-		if t.login.Password, err = readPassword(string(o.Login.Password)); err != nil {
-			return err
-		}
+		t.login = &digest.Client{Username: o.Login.Name, Password: from.password}
 	}
-	if o.Callers == "" {
-		return nil
-	}
-	all, err := readSubscribers(string(o.Callers), s.options.Domain)
-	if err != nil {
-		return err
-	}
-	for name, one := range all {
-		if s.known([]byte(name)) != nil {
-			return fmt.Errorf("%s: %s: %w", o.Callers, name, errBoth)
+	for name, one := range from.callers {
+		if s.known([]byte(name)) != nil { // in a database: in a file it was seen before
+			return &service.Error{Path: []string{"phone", "trunks", t.name, "callers"}, Err: fmt.Errorf("%s: %s: %w", o.Callers, name, errBoth)}
 		}
 		s.partners[name] = partner{one, t}
 	}

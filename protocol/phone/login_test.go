@@ -16,7 +16,6 @@ import (
 	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/protocol/phone/digest"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
-	"github.com/kyozon/kyozon/service"
 )
 
 // A gateway that asks who calls is told, by the better algorithm that it puts first; what it does not believe is told once
@@ -137,12 +136,11 @@ func TestReadLogins(t *testing.T) {
 		t.Error("a file that is not there has a password")
 	}
 	s := &settings{options: &Options{Domain: domain}, partners: make(map[string]partner), subscribers: map[string]*subscriber{"a": {}}}
-	if err := s.readLogins(&trunk{}, &Trunk{Callers: "x"}); err == nil {
-		t.Error("a file that is not there has callers")
+	callers, errs := readSubscribers(at("callers"), domain)
+	if len(errs) > 0 {
+		t.Fatal(errs)
 	}
-	o := Trunk{}
-	o.Callers = service.Path(at("callers"))
-	if err := s.readLogins(&trunk{}, &o); !errors.Is(err, errBoth) {
+	if err := s.takeLogins(&trunk{}, &Trunk{}, trunkFiles{callers: callers}); !errors.Is(err, errBoth) {
 		t.Errorf("got %v", err)
 	}
 	if isName(`a"`) || isName("") || !isName("edge@carrier") {

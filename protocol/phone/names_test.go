@@ -89,7 +89,7 @@ func TestNamesChange(t *testing.T) {
 	cfg := b.parse(byName(server, "sip:carrier.example"))
 	o := cfg.Services[0].Options.(*Options)
 	s := &settings{options: o, plan: o.Compile()}
-	if err := s.readTrunks(o.networks(cfg.Services[0])); err != nil {
+	if err := s.makeTrunks(o.networks(cfg.Services[0]), nil); err != nil {
 		t.Fatal(err)
 	}
 	s.publish(&target.Answers{})
@@ -130,7 +130,7 @@ func TestNamesTake(t *testing.T) {
 	o := cfg.Services[0].Options.(*Options)
 	named := o.networks(cfg.Services[0])
 	s := &settings{options: o, plan: o.Compile(), networks: map[netip.AddrPort]*network{b.at[ip.V4]: named["access"]}}
-	if err := s.readTrunks(named); err != nil {
+	if err := s.makeTrunks(named, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.publish(&target.Answers{})

@@ -173,14 +173,16 @@ func TestSubscribers(t *testing.T) {
 		{"\na:X.jp:" + md5, errRealm},
 		{"\na:x.jp:" + md5[1:], errHash},
 		{"\na:x.jp:" + strings.Repeat("x", 32), errHash},
+		{"a:x.jp:" + md5 + "\na:x.jp:" + md5, errAgain},
 	} {
 		b.write("subscribers", test.text)
-		_, err := readSubscribers(name, "x.jp")
+		_, errs := readSubscribers(name, "x.jp")
+		err := errors.Join(errs...)
 		if !errors.Is(err, test.want) || err != nil && !strings.Contains(err.Error(), "subscribers:2: ") {
 			t.Errorf("%q: got %v, want %v", test.text, err, test.want)
 		}
 	}
-	if _, err := readSubscribers(name+"x", "x.jp"); err == nil {
+	if _, errs := readSubscribers(name+"x", "x.jp"); len(errs) == 0 {
 		t.Error("there is no such file")
 	}
 }

@@ -52,5 +52,6 @@ func Protocol() service.Protocol {
 		Options:    func() service.Options { return defaults() },
 		Sources:    []string{source, plan.Source()},
 		Build:      build,
+		Read:       readFiles,
 	}
 }

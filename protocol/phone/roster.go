@@ -4,6 +4,7 @@
 package phone
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -39,15 +40,25 @@ type roster struct {
 	all  atomic.Pointer[map[string]*subscriber]
 }
 
+// complete returns d with what applies where nothing is written.
+func (d *Database) complete() Database {
+	from := *d
+	from.Query = cmp.Or(from.Query, subscribersQuery)
+	from.Every = cmp.Or(from.Every, subscribersEvery)
+	return from
+}
+
+// key is the one that says where it is.
+func (d *Database) key() string {
+	if d.File != "" {
+		return "file"
+	}
+	return "url"
+}
+
 // rosterOf returns the roster of a service, which has been read at least once.
 func (c *core) rosterOf(o *Options) (*roster, error) {
-	from := *o.Subscribers.Database
-	if from.Query == "" {
-		from.Query = subscribersQuery
-	}
-	if from.Every == 0 {
-		from.Every = subscribersEvery
-	}
+	from := o.Subscribers.Database.complete()
 	d := c.roster
 	if d == nil || d.from.URL != from.URL || d.from.File != from.File || d.from.Query != from.Query {
 		d = &roster{}
@@ -101,22 +112,12 @@ func postgresRows(conn *pgx.Conn) ask {
 
 // read asks the database, and puts what it says in the place of what it said before. Who is as he was stays the same.
 func (d *roster) read(ctx context.Context, from ask, domain string, c *core) error {
-	all, lines := make(map[string]*subscriber), make(map[string]string)
-	bad, why := 0, error(nil)
-	err := from(ctx, d.from.Query, func(name, hash string) {
-		if strings.ContainsAny(name, ":\r\n") || name != strings.TrimSpace(name) || strings.HasPrefix(name, "#") {
-			bad, why = bad+1, errColon
-		} else if err := addSubscriber(all, name+":"+domain+":"+hash, domain); err != nil {
-			bad, why = bad+1, err
-		} else {
-			lines[name] += hash + " "
-		}
-	})
+	all, lines, left, err := readRows(ctx, from, d.from.Query, domain)
 	if err != nil {
 		return err
 	}
-	if bad > 0 {
-		c.log.Error("subscribers of a database are left out", "rows", bad, "err", why)
+	if left.rows > 0 {
+		c.log.Error("subscribers of a database are left out", "rows", left.rows, "err", left.why)
 	}
 	before := d.all.Load()
 	for name, s := range all {
@@ -129,6 +130,27 @@ func (d *roster) read(ctx context.Context, from ask, domain string, c *core) err
 	}
 	d.all.Store(&all)
 	return nil
+}
+
+// leftOut is how many rows name nobody, and what is wrong with the last of them.
+type leftOut struct {
+	rows int
+	why  error
+}
+
+// readRows asks a database who the subscribers are, and what their digests are.
+func readRows(ctx context.Context, from ask, query, domain string) (all map[string]*subscriber, lines map[string]string, left leftOut, _ error) {
+	all, lines = make(map[string]*subscriber), make(map[string]string)
+	err := from(ctx, query, func(name, hash string) {
+		if strings.ContainsAny(name, ":\r\n") || name != strings.TrimSpace(name) || strings.HasPrefix(name, "#") {
+			left = leftOut{left.rows + 1, errColon}
+		} else if err := addSubscriber(all, name+":"+domain+":"+hash, domain); err != nil {
+			left = leftOut{left.rows + 1, err}
+		} else {
+			lines[name] += hash + " "
+		}
+	})
+	return all, lines, left, err
 }
 
 // watch asks the database now and then, and when it says that something has changed, until ctx is done. Nobody waits for it.

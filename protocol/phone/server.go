@@ -6,7 +6,6 @@ package phone
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -89,7 +88,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 		cores = append(cores, c)
 		set, err := c.read(s, env)
 		if err != nil {
-			return service.Server{}, fmt.Errorf("service %s: %w", s.Name, err)
+			return service.Server{}, err
 		}
 		sets[c] = set
 		if len(s.Networks) > 0 {
@@ -197,33 +196,27 @@ func (c *core) read(s *service.Service, env service.Env) (*settings, error) {
 		set.networks[l.AddrPort] = n
 	}
 	set.policy.Ours = places(s.Networks)
-	var err error
-	tickets := service.Keep(env, "tickets", certs.NewTickets)
-	if set.terms, set.store, err = tlsOf(o.TLS, s.Name, tickets); err != nil {
+	f := openFiles(s)
+	if err := service.Of(s.Name, f.errs); err != nil {
 		return nil, err
 	}
-	if o.Subscribers.From != "" {
-		if set.subscribers, err = readSubscribers(string(o.Subscribers.From), o.Domain); err != nil {
-			return nil, err
-		}
-	}
-	if o.Subscribers.Database != nil {
+	set.store, set.subscribers, set.announcements = f.store, f.subscribers, f.announcements
+	set.terms = tlsTerms(f.store, s.Name, service.Keep(env, "tickets", certs.NewTickets))
+	if d := o.Subscribers.Database; d != nil {
+		var err error
 		if set.roster, err = c.rosterOf(o); err != nil {
-			return nil, err
+			return nil, service.Of(s.Name, []error{&service.Error{Path: []string{"phone", "subscribers", "database", d.key()}, Err: err}})
 		}
 	}
 	if set.plan = o.Compile(); set.plan != nil {
-		if err := set.readTrunks(named); err != nil {
-			return nil, err
+		if err := set.makeTrunks(named, f.trunks); err != nil {
+			return nil, service.Of(s.Name, []error{err})
 		}
-	}
-	if err := set.readAnnouncements(); err != nil {
-		return nil, err
 	}
 	set.publish(c.answers.Load())
 	if o.CDR != "" {
 		if err := appendFile(string(o.CDR), nil); err != nil {
-			return nil, err
+			return nil, service.Of(s.Name, []error{&service.Error{Path: []string{"phone", "cdr"}, Err: err}})
 		}
 	}
 	return set, nil

@@ -39,25 +39,34 @@ var (
 	errRealm = errors.New("the realm is not the domain, written as in the site file")
 	errColon = errors.New("the name has a colon or blanks")
 	errHash  = errors.New("the digest is neither MD5 nor SHA-256 in hexadecimal")
+	errAgain = errors.New("the name has a digest of this kind already; remove the older line")
 )
 
 // readSubscribers reads a file as htdigest writes it: a line NAME:REALM:DIGEST for each subscriber and algorithm, where the
 // digest is that of "NAME:REALM:PASSWORD" (RFC 7616 §3.4.2) and its length says by which algorithm. Lines that begin with #
 // say nothing.
-func readSubscribers(name, domain string) (map[string]*subscriber, error) {
+//
+// The faults have the name of the file and the line; of many only the first are told.
+func readSubscribers(name, domain string) (map[string]*subscriber, []error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, []error{err}
 	}
 	defer file.Close()
 	all := make(map[string]*subscriber)
 	lines := bufio.NewScanner(file)
-	for n := 1; lines.Scan(); n++ {
-		if err := addSubscriber(all, lines.Text(), domain); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", name, n, err)
+	var errs []error
+	n := 0
+	for lines.Scan() {
+		n++
+		if err := addSubscriber(all, lines.Text(), domain); err != nil && len(errs) < mostFaults {
+			errs = append(errs, fmt.Errorf("%s:%d: %w", name, n, err))
 		}
 	}
-	return all, lines.Err()
+	if err := lines.Err(); err != nil {
+		errs = append(errs, fmt.Errorf("%s:%d: %w", name, n+1, err))
+	}
+	return all, errs
 }
 
 func addSubscriber(all map[string]*subscriber, line, domain string) error {
@@ -81,6 +90,9 @@ func addSubscriber(all map[string]*subscriber, line, domain string) error {
 	algorithm := digest.MD5
 	if len(hash) == 64 {
 		algorithm = digest.SHA256
+	}
+	if slices.Contains(s.algorithms, algorithm) {
+		return errAgain
 	}
 	if !s.secret.Add(algorithm, hash) {
 		return errHash

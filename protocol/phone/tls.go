@@ -31,22 +31,23 @@ const (
 	shakeTime = 10 * time.Second
 )
 
-// tlsOf loads the certificates of a service; nil if it has no TLS.
-func tlsOf(o *TLS, name string, tickets *certs.Tickets) (*certs.Terms, *certs.Store, error) {
-	if o == nil {
-		return nil, nil, nil
+// pairs are the certificates.
+func (t *TLS) pairs() []certs.Pair {
+	all := []certs.Pair{{Certificate: string(t.Certificate), Key: string(t.Key)}}
+	for _, p := range t.Also {
+		all = append(all, certs.Pair{Certificate: string(p.Certificate), Key: string(p.Key)})
 	}
-	pairs := []certs.Pair{{Certificate: string(o.Certificate), Key: string(o.Key)}}
-	for _, p := range o.Also {
-		pairs = append(pairs, certs.Pair{Certificate: string(p.Certificate), Key: string(p.Key)})
-	}
-	store, err := certs.Open(pairs)
-	if err != nil {
-		return nil, nil, err
+	return all
+}
+
+// tlsTerms returns how TLS is spoken to the clients of a service; nil if it has none.
+func tlsTerms(store *certs.Store, name string, tickets *certs.Tickets) *certs.Terms {
+	if store == nil {
+		return nil
 	}
 	base := store.Config()
 	base.ClientAuth = tls.RequestClientCert // what it is worth, the trunk says: see admits
-	return &certs.Terms{Base: base, Name: name, Tickets: tickets}, store, nil
+	return &certs.Terms{Base: base, Name: name, Tickets: tickets}
 }
 
 // follow takes changed files of certificates until ctx is done.

@@ -5,7 +5,6 @@ package phone
 
 import (
 	"crypto/x509"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -40,8 +39,8 @@ type trunk struct {
 	proves      bool
 }
 
-// readTrunks makes the trunks of a service whose networks are known.
-func (s *settings) readTrunks(named map[string]*network) (err error) {
+// makeTrunks makes the trunks of a service whose networks and files are known.
+func (s *settings) makeTrunks(named map[string]*network, from map[string]trunkFiles) error {
 	s.trunks, s.partners = make(map[string]*trunk), make(map[string]partner)
 	for _, name := range slices.Sorted(maps.Keys(s.options.Trunks)) {
 		o := s.options.Trunks[name]
@@ -49,14 +48,11 @@ func (s *settings) readTrunks(named map[string]*network) (err error) {
 			country: s.plan.Country(), onward: o.Onward, health: o.Health, plain: o.Plain, foreign: o.Foreign, without: o.Without}
 		s.trunks[name] = t
 		s.sorted = append(s.sorted, t)
-		if err := s.readLogins(t, &o); err != nil {
-			return fmt.Errorf("trunk %s: %w", name, err)
+		if err := s.takeLogins(t, &o, from[name]); err != nil {
+			return err
 		}
 		if o.TLS != nil {
-			t.certified, t.proves = o.TLS.Name, o.TLS.Require
-			if t.authorities, err = readAuthorities(string(o.TLS.CA)); err != nil {
-				return fmt.Errorf("trunk %s: %w", name, err)
-			}
+			t.certified, t.proves, t.authorities = o.TLS.Name, o.TLS.Require, from[name].authorities
 		}
 	}
 	return nil

@@ -66,13 +66,16 @@ func (b *builder) openClients(s *service.Service) error {
 	if o.TLS == nil || o.TLS.ClientCertificates == nil {
 		return nil
 	}
-	from := o.TLS.ClientCertificates
-	c, err := certs.OpenClients(certs.ClientFiles{CA: string(from.CA), CRL: string(from.CRL), Require: from.Verify == VerifyRequired})
+	c, err := certs.OpenClients(o.TLS.ClientCertificates.files())
 	if err != nil {
 		return fmt.Errorf("client-certificates: %w", err)
 	}
 	b.clients[s.Name] = c
 	return nil
+}
+
+func (c *ClientCertificates) files() certs.ClientFiles {
+	return certs.ClientFiles{CA: string(c.CA), CRL: string(c.CRL), Require: c.Verify == VerifyRequired}
 }
 
 // configure returns what an address shakes hands with: an ACME server that wants a name proved gets the proof, and who

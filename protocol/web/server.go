@@ -96,6 +96,9 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	b := &builder{env: env, evidence: &kept.evidence, tables: make(map[listen.Addr]*table), clients: make(map[string]*certs.Clients),
 		pairs: make(map[listen.Addr][]certs.Pair), orders: make(map[listen.Addr][]acme.Order)}
 	b.tickets = service.Keep(env, "tickets", func() *certs.Tickets { return openTickets(env) })
+	if err := service.ReadAll(services, readFiles); err != nil {
+		return service.Server{}, err
+	}
 	for _, s := range services {
 		if err := b.openClients(s); err != nil {
 			return service.Server{}, fmt.Errorf("service %s: %w", s.Name, err)

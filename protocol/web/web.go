@@ -41,5 +41,6 @@ func Protocol() service.Protocol {
 		Options:   func() service.Options { return defaults() },
 		Sources:   []string{source, service.ACMESource()},
 		Build:     build,
+		Read:      readFiles,
 	}
 }

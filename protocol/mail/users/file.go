@@ -55,7 +55,7 @@ func (f *File) read() error {
 	f.taken = stamp{info.ModTime(), info.Size()}
 	all, err := parse(file)
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.path, err)
+		return fmt.Errorf("%s:%w", f.path, err)
 	}
 	f.all.Store(&all)
 	return nil
@@ -108,18 +108,18 @@ func parse(r io.Reader) (map[string]string, error) {
 		_, twice := all[user]
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("line %d: %w", n, err)
+			return nil, fmt.Errorf("%d: %w", n, err)
 		case answer == "":
-			return nil, fmt.Errorf("line %d: no server behind %q", n, words[0])
+			return nil, fmt.Errorf("%d: no server behind %q", n, words[0])
 		case twice:
-			return nil, fmt.Errorf("line %d: %q for the second time", n, words[0])
+			return nil, fmt.Errorf("%d: %q for the second time", n, words[0])
 		case len(all) == maxUsers:
-			return nil, fmt.Errorf("line %d: more than %d users; ask a directory", n, maxUsers)
+			return nil, fmt.Errorf("%d: more than %d users; ask a directory", n, maxUsers)
 		}
 		all[user] = answer
 	}
 	if err := in.Err(); err != nil {
-		return nil, fmt.Errorf("line %d: %w", n+1, err)
+		return nil, fmt.Errorf("%d: %w", n+1, err)
 	}
 	return all, nil
 }

@@ -27,11 +27,11 @@ func TestParse(t *testing.T) {
 		{"all there is", "# mailboxes\n\nTim@Example.jp\t10.0.2.21  # old\r\n@example.jp imap-new  pop3-new\n* [2001:db8::1]:143", map[string]string{
 			"tim@example.jp": "10.0.2.21", "@example.jp": "imap-new pop3-new", "*": "[2001:db8::1]:143"}, ""},
 		{"nothing", "", map[string]string{}, ""},
-		{"no server", "tim 10.0.2.21\ntom\n", nil, `line 2: no server behind "tom"`},
-		{"twice", "tim a\nTIM b\n", nil, `line 2: "TIM" for the second time`},
-		{"no text", "tim \x01\n", nil, "line 1: users: the answer is too long, or no text"},
-		{"long answer", "tim " + strings.Repeat("x", MaxAnswer+1), nil, "line 1: users: the answer is too long, or no text"},
-		{"long line", "tim a\n" + strings.Repeat("x", maxLine+1), nil, "line 2: bufio.Scanner: token too long"},
+		{"no server", "tim 10.0.2.21\ntom\n", nil, `2: no server behind "tom"`},
+		{"twice", "tim a\nTIM b\n", nil, `2: "TIM" for the second time`},
+		{"no text", "tim \x01\n", nil, "1: users: the answer is too long, or no text"},
+		{"long answer", "tim " + strings.Repeat("x", MaxAnswer+1), nil, "1: users: the answer is too long, or no text"},
+		{"long line", "tim a\n" + strings.Repeat("x", maxLine+1), nil, "2: bufio.Scanner: token too long"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -122,7 +122,7 @@ func TestFile(t *testing.T) {
 	is("tim@a.example", "three")
 	os.Remove(path)
 	f.look(report)
-	if diff := cmp.Diff([]string{"taken", path + `: line 1: no server behind "broken"`}, reports); diff != "" {
+	if diff := cmp.Diff([]string{"taken", path + `:1: no server behind "broken"`}, reports); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if _, err := OpenFile(path); err == nil {
