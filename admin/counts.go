@@ -4,6 +4,7 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kyozon/kyozon/edge"
+	"github.com/kyozon/kyozon/ip"
 )
 
 // counted shows to Prometheus what a protocol counts by itself. Describe says nothing of it: protocols differ.
@@ -40,48 +42,114 @@ func counted(n edge.CountStatus) prometheus.Metric {
 	return m
 }
 
-// countRow is a count as tables show it.
+// countRow is what one metric counts of one thing, over the families, as tables show it.
 type countRow struct {
-	Key, Service, Noun, Clients, Which string
-	Value                              int64
+	Key, Service, Noun, Which string
+	Cells                     []countCell // from left to right, together as wide as the crossings
+	Total                     int64
 }
 
-// countRows returns the counts that are not zero.
+// countCell is a count of a crossing, or of a family, which is as wide as two crossings; or the room that a count of neither
+// leaves.
+type countCell struct {
+	Families string // "6→4", "IPv6" or ""
+	Span     int
+	Value    int64
+	Text     string // "" if nothing is counted there
+	Mean     string // of what is counted, if it has values
+}
+
+// countRows returns the counts by service, each with those of other families beside it, but not those that are zero in all.
 func countRows(all []edge.CountStatus) (rows []countRow) {
+	places := make(map[string]int)
 	for _, n := range all {
-		if n.Value == 0 || n.Noun == "" {
+		if n.Noun == "" {
 			continue
 		}
-		r := countRow{Key: n.Metric, Service: n.Labels["service"], Noun: n.Noun, Clients: familyName(n.Labels["client_family"]), Value: n.Value}
-		if to := n.Labels["backend_family"]; to != "" {
-			r.Clients = strings.TrimPrefix(r.Clients, "IPv") + "→" + strings.TrimPrefix(to, "ipv") // as ip.Crossing writes it
+		r, column := newCountRow(&n)
+		at, ok := places[r.Key]
+		if !ok {
+			at = len(rows)
+			places[r.Key] = at
+			rows = append(rows, r)
 		}
-		var which []string
-		for _, name := range slices.Sorted(maps.Keys(n.Labels)) {
-			r.Key += "/" + n.Labels[name]
-			if name != "service" && name != "client_family" && name != "backend_family" {
-				which = append(which, n.Labels[name])
+		rows[at].Total += n.Value
+		rows[at].Cells[column].add(&n)
+	}
+	first := make(map[string]int) // of each service; those of none come last
+	for i, r := range slices.Backward(rows) {
+		first[r.Service] = i
+	}
+	first[""] = len(rows)
+	slices.SortStableFunc(rows, func(a, b countRow) int { return first[a.Service] - first[b.Service] })
+	return slices.DeleteFunc(rows, func(r countRow) bool { return r.Total == 0 })
+}
+
+// newCountRow returns the row that a count belongs to, empty, and in which of its cells.
+func newCountRow(n *edge.CountStatus) (r countRow, column int) {
+	client := cmp.Or(n.Labels["client_family"], n.Labels["from_family"], n.Labels["family"])
+	backend := cmp.Or(n.Labels["backend_family"], n.Labels["to_family"])
+	r = countRow{Key: n.Metric, Service: n.Labels["service"], Noun: n.Noun}
+	switch {
+	case client != "" && backend != "":
+		r.Key += "/crossings"
+		for _, c := range ip.Crossings() {
+			r.Cells = append(r.Cells, countCell{Families: c.String(), Span: 1})
+			if c.Client.String() == client && c.Backend.String() == backend {
+				column = c.Index()
 			}
 		}
-		r.Which = strings.Join(which, " ")
-		if h := n.Histogram; h != nil {
-			r.Which = strings.TrimPrefix(fmt.Sprintf("%s, %.2f on average", r.Which, h.Sum/float64(h.Count())), ", ")
+	case client != "":
+		for i, f := range [...]ip.Family{ip.V4, ip.V6} {
+			r.Cells = append(r.Cells, countCell{Families: familyName(f.String()), Span: 2})
+			if f.String() == client {
+				column = i
+			}
 		}
-		rows = append(rows, r)
+	default:
+		r.Cells = []countCell{{Span: 4}}
 	}
-	return rows
+	var which []string
+	for _, name := range slices.Sorted(maps.Keys(n.Labels)) {
+		if name == "family" || strings.HasSuffix(name, "_family") {
+			continue
+		}
+		r.Key += "/" + n.Labels[name]
+		if name != "service" {
+			which = append(which, name+" "+n.Labels[name])
+		}
+	}
+	r.Which = strings.Join(which, ", ")
+	return r, column
+}
+
+func (c *countCell) add(n *edge.CountStatus) {
+	if c.Families == "" {
+		return
+	}
+	c.Value += n.Value
+	c.Text = count(c.Value)
+	if h := n.Histogram; h != nil && h.Count() > 0 {
+		c.Mean = fmt.Sprintf("mean %.2f", h.Sum/float64(h.Count()))
+	}
 }
 
 // line is the row in a few words.
 func (r countRow) line() string {
-	text := count(r.Value) + " " + r.Noun
-	if r.Service != "" {
-		text = r.Service + ": " + text
+	text := r.Noun
+	if r.Which != "" {
+		text += ", " + r.Which
 	}
-	for _, more := range []string{r.Which, r.Clients} {
-		if more != "" {
-			text += ", " + more
+	var counts []string
+	for _, c := range r.Cells {
+		if c.Value == 0 {
+			continue
 		}
+		one := c.Families + " " + c.Text
+		if c.Mean != "" {
+			one += ", " + c.Mean
+		}
+		counts = append(counts, one)
 	}
-	return text
+	return text + ": " + cmp.Or(strings.Join(counts, "; "), count(r.Total))
 }

@@ -83,12 +83,25 @@ type row struct {
 type crossing struct {
 	ip.Crossing
 	edge.CrossingStatus
-	Failed int64
+	Failed      int64
+	SessionNoun string // "calls"; "" if no protocol has sessions of crossings
+}
+
+// SessionsSoFar is how many there are and were.
+func (c *crossing) SessionsSoFar() int64 { return c.Sessions + c.SessionsEnded }
+
+// sessions says how many there are and were, if there were any, after something else.
+func (c *crossing) sessions() string {
+	if c.SessionsSoFar() == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s %s now, %s so far", count(c.Sessions), some(c.Sessions, c.SessionNoun), count(c.SessionsSoFar()))
 }
 
 // totals sums crossings.
 type totals struct {
 	Active, Opened, Requests, ToServer, ToClient, Failed int64
+	Sessions, SessionsEnded                              int64
 	Rate                                                 float64
 	Reasons                                              []reason
 }
@@ -108,6 +121,8 @@ func (t *totals) add(c edge.CrossingStatus) {
 	t.ToClient += c.ToClient
 	t.Rate += c.Rate
 	t.Failed += failed(c.Errors)
+	t.Sessions += c.Sessions
+	t.SessionsEnded += c.SessionsEnded
 }
 
 // sum returns the totals of one service × family, its errors the most frequent first.
@@ -176,15 +191,21 @@ func crossings(services []edge.ServiceStatus) []crossing {
 	var all []crossing
 	for _, c := range ip.Crossings() {
 		var t totals
+		noun := ""
 		for _, s := range services {
 			for _, x := range s.Crossings {
-				if x.Crossing == c.String() {
-					t.add(x)
+				if x.Crossing != c.String() {
+					continue
+				}
+				t.add(x)
+				if x.Sessions+x.SessionsEnded > 0 {
+					noun = s.SessionNoun
 				}
 			}
 		}
-		all = append(all, crossing{Crossing: c, Failed: t.Failed, CrossingStatus: edge.CrossingStatus{
-			Crossing: c.String(), Active: t.Active, Opened: t.Opened, Rate: t.Rate, ToServer: t.ToServer, ToClient: t.ToClient}})
+		all = append(all, crossing{Crossing: c, Failed: t.Failed, SessionNoun: noun, CrossingStatus: edge.CrossingStatus{
+			Crossing: c.String(), Active: t.Active, Opened: t.Opened, Rate: t.Rate, ToServer: t.ToServer, ToClient: t.ToClient,
+			Sessions: t.Sessions, SessionsEnded: t.SessionsEnded}})
 	}
 	return all
 }
@@ -224,6 +245,7 @@ func parsePage() *template.Template {
 	return template.Must(template.New("page.html").Funcs(template.FuncMap{
 		"count":           count,
 		"sessions":        sessions,
+		"some":            some,
 		"size":            size,
 		"rate":            rate,
 		"age":             age,

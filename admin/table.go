@@ -45,8 +45,8 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 		t.row(plain("kernel"), cell{notCarrying(k), "warn", false})
 	}
 	for _, c := range p.Crossings {
-		line(c.CrossingStatus.Crossing, "%s active, %s/s, %s opened (%s), %s errors",
-			count(c.Active), rate(c.Rate), count(c.Opened), percent(c.Opened, p.Opened), count(c.Failed))
+		line(c.CrossingStatus.Crossing, "%s active, %s/s, %s opened (%s), %s errors%s",
+			count(c.Active), rate(c.Rate), count(c.Opened), percent(c.Opened, p.Opened), count(c.Failed), c.sessions())
 	}
 	if l := st.AccessLog; l.To != "" {
 		line("access log", "%s, %s lines, %s dropped", l.To, count(l.Lines), count(l.Dropped))
@@ -69,8 +69,12 @@ func WriteStatus(w io.Writer, st edge.Status, style Style) error {
 	for _, r := range st.Refusals {
 		line("rule", "%s: %s, %s of %s %s", r.Service, r.Rule, count(r.Count), r.ClientFamily, r.Outcome)
 	}
-	for _, r := range p.Counted {
-		t.row(plain("counted"), plain(r.line()))
+	for i, r := range p.Counted {
+		name := cmp.Or(r.Service, "counted")
+		if i > 0 && p.Counted[i-1].Service == r.Service {
+			name = ""
+		}
+		t.row(plain(name), plain(r.line()))
 	}
 	for _, q := range st.Queues {
 		switch {
@@ -180,11 +184,15 @@ func up(s *edge.ServiceStatus) string {
 
 // sessions says how many there are: "1 call", "1,234 sessions".
 func sessions(s edge.ServiceStatus) string {
-	noun := s.SessionNoun
-	if *s.Sessions == 1 {
-		noun = strings.TrimSuffix(noun, "s")
+	return count(*s.Sessions) + " " + some(*s.Sessions, s.SessionNoun)
+}
+
+// some returns the noun for so many of what a plural names.
+func some(n int64, noun string) string {
+	if n == 1 {
+		return strings.TrimSuffix(noun, "s")
 	}
-	return count(*s.Sessions) + " " + noun
+	return noun
 }
 
 // WriteBackends writes a line for each backend.

@@ -4,6 +4,7 @@
 package edge
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/kyozon/kyozon/service"
@@ -23,16 +24,33 @@ func (s *Status) addCounts(server service.Server) {
 			Histogram: c.Histogram})
 		for i := range s.Services {
 			if one := &s.Services[i]; c.Metric.Sessions && one.Service == labels["service"] && one.ClientFamily == labels["client_family"] {
-				one.addSessions(c.Value, strings.TrimSuffix(c.Metric.Noun, " now"))
+				one.addSessions(&c, labels["backend_family"])
 			}
 		}
 	}
 }
 
-func (s *ServiceStatus) addSessions(n int64, noun string) {
+// addSessions adds a series of sessions, and to a crossing if they are known to be of one.
+func (s *ServiceStatus) addSessions(c *service.Count, backend string) {
+	ended := strings.HasSuffix(c.Metric.Name, "_total")
 	if s.Sessions == nil {
 		s.Sessions = new(int64)
 	}
-	*s.Sessions += n
-	s.SessionNoun = noun
+	if !ended {
+		*s.Sessions += c.Value
+		s.SessionNoun = strings.TrimSuffix(c.Metric.Noun, " now")
+	}
+	i := slices.IndexFunc(s.Crossings, func(x CrossingStatus) bool { return x.Crossing == crossingNamed(s.ClientFamily, backend) })
+	switch {
+	case i < 0:
+	case ended:
+		s.Crossings[i].SessionsEnded += c.Value
+	default:
+		s.Crossings[i].Sessions += c.Value
+	}
+}
+
+// crossingNamed returns what ip.Crossing writes, by the names of its families.
+func crossingNamed(client, backend string) string {
+	return strings.TrimPrefix(client, "ipv") + "→" + strings.TrimPrefix(backend, "ipv")
 }

@@ -122,6 +122,10 @@ type CrossingStatus struct {
 	ToServer int64            `json:"to-server-bytes"`
 	ToClient int64            `json:"to-client-bytes"`
 	Errors   map[string]int64 `json:"errors,omitempty"` // by reason
+
+	// Sessions that are under way, and that have ended, as far as they are known to be of this crossing: calls.
+	Sessions      int64 `json:"sessions,omitempty"`
+	SessionsEnded int64 `json:"sessions-ended,omitempty"`
 }
 
 // BackendStatus is one backend of one pool.

@@ -10,7 +10,8 @@ type Metric struct {
 	Noun   string   // what tables call it; "" if they do not show it
 	Labels []string // of its series: those of CONTRIBUTING.md, then its own
 
-	// Sessions says that its series are clients that are connected now, by service and client_family.
+	// Sessions says that its series are clients that are connected now, or calls under way; or, if it only grows, those that have
+	// ended: by service, client_family and, where that is known of them, backend_family.
 	Sessions bool
 }
 

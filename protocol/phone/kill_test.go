@@ -157,7 +157,7 @@ func TestRestart(t *testing.T) {
 				t.Errorf("refreshed in %v, over in %v", in(s.Refresh, l), in(s.Expire, l))
 			}
 		})
-		if got := b.counted(); !slices.Contains(got, "calls_active "+f.String()+" 1") {
+		if got := b.counted(); !slices.Contains(got, "calls_active "+f.String()+" "+f.String()+" 1") {
 			t.Errorf("counted are %v", got)
 		}
 		b.core.seats.mu.Lock()
@@ -174,7 +174,7 @@ func TestRestart(t *testing.T) {
 		again.response(again.want("UPDATE"), 200, "")
 		caller.response(caller.want("UPDATE"), 200, "")
 		hangUp(caller, again, heard, sequence(heard)+1)
-		if got := b.counted(); slices.Contains(got, "calls_active "+f.String()+" 1") {
+		if got := b.counted(); slices.Contains(got, "calls_active "+f.String()+" "+f.String()+" 1") {
 			t.Errorf("counted are %v", got)
 		}
 		again.unregister()

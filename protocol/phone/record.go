@@ -70,6 +70,7 @@ func (b *branch) tries(callID string) {
 func (c *call) answered(b *branch, l *leg) {
 	at := time.Now()
 	c.record.Answer, c.record.Called = &at, b.leg
+	c.agent.core.tally.answered(c.record)
 	b.media.ended, b.media.live = l.unheardOf, true
 	b.media.carry()
 	l.record, l.peer.record = c.record, c.record

@@ -4,6 +4,7 @@
 package phone
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -197,43 +198,64 @@ func (a *agents) name(b []byte) string {
 // tally counts calls since the process started.
 type tally struct {
 	mu     sync.Mutex
-	active map[string]int64 // by the family of the caller
+	active map[ends]int64
 	over   map[outcome]int64
+}
+
+// ends are the families of a caller and of who has answered him, "" as long as nobody has.
+type ends struct{ caller, called string }
+
+func endsOf(r *cdr.Record) ends {
+	if r.Answer == nil || r.Called == nil {
+		return ends{r.Caller.Family, ""}
+	}
+	return ends{r.Caller.Family, r.Called.Family}
 }
 
 // outcome is what has become of a call.
 type outcome struct {
-	family   string
-	answered bool
-	cause    int
+	ends
+	cause int
+}
+
+func (o outcome) compare(p outcome) int {
+	return cmp.Or(cmp.Compare(o.caller, p.caller), cmp.Compare(o.called, p.called), cmp.Compare(o.cause, p.cause))
 }
 
 func newTally() tally {
-	return tally{active: make(map[string]int64), over: make(map[outcome]int64)}
+	return tally{active: make(map[ends]int64), over: make(map[outcome]int64)}
 }
 
 func (t *tally) begin(r *cdr.Record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.active[r.Caller.Family]++
+	t.active[endsOf(r)]++
+}
+
+// answered is called when a call that has begun is answered.
+func (t *tally) answered(r *cdr.Record) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.active[ends{r.Caller.Family, ""}]--
+	t.active[endsOf(r)]++
 }
 
 func (t *tally) end(r *cdr.Record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.active[r.Caller.Family]--
-	t.over[outcome{r.Caller.Family, r.Answer != nil, r.Cause}]++
+	t.active[endsOf(r)]--
+	t.over[outcome{endsOf(r), r.Cause}]++
 }
 
 // The metrics.
 func callsActive() service.Metric {
-	return service.Metric{Name: "kyozon_phone_calls_active", Help: "Calls under way.", Noun: "calls now",
-		Labels: []string{"service", "client_family"}, Sessions: true}
+	return service.Metric{Name: "kyozon_phone_calls_active", Help: "Calls under way, by the families of the caller and of who has answered.", Noun: "calls now",
+		Labels: []string{"service", "client_family", "backend_family"}, Sessions: true}
 }
 
 func callsTotal() service.Metric {
 	return service.Metric{Name: "kyozon_phone_calls_total", Help: "Calls that were answered and have ended, or failed, by cause of ITU-T Q.850.",
-		Noun: "calls", Labels: []string{"service", "client_family", "outcome", "cause"}}
+		Noun: "calls ended", Labels: []string{"service", "client_family", "backend_family", "outcome", "cause"}, Sessions: true}
 }
 
 func registrationsActive() service.Metric {
@@ -252,15 +274,17 @@ func (c *core) counts() (all []service.Count) {
 	c.tally.mu.Unlock()
 	for _, f := range [...]ip.Family{ip.V4, ip.V6} {
 		name := f.String()
-		all = append(all, service.Count{Metric: callsActive(), Values: []string{c.name, name}, Value: active[name]},
-			service.Count{Metric: registrationsActive(), Values: []string{c.name, name}, Value: c.places.Count(f)})
+		for _, called := range [...]string{"", ip.V4.String(), ip.V6.String()} {
+			all = append(all, service.Count{Metric: callsActive(), Values: []string{c.name, name, called}, Value: active[ends{name, called}]})
+		}
+		all = append(all, service.Count{Metric: registrationsActive(), Values: []string{c.name, name}, Value: c.places.Count(f)})
 	}
-	for o, n := range over {
+	for _, o := range slices.SortedFunc(maps.Keys(over), outcome.compare) {
 		word := "failed"
-		if o.answered {
+		if o.called != "" {
 			word = "answered"
 		}
-		all = append(all, service.Count{Metric: callsTotal(), Values: []string{c.name, o.family, word, index(o.cause)}, Value: n})
+		all = append(all, service.Count{Metric: callsTotal(), Values: []string{c.name, o.caller, o.called, word, index(o.cause)}, Value: over[o]})
 	}
 	all = append(all, c.quality.counts(c.name)...)
 	c.seats.mu.Lock()

@@ -28,6 +28,18 @@ func (b *bench) counted() (all []string) {
 	return all
 }
 
+// crossed says how many calls are under way, and have ended, between telephones of a family.
+func (b *bench) crossed(f ip.Family) (now, ended int64) {
+	for _, s := range b.edge.Status().Services {
+		for _, c := range s.Crossings {
+			if c.Crossing == (ip.Crossing{Client: f, Backend: f}).String() {
+				now, ended = now+c.Sessions, ended+c.SessionsEnded
+			}
+		}
+	}
+	return now, ended
+}
+
 // What is under way is shown, how far it is and with whom, and can be dropped; what is over is counted.
 func TestShown(t *testing.T) {
 	t.Parallel()
@@ -58,8 +70,11 @@ func TestShown(t *testing.T) {
 		acknowledge(caller, callee, heard, sequence(heard))
 		want("answered", "direct")
 		name := f.String()
-		if diff := cmp.Diff([]string{"calls_active " + name + " 1", "media_calls_active direct 1", "registrations_active " + name + " 2"}, b.counted()); diff != "" {
+		if diff := cmp.Diff([]string{"calls_active " + name + " " + name + " 1", "media_calls_active direct 1", "registrations_active " + name + " 2"}, b.counted()); diff != "" {
 			t.Errorf("counts (-want +got):\n%s", diff)
+		}
+		if now, ended := b.crossed(f); now != 1 || ended != 0 {
+			t.Errorf("%d calls now and %d that have ended", now, ended)
 		}
 		if got := b.edge.Calls(func(c *service.Call) bool { return c.State == "ringing" }, 10); len(got) > 0 {
 			t.Errorf("ringing are %v", got)
@@ -88,10 +103,13 @@ func TestShown(t *testing.T) {
 		callee.response(keep(callee.want("CANCEL")), 200, "")
 		callee.response(came, 487, "")
 		callee.want("ACK")
-		if diff := cmp.Diff([]string{"calls_total " + name + " answered 31 1", "calls_total " + name + " failed 18 1",
+		if diff := cmp.Diff([]string{"calls_total " + name + "  failed 18 1", "calls_total " + name + " " + name + " answered 31 1",
 			"media_calls_total " + name + " " + name + " direct 1",
 			"registrations_active " + name + " 2"}, b.counted()); diff != "" {
 			t.Errorf("counts (-want +got):\n%s", diff)
+		}
+		if now, ended := b.crossed(f); now != 0 || ended != 1 {
+			t.Errorf("%d calls now and %d that have ended", now, ended)
 		}
 		callee.unregister()
 		for _, r := range b.records() {
