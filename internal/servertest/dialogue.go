@@ -166,7 +166,8 @@ func (s *side) routes(m *message) string {
 	return "[routes]"
 }
 
-// send writes a message that is sent, and sent again where it must be until it is answered.
+// send writes a message that is sent, and sent again where it must be until it is answered: late, because nothing is lost on one
+// machine, and a copy that an end that was busy hears is taken for the message that comes next.
 func (s *side) send(again bool, m *message, lines []string) {
 	lines = append(lines, "Contact: <sip:sipp@[local_ip]:[local_port];transport=[transport]>")
 	lines = append(lines, m.fields...)
@@ -174,7 +175,7 @@ func (s *side) send(again bool, m *message, lines []string) {
 		lines = append(lines, "Content-Type: "+m.body.kind)
 	}
 	lines = slices.DeleteFunc(lines, func(l string) bool { return l == "" })
-	retrans := map[bool]string{true: ` retrans="500"`}[again]
+	retrans := map[bool]string{true: ` retrans="10000"`}[again]
 	fmt.Fprintf(&s.xml, "<send%s><![CDATA[\n\n%s\nContent-Length: [len]\n\n%s\n]]></send>\n", retrans, strings.Join(lines, "\n"), m.body.text)
 }
 

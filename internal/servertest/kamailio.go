@@ -29,6 +29,8 @@ loadmodule "pv.so"
 loadmodule "maxfwd.so"
 loadmodule "siputils.so"
 loadmodule "textops.so"
+modparam("tm", "retr_timer1", 10000)
+modparam("tm", "retr_timer2", 10000)
 request_route {
 	if (!mf_process_maxfwd_header("10")) {
 		sl_send_reply("483", "Too Many Hops");

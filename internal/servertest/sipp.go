@@ -6,14 +6,15 @@ package servertest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
+	"time"
 )
 
 // SIPp says what a SIPp is to do, once.
@@ -32,29 +33,35 @@ func (s SIPp) Start(t testing.TB) (wait func()) {
 	program := Find(t, "sipp")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "scenario.xml")
-	if err := os.WriteFile(file, []byte(s.Scenario), 0o600); err != nil {
+	err := os.WriteFile(file, []byte(s.Scenario), 0o600)
+	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	c := exec.CommandContext(ctx, program, s.Remote.String(), "-sf", file, "-i", s.Local.Addr().String(), "-p", strconv.Itoa(int(s.Local.Port())),
 		"-t", map[string]string{"udp": "u1", "tcp": "t1"}[s.Transport], "-m", "1", "-nostdin", "-trace_err", "-error_file", "errors",
-		"-trace_msg", "-message_file", "messages", "-timeout", "30s", "-timeout_error")
+		"-trace_msg", "-message_file", "messages", "-timeout", fmt.Sprintf("%.0fs", patience.Seconds()), "-timeout_error")
 	if s.Target != "" {
 		c.Args = append(c.Args, "-auth_uri", s.Target)
 	}
 	c.Dir = dir
-	if err := c.Start(); err != nil {
+	if err = c.Start(); err != nil {
 		cancel()
 		t.Fatal(err)
 	}
-	end := sync.OnceValue(c.Wait)
+	ended := make(chan bool)
+	go func() {
+		err = c.Wait()
+		close(ended)
+	}()
 	t.Cleanup(func() {
 		cancel()
-		_ = end() // reported, or killed
+		<-ended // by itself, or killed
 	})
+	s.awaitSocket(t, ended)
 	return func() {
 		t.Helper()
-		err := end()
+		<-ended
 		if err == nil {
 			return
 		}
@@ -63,5 +70,32 @@ func (s SIPp) Start(t testing.TB) (wait func()) {
 			err = errors.Join(err, errors.New(strings.ToValidUTF8(string(text), "?")))
 		}
 		t.Errorf("sipp: %v\n%s", err, s.Scenario)
+	}
+}
+
+// awaitSocket waits until it can hear, or has ended: who sends it something before that must send it again.
+func (s SIPp) awaitSocket(t testing.TB, ended <-chan bool) {
+	t.Helper()
+	local := fmt.Sprintf(":%04X ", s.Local.Port())
+	for deadline := time.Now().Add(patience); s.Transport == "udp"; {
+		var sockets []byte
+		for _, table := range []string{"/proc/net/udp", "/proc/net/udp6"} {
+			text, err := os.ReadFile(table)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sockets = append(sockets, text...)
+		}
+		if strings.Contains(string(sockets), local) { // no socket of ours is connected to it yet
+			return
+		}
+		select {
+		case <-ended:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("SIPp has no socket")
+		}
 	}
 }

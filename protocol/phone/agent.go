@@ -46,6 +46,8 @@ type agent struct {
 
 	busy func() bool // so that others should have new calls
 	turn uint32      // who got the last one for that
+
+	opening, afterwards time.Duration // connectTime and afterwards, but for tests
 }
 
 // limits bound a message: one that comes over a connection must fit into what relay keeps of it.
@@ -65,7 +67,8 @@ type user struct {
 }
 
 func newAgent(c *core, l *relay.Loop) *agent {
-	a := &agent{core: c, loop: l, mark: markOf(l.ID()), busy: l.Busy, legs: make(map[legKey]*leg), calls: make(map[*call]bool), flows: make(map[sip.Way]*flow)}
+	a := &agent{core: c, loop: l, mark: markOf(l.ID()), busy: l.Busy, opening: connectTime, afterwards: afterwards,
+		legs: make(map[legKey]*leg), calls: make(map[*call]bool), flows: make(map[sip.Way]*flow)}
 	a.table.Send = func(w sip.Way, b []byte) { c.send(a, w, b) }
 	a.table.Told, a.table.Ended, a.table.Mark = a.told, a.ended, a.mark
 	a.table.Trusted = func(from netip.Addr) bool { return c.settings.Load().trusted(from) }

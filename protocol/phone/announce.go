@@ -109,7 +109,7 @@ func (p *announcing) begin() {
 	}
 	a.core.relays.client.Load().Play(p.media.id, control.Play{Side: control.Caller, Stream: uint8(speech.Line), Type: speech.Type,
 		Clip: control.ClipOf(samples), Times: uint8(p.what.times)})
-	a.loop.SetTimer(&p.alarm, time.Duration(p.what.times)*p.what.clip.Length()+afterwards)
+	a.loop.SetTimer(&p.alarm, time.Duration(p.what.times)*p.what.clip.Length()+a.afterwards)
 	a.wind()
 }
 

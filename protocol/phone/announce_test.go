@@ -179,6 +179,7 @@ func TestAnnouncement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.each(func(a *agent) { a.afterwards = patience }) // a relay that has no time says it all, but later
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		b.t = t
 		for kind, samples := range map[string][]byte{"0": want.PCMU, "8": want.PCMA} {
@@ -194,6 +195,11 @@ func TestAnnouncement(t *testing.T) {
 			if got := e.hears(2*len(samples)/clip.Frame, kind[0]-'0', from); !bytes.Equal(got, append(bytes.Clone(samples), samples...)) {
 				t.Error("he hears something else")
 			}
+			b.each(func(a *agent) {
+				for c := range a.calls {
+					c.announcing.over()
+				}
+			})
 			m := keep(caller.want("480"))
 			if got := string(m.Get(sip.Reason)); got != `Q.850;cause=31;text="normal, unspecified"` {
 				t.Errorf("got Reason %q", got)
@@ -204,9 +210,16 @@ func TestAnnouncement(t *testing.T) {
 			caller.send(reply(r, m, "ACK"))
 		}
 	})
+	b.each(func(a *agent) { a.afterwards = afterwards }) // it is over by itself
+	b.t = t
+	caller := b.registered("udp", ip.V4, "05010000001")
+	caller.body = newEar(t, ip.V4).offer("0")
+	r := caller.invite("110")
+	caller.want("183")
+	caller.send(reply(r, caller.want("480"), "ACK"))
 	b.end()
 	text, err := os.ReadFile(filepath.Join(b.dir, "calls.jsonl"))
-	if err != nil || bytes.Count(text, []byte(`"reason":"announcement sorry"`)) != 8 || !bytes.Contains(text, []byte(`"emergency":true`)) {
+	if err != nil || bytes.Count(text, []byte(`"reason":"announcement sorry"`)) != 9 || !bytes.Contains(text, []byte(`"emergency":true`)) {
 		t.Errorf("%v, %s", err, text)
 	}
 }

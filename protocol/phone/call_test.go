@@ -10,6 +10,7 @@ import (
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
 )
 
 // bodyOf returns the body of a message as text.
@@ -247,6 +248,7 @@ func TestLost(t *testing.T) {
 	b := newBench(t, "")
 	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
 		b.t = t
+		b.each(func(a *agent) { a.table.Timers = unhurried() })
 		caller, callee := b.registered("udp", f, "05010000001"), b.registered("udp", f, "05010000002")
 		defer callee.unregister()
 		invite := caller.invite("05010000002")
@@ -254,6 +256,7 @@ func TestLost(t *testing.T) {
 		caller.copies, callee.copies = true, true
 		caller.send(invite) // lost, thinks the caller: nobody rings twice
 		caller.want("100")
+		b.each(func(a *agent) { a.table.Timers = transaction.Timers{} }) // from now on copies are waited for
 		callee.response(came, 200, callee.offer())
 		answer := keep(caller.want("200"))
 		caller.want("200") // not acknowledged

@@ -52,7 +52,7 @@ func (a *agent) connect(to sip.Way) *flow {
 		return f
 	}
 	a.flows[to] = f
-	o := relay.DialOptions{Remote: to.Remote, Source: netip.AddrPortFrom(to.Local.Addr(), 0), Timeout: connectTime}
+	o := relay.DialOptions{Remote: to.Remote, Source: netip.AddrPortFrom(to.Local.Addr(), 0), Timeout: a.opening}
 	if to.Local.Addr().IsUnspecified() {
 		o.Source = netip.AddrPort{}
 	}
@@ -81,7 +81,7 @@ func (f *flow) shake(conn *relay.Conn) {
 		f.over(errEnded)
 		return
 	}
-	conn.SetTimeout(connectTime)
+	conn.SetTimeout(f.agent.opening)
 	conn.StartClientTLS(config, func(_ tls.ConnectionState, err error) {
 		if err != nil {
 			f.agent.core.complain(f.to.Remote, err)

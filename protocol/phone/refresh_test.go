@@ -10,6 +10,7 @@ import (
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
+	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
 )
 
 // sequence returns the number of a message.
@@ -184,6 +185,7 @@ func TestBrief(t *testing.T) {
 func TestNoPrack(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, "")
+	b.each(func(a *agent) { a.table.Timers = transaction.Timers{} })
 	each(t, func(t *testing.T, transport string, f ip.Family) {
 		b.t = t
 		caller, callee := b.registered(transport, f, "05010000001"), b.registered(transport, f, "05010000002")
