@@ -43,7 +43,9 @@ const (
 )
 
 // unhurried has nothing sent again only because the machine is busy: SIPp takes a copy for the message that comes next.
-func unhurried() transaction.Timers { return transaction.Timers{T1: 10 * time.Second, T2: 10 * time.Second} }
+func unhurried() transaction.Timers {
+	return transaction.Timers{T1: 10 * time.Second, T2: 10 * time.Second}
+}
 
 func TestMain(m *testing.M) { servertest.Main(m) }
 
