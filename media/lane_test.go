@@ -158,7 +158,7 @@ func TestLanes(t *testing.T) {
 		phones[0].say(call.Local[0][0].RTP, rtp(121))
 		phones[0].say(call.Local[0][0].RTP, rtp(122))
 		phones[0].say(call.Local[0][0].RTP, rtp(123))
-		p.stats(call.ID)
+		p.awaitHeard(call.ID, 0, 5+100+5+10+3)
 		k.wantNone(t, "on hold")
 		p.tell(call, phones, 0, nil)
 		talk(t, call, phones, 0, 124)
@@ -437,7 +437,7 @@ func (p *place) kill(k *fakeKernel) {
 // awaitLink waits until the client has connected again.
 func (p *place) awaitLink() {
 	p.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		r := p.try([2]string{"four", "four"}, 1)
 		if r.err == nil {
 			p.close(r.call.ID)

@@ -50,7 +50,7 @@ func TestChurn(t *testing.T) {
 // awaitCalls waits until the plane has n calls.
 func (p *place) awaitCalls(n int) {
 	p.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); p.plane.Calls() != n; {
+	for deadline := time.Now().Add(patience); p.plane.Calls() != n; {
 		if time.Now().After(deadline) {
 			p.t.Fatalf("%d calls, want %d", p.plane.Calls(), n)
 		}
@@ -60,7 +60,7 @@ func (p *place) awaitCalls(n int) {
 // awaitOrphans waits until n calls are nobody's, and only wait for their end.
 func (p *place) awaitOrphans(n int64) {
 	p.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		var got atomic.Int64
 		p.loops.Do(func(l *relay.Loop) {
 			for _, c := range p.plane.shards[l.ID()].calls {
@@ -266,7 +266,7 @@ func (p *phone) class(send func()) byte {
 		unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1)
 	})
 	send()
-	p.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	p.conn.SetReadDeadline(time.Now().Add(patience))
 	b, control := make([]byte, 1000), make([]byte, 100)
 	_, n, _, _, err := p.conn.ReadMsgUDPAddrPort(b, control)
 	if err != nil {

@@ -27,7 +27,10 @@ import (
 	"github.com/kyozon/kyozon/relay"
 )
 
-const inside = "KYOZON_MEDIA_INSIDE"
+const (
+	inside   = "KYOZON_MEDIA_INSIDE"
+	patience = time.Minute // for anything, on a machine that has much to do
+)
 
 // TestMain runs the tests in a network of their own, where prefixes can be given to the loopback interface. Without root
 // there is none, and tests that need a prefix are skipped.
@@ -200,10 +203,24 @@ func (p *place) stats(id control.ID) control.Stats {
 	return <-told
 }
 
+// awaitHeard waits until so many packets of a side have been taken.
+func (p *place) awaitHeard(id control.ID, side int, n uint64) {
+	p.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		got := p.stats(id).Heard[side][0].Packets
+		if got == n {
+			return
+		}
+		if got > n || time.Now().After(deadline) {
+			p.t.Fatalf("%d packets were heard, want %d", got, n)
+		}
+	}
+}
+
 // strangers waits until so many packets of strangers have been dropped.
 func (p *place) strangers(id control.ID, n uint64) {
 	p.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		s := p.stats(id)
 		got := uint64(0)
 		for _, side := range s.Heard {
@@ -278,7 +295,7 @@ func (p *phone) say(to netip.AddrPort, packet []byte) {
 func (p *phone) hear() ([]byte, netip.AddrPort) {
 	p.t.Helper()
 	b := make([]byte, 4096)
-	p.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	p.conn.SetReadDeadline(time.Now().Add(patience))
 	n, from, err := p.conn.ReadFromUDPAddrPort(b)
 	if err != nil {
 		p.t.Fatal(err)

@@ -59,7 +59,7 @@ func TestSIP(t *testing.T) {
 				default:
 					target.Addr = tcpServer(t, f, says, nil)
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				got := Ask(ctx, target)
 				cancel()
 				if text := fmt.Sprint(got.Err); text != test.want && (test.want != "" || got.Err != nil) {

@@ -24,7 +24,7 @@ import (
 )
 
 // patience is how long a handshake may take on a busy machine.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // secure answers in TLS with the Host that it was asked for, in a header.
 func secure(t *testing.T, f ip.Family, config *tls.Config) netip.AddrPort {
@@ -140,9 +140,7 @@ func TestTLSDeadline(t *testing.T) {
 	_, trusting := servertest.TLS(t, "shop.example.jp")
 	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
 		_, at := listen(t, f)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		defer cancel()
-		r := TCP(ctx, Target{Addr: at, TLS: trusting})
+		r := overdue(t, TCP, Target{Addr: at, TLS: trusting})
 		if !errors.Is(r.Err, ErrTimeout) || !strings.HasPrefix(r.Err.Error(), "tls: ") || len(r.Phases) != 1 {
 			t.Errorf("got %v after %d phases, want ErrTimeout of tls after one", r.Err, len(r.Phases))
 		}

@@ -22,6 +22,8 @@ import (
 	"github.com/kyozon/kyozon/ip/iptest"
 )
 
+const patience = time.Minute // of a question, on a machine that has much to do
+
 const zone = `
 example.               IN SOA ns.example. root.example. 1 3600 600 86400 60
 mx.example.            IN A 192.0.2.25
@@ -73,7 +75,7 @@ func TestAsk(t *testing.T) {
 	}
 	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
 		server := servertest.NewDNS(t, f, zone+reversed+". IN PTR MX.example.\n", nil)
-		r := New(Options{Servers: []netip.AddrPort{server.Addr}})
+		r := New(Options{Servers: []netip.AddrPort{server.Addr}, Deadline: patience})
 		defer r.Close()
 		for _, test := range tests {
 			if diff := cmp.Diff(test.want, ask(r, Question{Name: test.name, Type: test.of}), cmpopts.EquateErrors(),
@@ -107,7 +109,7 @@ func TestRefusals(t *testing.T) {
 				test.handle(m)
 				w.WriteMsg(m)
 			})
-			r := New(Options{Servers: []netip.AddrPort{server.Addr}})
+			r := New(Options{Servers: []netip.AddrPort{server.Addr}, Deadline: patience})
 			defer r.Close()
 			if a := ask(r, Question{Name: "mx.example", Type: A}); !errors.Is(a.Err, ErrFailed) {
 				t.Errorf("%v, want ErrFailed", a.Err)
@@ -128,7 +130,7 @@ func TestTruncated(t *testing.T) {
 			fmt.Fprintf(&many, "many.example. IN AAAA 2001:db8::%x\n", i+1)
 		}
 		server := servertest.NewDNS(t, f, many.String(), nil)
-		r := New(Options{Servers: []netip.AddrPort{server.Addr}})
+		r := New(Options{Servers: []netip.AddrPort{server.Addr}, Deadline: patience})
 		defer r.Close()
 		a := ask(r, Question{Name: "many.example", Type: AAAA})
 		if a.Err != nil || len(a.Addrs) != mostRecords || server.Asked("many.example", dns.TypeAAAA) != 2 {
@@ -172,7 +174,7 @@ func TestWrong(t *testing.T) {
 				m.Answer = []dns.RR{&dns.A{Hdr: header(q), A: []byte{192, 0, 2, 1}}}
 				w.WriteMsg(m)
 			})
-			r := New(Options{Servers: []netip.AddrPort{server.Addr}})
+			r := New(Options{Servers: []netip.AddrPort{server.Addr}, Deadline: patience})
 			a := ask(r, Question{Name: "mx.example", Type: A})
 			r.Close()
 			if a.Err != nil || a.Addrs[0] != netip.MustParseAddr("192.0.2.1") || tcp != wrong.overTCP {
@@ -196,7 +198,7 @@ func TestSecond(t *testing.T) {
 		})
 		able := servertest.NewDNS(t, c.Backend, zone, nil)
 		gone := netip.AddrPortFrom(iptest.Loopback(c.Client), 1) // tcpmux: nobody has that any more
-		r := New(Options{Servers: []netip.AddrPort{gone, unable.Addr, able.Addr}})
+		r := New(Options{Servers: []netip.AddrPort{gone, unable.Addr, able.Addr}, Deadline: patience})
 		defer r.Close()
 		for _, of := range []Type{A, AAAA, MX} {
 			if a := ask(r, Question{Name: "mx.example", Type: of}); errors.Is(a.Err, ErrFailed) {

@@ -110,7 +110,7 @@ func TestNamesChange(t *testing.T) {
 		} else {
 			server = servertest.NewDNS(t, ip.V4, test.zone, nil)
 		}
-		r := resolve.New(resolve.Options{Servers: []netip.AddrPort{server.Addr}})
+		r := resolve.New(resolve.Options{Servers: []netip.AddrPort{server.Addr}, Deadline: patience})
 		s.publish(s.ask(context.Background(), r, s.directory.Load().answers))
 		r.Close()
 		if diff := cmp.Diff(test.want, where(s)); diff != "" {
@@ -134,7 +134,7 @@ func TestNamesTake(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.publish(&target.Answers{})
-	r := resolve.New(resolve.Options{Servers: []netip.AddrPort{server.Addr}})
+	r := resolve.New(resolve.Options{Servers: []netip.AddrPort{server.Addr}, Deadline: patience})
 	defer r.Close()
 	s.publish(s.ask(context.Background(), r, s.directory.Load().answers))
 	for _, w := range []string{"192.0.2.1:5060", "192.0.2.1:40000"} {
