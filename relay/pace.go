@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	paceEvery  = int64(4 * time.Millisecond)  // how long packets may wait at a busy socket
+	paceEvery  = int64(8 * time.Millisecond)  // how long packets may wait at a busy socket
 	paceWindow = int64(32 * time.Millisecond) // over which they are counted
 	paceFrom   = 2000                         // packets a second, from which a socket is busy
 	paceUntil  = 1000                         // below which it is so no more
@@ -21,7 +21,7 @@ const (
 
 // pace says whether a socket is busy, by what has come lately.
 //
-// Nobody is told when something has come to a socket that is: the loop looks at it every 4 ms. To be woken for two or three
+// Nobody is told when something has come to a socket that is: the loop looks at it every 8 ms. To be woken for two or three
 // packets costs about as much as they do, and a network card is not listened to packet by packet either.
 type pace struct {
 	busy  bool

@@ -57,6 +57,7 @@ func (e *exchange) register() {
 		return
 	}
 	at := now()
+	u.Home = &who.home
 	left, _, failed := e.agent.core.places.Update(who.address, u, at) // steps 6 and 7
 	switch {
 	case errors.Is(failed, location.ErrMany):

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kyozon/kyozon/protocol/phone/digest"
+	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 )
 
@@ -24,6 +25,8 @@ type subscriber struct {
 
 	algorithms []digest.Algorithm // that the secret has
 	written    string             // his digests in a database
+
+	home location.Memory // where his bindings are
 }
 
 // subscriber returns the one of a name, or nil.

@@ -138,7 +138,7 @@ func isName(name []byte, lower string) bool {
 
 func (f *Fields) set(name, text []byte) error {
 	which := 0
-	for which < len(names) && !isName(name, names[which]) {
+	for which < len(names) && (len(name) != len(names[which]) || !isName(name, names[which])) {
 		which++
 	}
 	if which == len(names) {

@@ -64,6 +64,18 @@ type Update struct {
 	Clear    bool // Contact: *
 
 	Room []Binding // for what is returned, or nil
+	Home *Memory   // where the address of record was the last time, or nil
+}
+
+// Memory is where the bindings of an address of record are, for somebody who has to do with the same one again: he spares the
+// table to look for it among a million, which costs more than what is done there. The zero value remembers nothing. It is of
+// one address of record and one table.
+type Memory struct{ home atomic.Pointer[home] }
+
+// home is where the bindings of an address of record are.
+type home struct {
+	all  []Binding
+	gone bool // it had none left, and the table has forgotten it
 }
 
 // Contact is one Contact of a REGISTER.
@@ -93,15 +105,23 @@ type Table struct {
 
 type part struct {
 	mu   sync.RWMutex
-	all  map[string][]Binding // by address of record
+	all  map[string]*home     // by address of record
 	room [MaxBindings]Binding // for what an update comes to
+}
+
+// at returns the bindings of an address of record.
+func (p *part) at(aor string) []Binding {
+	if h := p.all[aor]; h != nil {
+		return h.all
+	}
+	return nil
 }
 
 // New returns an empty table.
 func New() *Table {
 	t := &Table{seed: maphash.MakeSeed()}
 	for i := range t.parts {
-		t.parts[i].all = make(map[string][]Binding)
+		t.parts[i].all = make(map[string]*home)
 	}
 	return t
 }
@@ -125,7 +145,7 @@ func (t *Table) Again(aor string, request uint64, now int64) (all []Binding, ok 
 	p := t.part(aor)
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	all = alive(p.all[aor], now)
+	all = alive(p.at(aor), now)
 	if request == 0 || !slices.ContainsFunc(all, func(b Binding) bool { return b.Request == request }) {
 		return nil, false
 	}
@@ -149,8 +169,8 @@ func (t *Table) Count(f ip.Family) int64 {
 	return t.counts[0].Load()
 }
 
-// setLocked puts bindings in the place of others.
-func (t *Table) setLocked(p *part, aor string, all []Binding) {
+// setLocked puts bindings in the place of others, and returns where they are; nil if there are none.
+func (t *Table) setLocked(p *part, aor string, all []Binding) *home {
 	var by [2]int64
 	count := func(all []Binding, n int64) {
 		for i := range all {
@@ -161,18 +181,41 @@ func (t *Table) setLocked(p *part, aor string, all []Binding) {
 			}
 		}
 	}
-	count(p.all[aor], -1)
+	h := p.all[aor]
+	if h != nil {
+		count(h.all, -1)
+	}
 	count(all, 1)
 	for i := range by {
 		if by[i] != 0 {
 			t.counts[i].Add(by[i])
 		}
 	}
-	if len(all) == 0 {
+	switch {
+	case len(all) > 0 && h != nil:
+		h.all = all
+	case len(all) > 0:
+		h = &home{all: all}
+		p.all[aor] = h
+	case h != nil:
+		h.all, h.gone = nil, true
 		delete(p.all, aor)
-	} else {
-		p.all[aor] = all
+		h = nil
 	}
+	return h
+}
+
+// homeLocked returns where the bindings of an address of record are, if the table has any.
+func (p *part) homeLocked(aor string, m *Memory) *home {
+	if m == nil {
+		return p.all[aor]
+	}
+	if h := m.home.Load(); h != nil && !h.gone {
+		return h
+	}
+	h := p.all[aor]
+	m.home.Store(h)
+	return h
 }
 
 // Get returns the bindings of an address of record as they are, alive or not.
@@ -180,7 +223,7 @@ func (t *Table) Get(aor string) []Binding {
 	p := t.part(aor)
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return slices.Clone(p.all[aor])
+	return slices.Clone(p.at(aor))
 }
 
 // Put sets the bindings of an address of record, which are the table's from now on. Changed is not called.
@@ -195,7 +238,14 @@ func (t *Table) update(aor string, u *Update, now int64) (left []Binding, change
 	p := t.part(aor)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	there := p.all[aor]
+	h := p.homeLocked(aor, u.Home)
+	var there []Binding
+	if h != nil {
+		there = h.all
+	}
+	if renew(there, u, now) {
+		return append(u.Room, there...), false, nil
+	}
 	before := alive(there, now)
 	after := append(p.room[:0], before...)
 	if u.Clear {
@@ -208,13 +258,39 @@ func (t *Table) update(aor string, u *Update, now int64) (left []Binding, change
 	}
 	changed = !slices.EqualFunc(before, after, func(a, b Binding) bool { return a.same(&b) })
 	if changed || len(there) != len(after) {
-		t.setLocked(p, aor, slices.Clone(after))
+		h = t.setLocked(p, aor, slices.Clone(after))
+		if u.Home != nil {
+			u.Home.home.Store(h)
+		}
 	} else {
 		copy(there, after) // only their time is new, and who reads them has the lock
 	}
 	left = append(u.Room, after...)
 	clear(p.room[:])
 	return left, changed, nil
+}
+
+// renew does what an update asks for if that is to have one binding last longer, as mostly, and says whether it was.
+func renew(all []Binding, u *Update, now int64) bool {
+	if u.Clear || len(u.Contacts) != 1 || u.Contacts[0].Lifetime == 0 {
+		return false
+	}
+	c, at := &u.Contacts[0], -1
+	for i := range all {
+		b := &all[i]
+		if b.Expires <= now {
+			return false
+		}
+		if at < 0 && b.isFor(c) {
+			at = i
+		}
+	}
+	if at < 0 || all[at].late(u) || !all[at].stays(u, c) {
+		return false
+	}
+	b := &all[at]
+	b.Expires, b.Request, b.Sequence = now+c.Lifetime, u.Request, u.Sequence
+	return true
 }
 
 // wipe is Contact: *.
@@ -290,6 +366,12 @@ func sameURI(a string, b []byte) bool {
 	return err == nil && u.Same(&v)
 }
 
+// stays says whether nothing but the time of b is new in a Contact that it is for.
+func (b *Binding) stays(u *Update, c *Contact) bool {
+	return b.Contact == string(c.URI) && b.Way == u.Way && b.CallID == string(u.CallID) && b.Agent == u.Agent && b.Path == string(u.Path) &&
+		b.Instance == string(c.Instance) && b.Flow == c.Flow && b.Quality == c.Quality
+}
+
 // same says whether two bindings differ in their time alone.
 func (b *Binding) same(o *Binding) bool {
 	return b.Contact == o.Contact && b.Instance == o.Instance && b.Path == o.Path && b.CallID == o.CallID && b.Agent == o.Agent &&
@@ -311,7 +393,7 @@ func alive(all []Binding, now int64) []Binding {
 func (t *Table) Look(aor string, now int64) []Device {
 	p := t.part(aor)
 	p.mu.RLock()
-	all := slices.Clone(alive(p.all[aor], now))
+	all := slices.Clone(alive(p.at(aor), now))
 	p.mu.RUnlock()
 	slices.SortStableFunc(all, better)
 	var devices []Device
@@ -351,7 +433,7 @@ func (t *Table) Drop(aor string, flow uint64) {
 	p := t.part(aor)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	left := slices.DeleteFunc(slices.Clone(p.all[aor]), func(b Binding) bool { return b.Way.Flow == flow })
+	left := slices.DeleteFunc(slices.Clone(p.at(aor)), func(b Binding) bool { return b.Way.Flow == flow })
 	t.setLocked(p, aor, left)
 }
 
@@ -360,9 +442,9 @@ func (t *Table) Sweep(i int, now int64) {
 	p := &t.parts[i%Parts]
 	var changed []string
 	p.mu.Lock()
-	for aor, all := range p.all {
-		left := alive(all, now)
-		if len(left) == len(all) {
+	for aor, h := range p.all {
+		left := alive(h.all, now)
+		if len(left) == len(h.all) {
 			continue
 		}
 		changed = append(changed, aor)
@@ -389,8 +471,8 @@ func (t *Table) Each(fn func(aor string, all []Binding) bool) {
 	for i := range t.parts {
 		p := &t.parts[i]
 		p.mu.RLock()
-		for aor, all := range p.all {
-			if !fn(aor, all) {
+		for aor, h := range p.all {
+			if !fn(aor, h.all) {
 				p.mu.RUnlock()
 				return
 			}

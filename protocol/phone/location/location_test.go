@@ -6,12 +6,14 @@ package location
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 )
 
@@ -211,7 +213,7 @@ func TestAtOnce(t *testing.T) {
 func BenchmarkRegister(b *testing.B) {
 	const many = 100_000
 	table := New()
-	names := make([]string, many)
+	names, homes := make([]string, many), make([]Memory, many)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -219,6 +221,7 @@ func BenchmarkRegister(b *testing.B) {
 	update := func(i int, seq uint32) {
 		u.Sequence, u.CallID = seq, fmt.Appendf(nil, "%d-5e8f1a2b3c4d@2001:db8::%x", i, i)
 		u.Contacts = []Contact{{URI: []byte(fmt.Sprintf("sip:050%08d@[2001:db8::%x]:5060", i, i)), Lifetime: 300, Quality: 1000}}
+		u.Home = &homes[i]
 		if _, _, err := table.Update(names[i], &u, 0); err != nil {
 			b.Fatal(err)
 		}
@@ -238,6 +241,64 @@ func BenchmarkRegister(b *testing.B) {
 		update(i%many, seq)
 	}
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/many, "bytes/binding")
+}
+
+// TestMemory: who remembers where an address of record is gets and changes the same as who does not, also when the table has
+// forgotten it in between.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	table := New()
+	var m, other Memory
+	u := &Update{CallID: []byte("id")}
+	update := func(m *Memory, now int64, contacts ...string) string {
+		t.Helper()
+		u.Sequence++
+		u.Home, u.Contacts, u.Room = m, nil, nil
+		for _, c := range contacts {
+			u.Contacts = append(u.Contacts, contact(t, c))
+		}
+		all, _, err := table.Update(aor, u, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := show(table.Get(aor)); got != show(all) {
+			t.Errorf("at %d: the table has %q, the answer says %q", now, got, show(all))
+		}
+		return show(all)
+	}
+	for i, step := range []struct {
+		m        *Memory
+		now      int64
+		contacts string
+		want     string
+	}{
+		{&m, 0, "sip:a 60", "sip:a@60"},
+		{&other, 1, "sip:a 60", "sip:a@61"},
+		{&m, 2, "sip:a 60", "sip:a@62"},
+		{&m, 3, "sip:b 10", "sip:a@62 sip:b@13"},
+		{&other, 4, "sip:b 20", "sip:a@62 sip:b@24"},
+		{&m, 24, "sip:a 60", "sip:a@84"},
+		{&other, 25, "sip:a 0", ""},
+		{&other, 26, "sip:b 60", "sip:b@86"},
+		{&m, 27, "sip:a 60", "sip:b@86 sip:a@87"},
+		{nil, 28, "sip:b 0", "sip:a@87"},
+		{&other, 29, "sip:a 60", "sip:a@89"},
+	} {
+		if got := update(step.m, step.now, step.contacts); got != step.want {
+			t.Errorf("step %d: got %q, want %q", i, got, step.want)
+		}
+	}
+	table.Sweep(int(maphash.String(table.seed, aor)%Parts), 100)
+	if table.Len() != 0 || table.Count(ip.V4) != 0 || table.Count(ip.V6) != 0 {
+		t.Error("the table has not forgotten it")
+	}
+	if got := update(&m, 101, "sip:a 60"); got != "sip:a@161" || table.Len() != 1 {
+		t.Errorf("after it was forgotten: %q, %d", got, table.Len())
+	}
+	u.Sequence--
+	if _, _, err := table.Update(aor, u, 102); !errors.Is(err, ErrOrder) {
+		t.Errorf("the same again: %v", err)
+	}
 }
 
 // Who keeps bindings elsewhere is told when they are others, and not when they last longer.
