@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -29,16 +30,20 @@ type options struct {
 	only    string // name of a work, or the beginning of names; "" means all
 }
 
+// processors is how many of Go's there are at least: those who send hold on to theirs while they wait.
+const processors = 8
+
 const (
 	maxRounds  = 50
 	maxTime    = time.Minute
-	maxStreams = 4900 // rtpengine has four sockets for each, and the limit on open files is often 20,000
+	maxStreams = 20_000 // of 25,000 pairs of ports
 )
 
 var errUsage = errors.New("usage")
 
 func main() {
 	lab.Main()
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), processors))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	o, err := parse(os.Args[1:], os.Stderr)

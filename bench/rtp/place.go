@@ -61,13 +61,13 @@ func openPlace(ctx context.Context, binary string, o lab.Options) (_ *place, err
 	}
 	p.edge = p.lab.Host("edge")
 	if p.dir, err = os.MkdirTemp("", "kyozon-bench"); err == nil {
-		p.client, err = openEnd(p.lab.Host("client"), "2001:db8:100::1")
+		p.client, err = openEnd(p.lab.Host("client"), p.edge, "front", "2001:db8:100::1")
 	}
 	if err == nil {
-		p.server4, err = openEnd(p.lab.Host("server"), "10.0.1.2")
+		p.server4, err = openEnd(p.lab.Host("server"), p.edge, "back", "10.0.1.2")
 	}
 	if err == nil {
-		p.server6, err = openEnd(p.lab.Host("server"), "2001:db8:101::2")
+		p.server6, err = openEnd(p.lab.Host("server"), p.edge, "back", "2001:db8:101::2")
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.close())
@@ -84,9 +84,12 @@ func (p *place) close() error {
 	return errors.Join(p.lab.Close(), os.RemoveAll(p.dir))
 }
 
+// files has a program open as many files as it needs; root may, others as many as they may.
+const files = `ulimit -n 200000 2>/dev/null || ulimit -n "$(ulimit -H -n)"; exec "$@"`
+
 // start starts a relay with room for many sockets.
 func (p *place) start(ctx context.Context, name string, ready lab.Ready, argv ...string) (*lab.Process, bench.Program, error) {
-	d := lab.Daemon{Name: name, Argv: append([]string{"sh", "-c", `ulimit -n "$(ulimit -H -n)" && exec "$@"`, "sh"}, argv...), Ready: ready}
+	d := lab.Daemon{Name: name, Argv: append([]string{"sh", "-c", files, "sh"}, argv...), Ready: ready}
 	process, err := p.edge.Start(ctx, d)
 	if err != nil {
 		return nil, nil, err

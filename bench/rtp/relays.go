@@ -24,7 +24,7 @@ import (
 type relayed struct {
 	name    string
 	program bench.Program // nil for plain routing
-	open    func(ctx context.Context, n int) ([2][]net.Addr, error)
+	open    func(ctx context.Context, n int) ([2][]netip.AddrPort, error)
 	lanes   func() (uint64, error) // of ours: how many the kernel plane has
 	stop    func()
 }
@@ -43,15 +43,15 @@ func (p *place) flows(ctx context.Context, r *relayed, n int) (f [2]*flow, err e
 	if r.program == nil {
 		server = p.server6
 	}
-	return [2]*flow{{from: p.client, to: to[0]}, {from: server, to: to[1]}}, err
+	return [2]*flow{newFlow(p.client, server, to[0]), newFlow(server, p.client, to[1])}, err
 }
 
 // route is no relay: each end sends to the other.
 func (p *place) route() *relayed {
-	return &relayed{name: routing, stop: func() {}, open: func(_ context.Context, n int) (to [2][]net.Addr, err error) {
+	return &relayed{name: routing, stop: func() {}, open: func(_ context.Context, n int) (to [2][]netip.AddrPort, err error) {
 		for range n {
-			to[0] = append(to[0], net.UDPAddrFromAddrPort(p.server6.at))
-			to[1] = append(to[1], net.UDPAddrFromAddrPort(p.client.at))
+			to[0] = append(to[0], p.server6.at)
+			to[1] = append(to[1], p.client.at)
 		}
 		return to, nil
 	}}
@@ -94,7 +94,7 @@ func (p *place) kyozon(ctx context.Context, plane string) (*relayed, error) {
 		cancel()
 		<-ended
 		process.Stop(context.WithoutCancel(ctx))
-	}, open: func(_ context.Context, n int) ([2][]net.Addr, error) { return p.openOurs(c, n) }, lanes: func() (uint64, error) { return lanesOf(c) }}
+	}, open: func(_ context.Context, n int) ([2][]netip.AddrPort, error) { return p.openOurs(c, n) }, lanes: func() (uint64, error) { return lanesOf(c) }}
 	return r, <-up
 }
 
@@ -111,7 +111,7 @@ func lanesOf(c *control.Client) (n uint64, err error) {
 	return n, err
 }
 
-func (p *place) openOurs(c *control.Client, n int) (to [2][]net.Addr, err error) {
+func (p *place) openOurs(c *control.Client, n int) (to [2][]netip.AddrPort, err error) {
 	type answer struct {
 		call control.Call
 		err  error
@@ -128,7 +128,7 @@ func (p *place) openOurs(c *control.Client, n int) (to [2][]net.Addr, err error)
 			return to, a.err
 		}
 		for side := range to {
-			to[side] = append(to[side], net.UDPAddrFromAddrPort(a.call.Local[side][0].RTP))
+			to[side] = append(to[side], a.call.Local[side][0].RTP)
 		}
 	}
 	return to, nil
@@ -162,14 +162,14 @@ func (p *place) rtpengine(ctx context.Context) (*relayed, error) {
 	}
 	calls := 0
 	return &relayed{name: engine, program: program, stop: func() { c.Close(); process.Stop(context.WithoutCancel(ctx)) },
-		open: func(_ context.Context, n int) (to [2][]net.Addr, err error) {
+		open: func(_ context.Context, n int) (to [2][]netip.AddrPort, err error) {
 			for range n {
 				calls++
 				a, b, err := p.engineCall(c, calls)
 				if err != nil {
 					return to, err
 				}
-				to[0], to[1] = append(to[0], net.UDPAddrFromAddrPort(b)), append(to[1], net.UDPAddrFromAddrPort(a))
+				to[0], to[1] = append(to[0], b), append(to[1], a)
 			}
 			return to, nil
 		}}, nil

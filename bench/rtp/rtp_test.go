@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -61,17 +62,74 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestDelays: a delay is counted where it is found again, an eighth too low at most.
+// TestDelays: a part of the packets took no longer than is said, and those within a time are those.
 func TestDelays(t *testing.T) {
 	t.Parallel()
-	for _, d := range []time.Duration{8, 9, 15, 16, 17, 1000, 12345, time.Millisecond, 20 * time.Millisecond, time.Second, time.Hour} {
-		if got := delayOf(slotOf(int64(d))); got > d || float64(got) < float64(d)*7/8 {
-			t.Errorf("%v is found as %v", d, got)
+	var d delays
+	d.add(delays{slots: make([]int64, slots)})
+	for _, took := range []time.Duration{time.Microsecond, time.Millisecond, 20 * time.Millisecond, 99 * time.Millisecond, 101 * time.Millisecond, lastSlot} {
+		d.slots[took>>slotShift]++
+		d.all++
+	}
+	if got := d.quantile(0.5); got < 20*time.Millisecond || got > 20*time.Millisecond+1<<slotShift {
+		t.Errorf("half took %v, want 20 ms", got)
+	}
+	if got := d.quantile(1); got < lastSlot {
+		t.Errorf("all took %v, want half a second", got)
+	}
+	if got := d.within(tooLate); got != 4 {
+		t.Errorf("%d were in time, want 4", got)
+	}
+}
+
+// TestFrame: packets have the checksums that a kernel asks for.
+func TestFrame(t *testing.T) {
+	t.Parallel()
+	for _, to := range []string{"192.0.2.1:10000", "[2001:db8::1]:5004"} {
+		to := netip.MustParseAddrPort(to)
+		from := netip.MustParseAddrPort(map[bool]string{true: "192.0.2.9:4000", false: "[2001:db8::9]:4000"}[to.Addr().Is4()])
+		f := newFrame([headerEthernet]byte{}, from, to, 77)
+		p := make([]byte, 300)
+		for number := range int64(1000) {
+			n := f.write(p, number, time.Now().UnixNano())
+			header := p[headerEthernet : n-packetSize-headerUDP]
+			udp := p[headerEthernet+len(header) : n]
+			if to.Addr().Is4() && folded(summed(header, 0)) != 0 {
+				t.Fatal("the checksum of IPv4 is wrong")
+			}
+			if folded(summed(udp, summed(header[len(header)-2*to.Addr().BitLen()/8:], uint32(17+len(udp))))) != 0 {
+				t.Fatalf("%v: the checksum of UDP of packet %d is wrong", to, number)
+			}
 		}
 	}
-	for _, d := range []int64{-1, 0, 1} {
-		if got := slotOf(d); got != 0 {
-			t.Errorf("%d is in slot %d", d, got)
+}
+
+// TestSearch: what is borne is found to within a step, if tries do not agree too.
+func TestSearch(t *testing.T) {
+	t.Parallel()
+	for most := 900; most < 12_000; most += 97 {
+		s, tried := newSearch(1000, 9800), 0
+		for n, ok := s.next(); ok; n, ok = s.next() {
+			loss := 0.0
+			if n > most {
+				loss = 0.01
+				if n > 2*most {
+					loss = 0.3
+				}
+			} else if tried%5 == 1 {
+				loss = 0.02 // something else ran
+			}
+			s.told(loss)
+			if tried++; tried > 60 {
+				t.Fatalf("%d: tried %d times", most, tried)
+			}
+		}
+		want, got := min(most, 9800), s.borne()
+		if most < 1000 {
+			want = 0
+		}
+		if got > want || want > 0 && float64(got)*fine*1.01 < float64(want) {
+			t.Errorf("%d are borne, want %d, after %d tries", got, want, tried)
 		}
 	}
 }

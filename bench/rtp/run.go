@@ -25,13 +25,12 @@ type comparison struct {
 	place    *place
 	out      io.Writer // the lines
 	progress io.Writer
-	most     map[string]float64 // streams that each program has borne
+	most     map[string]float64 // streams that each program has borne, with lateness
 }
 
 const (
-	settle  = 1500 * time.Millisecond // until each stream has been heard
+	settle  = 1500 * time.Millisecond // until each stream goes as it will
 	allowed = 0.001                   // loss
-	step    = 1.2                     // between the numbers of streams that are tried
 )
 
 // work is one thing that is measured.
@@ -107,19 +106,30 @@ func (c *comparison) once(ctx context.Context, name string, n int) (r result, er
 	if err != nil {
 		return r, err
 	}
-	r, err = exert(ctx, flows, relay.program, settle, c.time)
-	if err == nil && relay.lanes != nil {
-		r.lanes, err = relay.lanes()
+	l := load{flows: flows, settle: settle, d: c.time}
+	if err := l.prove(ctx); err != nil {
+		return r, fmt.Errorf("%s, before the load: %w", name, err)
 	}
-	if err == nil {
-		fmt.Fprintf(c.progress, "%-10s %5d streams: %8d packets, loss %.3f %%, %6.2f µs of the machine, %6.2f µs of the relay, p50 %v, p99 %v\n", name, n,
-			r.received, 100*r.loss(), each(r.cpu, r), each(r.process, r), r.p50, r.p99)
+	if r, err = exert(ctx, l, relay.program); err != nil {
+		return r, err
 	}
-	return r, err
+	fmt.Fprintf(c.progress, "%-10s %5d streams: %8d packets, loss %.3f %%, with what was late %.3f %%, %6.2f µs of the machine, %6.2f µs of the relay, p50 %v, p99 %v\n",
+		name, n, r.received, 100*r.loss(), 100*r.lossInTime(), each(r.cpu, r), each(r.process, r), r.p50, r.p99)
+	if relay.lanes != nil {
+		if r.lanes, err = relay.lanes(); err != nil {
+			return r, err
+		}
+	}
+	if r.loss() <= allowed {
+		if err := l.prove(ctx); err != nil {
+			return r, fmt.Errorf("%s, after the load: %w", name, err)
+		}
+	}
+	return r, nil
 }
 
 // each is time for each packet that arrived, in µs.
-func each(d time.Duration, r result) float64 { return d.Seconds() * 1e6 / float64(r.received) }
+func each(d time.Duration, r result) float64 { return d.Seconds() * 1e6 / float64(max(r.received, 1)) }
 
 // user compares what a packet costs above plain routing, by the clock of the whole machine; and by the relay's own.
 func (c *comparison) user(ctx context.Context) error {
@@ -142,6 +152,11 @@ func (c *comparison) kernel(ctx context.Context) error {
 
 var errNotInKernel = errors.New("the kernel plane does not carry the streams: look for its reason in what kyozon has written")
 
+// mostLost is what may be lost where it is measured what a packet costs: those that are lost cost less.
+const mostLost = 0.5
+
+var errLost = errors.New("too many packets are lost")
+
 // costs measures what a packet costs with one of ours and with rtpengine.
 func (c *comparison) costs(ctx context.Context, which string) (machine, own bench.Series, err error) {
 	machine, own = make(bench.Series), make(bench.Series)
@@ -154,6 +169,9 @@ func (c *comparison) costs(ctx context.Context, which string) (machine, own benc
 			r, err := c.once(ctx, name, c.streams)
 			if err != nil {
 				return nil, nil, err
+			}
+			if r.loss() > mostLost {
+				return nil, nil, fmt.Errorf("%w: %.1f %% with %s", errLost, 100*r.loss(), name)
 			}
 			if most := 2 * c.streams; name == lanes && r.lanes < uint64(most-most/20) { // a few may have only begun
 				return nil, nil, fmt.Errorf("%w: it has %d lanes, not %d", errNotInKernel, r.lanes, most)
@@ -169,43 +187,6 @@ func (c *comparison) print(s bench.Series, name string, m bench.Metric) {
 	for _, l := range s.Compare(name, ours, []bench.Metric{m}, engine) {
 		fmt.Fprintln(c.out, l)
 	}
-}
-
-// streamsBorne compares how many streams are carried with almost no loss.
-func (c *comparison) streamsBorne(ctx context.Context) error {
-	for name, most := range map[string]float64{ours: maxStreams, lanes: 2 * maxStreams, engine: maxStreams} {
-		if err := c.bears(ctx, name, most); err != nil {
-			return err
-		}
-	}
-	for row, name := range map[string]string{"rtp-streams": ours, "rtp-streams-kernel": lanes} {
-		c.print(bench.Series{ours: c.bearing(name), engine: c.bearing(engine)}, row, bench.Rate)
-	}
-	return nil
-}
-
-func (c *comparison) bearing(name string) []bench.Sample {
-	return []bench.Sample{{Rate: max(c.most[name], 1)}}
-}
-
-// bears finds how many streams a relay carries, up to a number.
-func (c *comparison) bears(ctx context.Context, name string, most float64) error {
-	for n := float64(c.streams); n <= most; n *= step {
-		r, err := c.once(ctx, name, int(n))
-		if err != nil {
-			return err
-		}
-		if r.loss() > allowed {
-			if r, err = c.once(ctx, name, int(n)); err != nil { // something else may have run
-				return err
-			}
-		}
-		if r.loss() > allowed {
-			return nil
-		}
-		c.most[name] = n
-	}
-	return nil
 }
 
 // jitter compares how long 99 of 100 packets take at 70 % of what rtpengine can bear, or at the number that was asked for.
@@ -232,7 +213,7 @@ func (c *comparison) jitter(ctx context.Context) error {
 // memory compares what each call adds to the resident memory of a fresh relay.
 func (c *comparison) memory(ctx context.Context) error {
 	values := make(map[string]float64)
-	n := min(4*c.streams, maxStreams)
+	const n = 4000
 	for _, name := range []string{ours, engine} {
 		relay, err := c.fresh(ctx, name)
 		if err != nil {
@@ -243,7 +224,7 @@ func (c *comparison) memory(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		values[name] = grown / float64(n) / 1024
+		values[name] = grown / n / 1024
 	}
 	fmt.Fprintln(c.out, bench.Line{Name: "rtp-memory", Metric: "kb_per_call", Ours: values[ours], Peer: engine, Theirs: values[engine],
 		Ratio: values[ours] / values[engine]})
@@ -254,7 +235,7 @@ func (c *comparison) memory(ctx context.Context) error {
 func (c *comparison) grown(ctx context.Context, r *relayed, n int) (float64, error) {
 	few, err := c.place.flows(ctx, r, 500) // what there is but once
 	if err == nil {
-		_, err = exert(ctx, few, r.program, settle, time.Second)
+		_, err = exert(ctx, load{flows: few, settle: settle, d: time.Second}, r.program)
 	}
 	if err != nil {
 		return 0, err
@@ -267,7 +248,7 @@ func (c *comparison) grown(ctx context.Context, r *relayed, n int) (float64, err
 	if err != nil {
 		return 0, err
 	}
-	if _, err := exert(ctx, flows, r.program, settle, time.Second); err != nil {
+	if _, err := exert(ctx, load{flows: flows, settle: settle, d: time.Second}, r.program); err != nil {
 		return 0, err
 	}
 	after, err := r.program.Memory()
