@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"net/netip"
+	"runtime"
 	"testing"
 
 	"github.com/kyozon/kyozon/ip"
@@ -137,24 +138,31 @@ func TestStranger(t *testing.T) {
 		phones := [2]*phone{phoneIn(t, x.Client, 1), phoneIn(t, x.Backend, 2)}
 		strangers := [2]*phone{phoneIn(t, x.Client, 66), phoneIn(t, x.Backend, 66)}
 		neighbours := [2]*phone{phoneIn(t, x.Client, 1), phoneIn(t, x.Backend, 2)}
-		dropped := uint64(0)
-		spray := func(who [2]*phone) {
+		early, dropped := p.figures().Dropped[control.Nowhere], uint64(0)
+		spray := func(who [2]*phone, known bool) {
 			for side := range who {
 				for range 20 {
 					who[side].say(call.Local[side][0].RTP, rtp(666))
 					who[side].say(call.Local[side][0].RTCP, rtcp(66))
 				}
 			}
-			dropped += 80
+			if known {
+				dropped += 80
+			} else { // it may be one of the telephones, which sends before its answer has come
+				early += 80
+				for p.figures().Dropped[control.Nowhere] < early {
+					runtime.Gosched()
+				}
+			}
 			p.strangers(call.ID, dropped)
 		}
-		spray(strangers) // nobody is known
-		spray(neighbours)
+		spray(strangers, false)
+		spray(neighbours, false)
 		p.tell(call, phones, 0, nil)
-		spray(strangers) // nobody was heard
+		spray(strangers, true) // nobody was heard
 		talk(t, call, phones, 0, 1)
-		spray(strangers)
-		spray(neighbours)
+		spray(strangers, true)
+		spray(neighbours, true)
 		talk(t, call, phones, 0, 6)
 		for side := range phones {
 			if !strangers[side].silent() || !neighbours[side].silent() || !phones[side].silent() {

@@ -64,7 +64,7 @@ const (
 	Stranger  Drop = iota // he is not who is expected
 	Unknown               // it is no kind of media
 	Misplaced             // its kind does not come at this port
-	Nowhere               // nobody is to be sent it, or not yet
+	Nowhere               // nobody is to be sent it, or it is not known yet who is to send or be sent it
 	Unused                // it came to an address that no call has, or is too long
 	Unsent                // the system did not take it
 	drops

@@ -125,6 +125,9 @@ func (l *Latch) To(signal netip.Addr) netip.AddrPort {
 	return l.want.addrPort()
 }
 
+// Expects says whether it is known who is to be heard: he has been described.
+func (l *Latch) Expects() bool { return l.want != (place{}) }
+
 // latching says how who is heard was found.
 func (l *Latch) latching() control.Latching {
 	return [...]control.Latching{signalled: control.Signalled, described: control.Near, exact: control.Exactly}[l.rank]

@@ -65,8 +65,12 @@ func (s *Stream) Pass(t *Counts, side control.Side, at Port, from netip.AddrPort
 		return 0, netip.AddrPort{}, false
 	}
 	if !e.hears(t, at, from, now) {
-		e.Strangers++
-		t.Dropped[control.Stranger]++
+		if e.Latches[RTP].Expects() {
+			e.Strangers++
+			t.Dropped[control.Stranger]++
+		} else { // telephones send before their answer has come, which says where they are
+			t.Dropped[control.Nowhere]++
+		}
 		return 0, netip.AddrPort{}, false
 	}
 	e.Heard = now
