@@ -209,7 +209,8 @@ func (c *call) stats() (s control.Stats) {
 			e := &c.streams[i].Ends[side]
 			q := &e.Quality
 			s.Heard[side] = append(s.Heard[side], control.Quality{Packets: q.Packets, Bytes: q.Bytes, RTCP: q.RTCP, Lost: q.Lost(),
-				Jitter: q.Jitter(), MOS: q.MOS(), Strangers: e.Strangers, From: e.Latches[stream.RTP].From()})
+				Jitter: q.Jitter(), MOS: q.MOS(), Strangers: e.Strangers, From: e.Latches[stream.RTP].From(),
+				Kernel: c.pairs[side][i].seats[stream.RTP].lane})
 		}
 	}
 	return s

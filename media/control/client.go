@@ -28,6 +28,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	up      bool
+	version uint16 // of the messages, while it is up
 	seq     uint32
 	waiting map[uint32]request // that were sent
 	calls   map[ID]*known
@@ -150,7 +151,7 @@ func (c *Client) Update(id ID, remotes ...Remote) {
 		}
 	}
 	if c.up {
-		c.out.put((&message{kind: update, id: id, remotes: remotes}).append(nil))
+		c.sendLocked(&message{kind: update, id: id, remotes: remotes})
 	}
 }
 
@@ -265,7 +266,7 @@ func (c *Client) keepLocked(clip []byte) {
 	m := message{kind: piece, clip: ClipOf(clip), of: uint32(len(clip))}
 	for rest := clip; len(rest) > 0; rest = rest[len(m.piece):] {
 		m.piece = rest[:min(maxPiece, len(rest))]
-		c.out.put(m.append(nil))
+		c.sendLocked(&m)
 		m.at += uint32(len(m.piece))
 	}
 }
@@ -277,7 +278,7 @@ func (c *Client) Play(id ID, p Play) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.up && c.calls[id] != nil {
-		c.out.put((&message{kind: play, id: id, play: p}).append(nil))
+		c.sendLocked(&message{kind: play, id: id, play: p})
 	}
 }
 
@@ -296,6 +297,11 @@ func (c *Client) requestLocked(m *message, r request) {
 	c.seq++
 	m.seq, r.id, r.kind = c.seq, m.id, m.kind
 	c.waiting[m.seq] = r
+	c.sendLocked(m)
+}
+
+func (c *Client) sendLocked(m *message) {
+	m.version = c.version
 	c.out.put(m.append(nil))
 }
 
@@ -328,41 +334,27 @@ func (c *Client) connect(ctx context.Context, connected func()) error {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := greet(conn); err != nil {
+	version, err := greet(conn)
+	if err != nil {
 		return fmt.Errorf("connect to media relay: %w", err)
 	}
-	c.begin()
+	c.begin(version)
 	connected()
 	c.link(nil)
 	var wg sync.WaitGroup
 	wg.Go(func() { c.out.drain(conn) })
-	err = c.receive(conn)
+	err = c.receive(conn, version)
 	c.end()
 	conn.Close() // the outbox may wait for room in it
 	wg.Wait()
 	return fmt.Errorf("connection to media relay: %w", err)
 }
 
-// greet exchanges the versions.
-func greet(conn *net.UnixConn) error {
-	m := message{kind: hello, version: version}
-	if _, err := conn.Write(m.append(nil)); err != nil {
-		return err
-	}
-	if err := receive(conn, make([]byte, maxMessage), &m); err != nil {
-		return err
-	}
-	if m.kind != hello || m.version != version {
-		return errMessage
-	}
-	return nil
-}
-
 // begin tells the relay of all calls there are.
-func (c *Client) begin() {
+func (c *Client) begin(version uint16) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.up = true
+	c.up, c.version = true, version
 	c.out.reset()
 	for _, clip := range c.clips {
 		c.keepLocked(clip)
@@ -373,7 +365,7 @@ func (c *Client) begin() {
 			c.requestLocked(m, request{})
 		}
 	}
-	c.out.put((&message{kind: listed}).append(nil))
+	c.sendLocked(&message{kind: listed})
 }
 
 // end answers what waits. A call that has no addresses yet is not there.
@@ -410,8 +402,8 @@ func (r *request) answer(call Call, m *message, err error) {
 }
 
 // receive takes what the relay says until the connection ends.
-func (c *Client) receive(conn *net.UnixConn) error {
-	buffer, m := make([]byte, maxMessage), new(message)
+func (c *Client) receive(conn *net.UnixConn, version uint16) error {
+	buffer, m := make([]byte, maxMessage), &message{version: version}
 	for {
 		if err := receive(conn, buffer, m); err != nil {
 			return err

@@ -119,6 +119,7 @@ type Quality struct {
 	MOS            float32        // estimate, 1 to 4.5; 0 if nothing came
 	Strangers      uint64         // packets from others, or of no known kind: dropped
 	From           netip.AddrPort // who was heard; zero if nobody
+	Kernel         bool           // what comes goes by the kernel now; false if the relay is one that does not say
 }
 
 // Stats is what a call has carried.

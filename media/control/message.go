@@ -13,9 +13,6 @@ import (
 	"github.com/kyozon/kyozon/ip"
 )
 
-// version is of the messages below. Two processes that differ in it do not talk.
-const version = 2
-
 // maxMessage bounds a message. The longest is figures with all networks.
 const maxMessage = 24 << 10
 
@@ -23,7 +20,7 @@ const maxMessage = 24 << 10
 type kind uint8
 
 const (
-	hello   kind = iota + 1 // first, of both: the version
+	hello   kind = iota + 1 // first, of both: the versions that are spoken
 	open                    // the client's
 	reshape                 // another spec for a call
 	update                  // remotes
@@ -48,6 +45,7 @@ const maxPiece = 3 << 10
 
 // message is one of any kind. What a kind does not have is zero.
 type message struct {
+	version uint16 // in which it is written, or is to be read
 	kind    kind
 	seq     uint32 // of the request, and of its answer
 	id      ID
@@ -61,7 +59,7 @@ type message struct {
 	at, of  uint32 // where the piece belongs, and how long the whole is
 	piece   []byte // valid until the next message
 	play    Play
-	version uint16
+	spoken  span
 }
 
 var errMessage = errors.New("control: not a message of this version")
@@ -73,7 +71,7 @@ func (m *message) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(m.id))
 	switch m.kind {
 	case hello:
-		b = binary.BigEndian.AppendUint16(b, m.version)
+		b = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(b, m.spoken.oldest), m.spoken.newest)
 	case open, reshape:
 		b = appendSpec(b, &m.spec)
 	case update:
@@ -83,7 +81,7 @@ func (m *message) append(b []byte) []byte {
 	case opened:
 		b = appendLocals(appendSpec(b, &m.spec), m.local)
 	case told, ended:
-		b = appendStats(b, &m.stats)
+		b = appendStats(b, &m.stats, m.version)
 	case failed:
 		b = append(b, m.failure)
 	case figures:
@@ -144,7 +142,7 @@ func flag(bit byte, set bool) byte {
 	return 0
 }
 
-func appendStats(b []byte, s *Stats) []byte {
+func appendStats(b []byte, s *Stats, version uint16) []byte {
 	for _, side := range s.Heard {
 		b = append(b, byte(len(side)))
 		for i := range side {
@@ -154,6 +152,9 @@ func appendStats(b []byte, s *Stats) []byte {
 			}
 			b = binary.BigEndian.AppendUint32(b, math.Float32bits(q.MOS))
 			b = appendAddr(b, q.From)
+			if version >= 3 {
+				b = append(b, flag(1, q.Kernel))
+			}
 		}
 	}
 	return b
@@ -168,13 +169,16 @@ func appendAddr(b []byte, a netip.AddrPort) []byte {
 	return binary.BigEndian.AppendUint16(b, a.Port())
 }
 
-// parse reads a message. Lengths are bounded before anything is allocated for them.
+// parse reads a message of m.version. Lengths are bounded before anything is allocated for them.
 func (m *message) parse(b []byte) error {
-	r := reader{rest: b}
-	*m = message{kind: kind(r.byte()), seq: r.uint32(), id: ID(r.uint64())}
+	r := reader{rest: b, version: m.version}
+	*m = message{version: m.version, kind: kind(r.byte()), seq: r.uint32(), id: ID(r.uint64())}
 	switch m.kind {
 	case hello:
-		m.version = r.uint16()
+		m.spoken = span{oldest: r.uint16()}
+		if m.spoken.newest = m.spoken.oldest; len(r.rest) > 1 {
+			m.spoken.newest = r.uint16()
+		}
 		r.rest = nil // what a later version adds
 	case open, reshape:
 		m.spec = r.spec()
@@ -215,8 +219,9 @@ func (m *message) err() error { return failures[m.failure-1] }
 
 // reader takes a message apart. After the first mistake all it reads is zero.
 type reader struct {
-	rest []byte
-	bad  bool
+	rest    []byte
+	version uint16
+	bad     bool
 }
 
 func (r *reader) take(n int) []byte {
@@ -287,6 +292,10 @@ func (r *reader) stats() (s Stats) {
 			q := Quality{Packets: r.uint64(), Bytes: r.uint64(), RTCP: r.uint64(), Lost: r.uint64()}
 			q.Jitter, q.Strangers = time.Duration(r.uint64()), r.uint64()
 			q.MOS, q.From = math.Float32frombits(r.uint32()), r.addr()
+			if r.version >= 3 {
+				kernel := r.byte()
+				q.Kernel, r.bad = kernel == 1, r.bad || kernel > 1
+			}
 			s.Heard[i] = append(s.Heard[i], q)
 		}
 	}

@@ -22,8 +22,9 @@ const maxWaiting = 100_000
 
 // Session is the connection of one client, for its plane.
 type Session struct {
-	conn *net.UnixConn
-	out  outbox
+	conn    *net.UnixConn
+	version uint16 // of the messages
+	out     outbox
 
 	clip []byte // what has come of an announcement
 }
@@ -71,6 +72,7 @@ type Request struct {
 func (s *Session) Ended(id ID, stats Stats) { s.send(&message{kind: ended, id: id, stats: stats}) }
 
 func (s *Session) send(m *message) {
+	m.version = s.version
 	if !s.out.put(m.append(nil)) {
 		s.conn.Close()
 	}
@@ -118,10 +120,14 @@ func Serve(ctx context.Context, l *net.UnixListener, p Plane) error {
 
 // serve talks with one client. What a client says that is no message ends its connection.
 func serve(conn *net.UnixConn, p Plane) {
-	if !trusted(conn) || greet(conn) != nil {
+	if !trusted(conn) {
 		return
 	}
-	s := &Session{conn: conn}
+	version, err := greet(conn)
+	if err != nil {
+		return
+	}
+	s := &Session{conn: conn, version: version}
 	s.out.init(maxWaiting)
 	var wg sync.WaitGroup
 	wg.Go(func() { s.out.drain(conn) })
@@ -129,7 +135,7 @@ func serve(conn *net.UnixConn, p Plane) {
 	defer conn.Close() // the outbox may wait for room in it
 	defer s.out.close()
 	defer p.Do(s, Request{What: Left})
-	buffer, m := make([]byte, maxMessage), new(message)
+	buffer, m := make([]byte, maxMessage), &message{version: version}
 	for receive(conn, buffer, m) == nil {
 		if m.kind == piece && !s.whole(m) {
 			continue

@@ -6,6 +6,7 @@ package phone
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -91,11 +92,15 @@ func (b *bindings) read(now int64) (count int, err error) {
 	}); err != nil {
 		return 0, err
 	}
-	broken := 0
+	broken, newer := 0, 0
 	err = b.store.Each([]byte(bindingKey), func(e state.Entry) error {
 		aor := strings.TrimPrefix(string(e.Key), bindingKey)
 		all, err := saved.ParseBindings(e.Value, last+int64(beat.Seconds()), now)
-		if err != nil {
+		switch {
+		case errors.Is(err, saved.ErrNewer):
+			newer++ // and stays, until the subscriber registers again
+			return nil
+		case err != nil:
 			broken++
 		}
 		if len(all) == 0 {
@@ -109,6 +114,9 @@ func (b *bindings) read(now int64) (count int, err error) {
 		count++
 		return nil
 	})
+	if newer > 0 {
+		b.log.Warn("bindings that a newer version has saved are kept for it: who has them is not reached until he registers again", "subscribers", newer)
+	}
 	if err == nil && broken > 0 {
 		err = fmt.Errorf("%d of them: %w", broken, saved.ErrForm)
 	}

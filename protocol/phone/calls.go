@@ -35,6 +35,8 @@ type calls struct {
 	log       *slog.Logger
 	journal   atomic.Pointer[journal.Journal]
 
+	aside map[journal.ID]bool // that a newer version has saved: they stay for it
+
 	mu      sync.Mutex
 	holders int // generations
 	stop    context.CancelFunc
@@ -110,7 +112,9 @@ func (c *calls) reopen() error {
 	c.runLocked()
 	if j := c.journal.Load(); j != nil {
 		err = errors.Join(err, j.Each(func(r journal.Record) error {
-			j.Settle(r.ID)
+			if !c.aside[r.ID] {
+				j.Settle(r.ID)
+			}
 			return nil
 		}))
 	}
@@ -169,10 +173,13 @@ func (c *core) restore(file string) {
 	if j == nil {
 		return
 	}
+	c.calls.aside = make(map[journal.ID]bool)
 	found := make(map[string]kept) // by the id of the call
 	written, broken := recordsIn(file), 0
 	err := j.Each(func(r journal.Record) error {
 		switch id, k, err := read(r); {
+		case errors.Is(err, saved.ErrNewer):
+			c.calls.aside[r.ID] = true
 		case err != nil:
 			broken++
 			j.Settle(r.ID)
@@ -202,6 +209,9 @@ func (c *core) restore(file string) {
 	}
 	if err != nil || broken > 0 {
 		c.log.Error("calls of another process are lost", "calls", broken, "err", err)
+	}
+	if n := len(c.calls.aside); n > 0 {
+		c.log.Warn("calls that a newer version has saved are kept for it: upgrade again, and they go on", "calls", n)
 	}
 	if count > 0 {
 		c.log.Info("calls go on", "calls", count)

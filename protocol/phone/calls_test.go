@@ -16,6 +16,7 @@ import (
 	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/journal"
 	"github.com/kyozon/kyozon/relay"
+	"github.com/kyozon/kyozon/state"
 )
 
 // When another process takes the edge's place it finds the calls in the journal, and who still waits for an answer is told
@@ -99,6 +100,65 @@ func TestLeaveTCP(t *testing.T) {
 		}
 		b.registered("tcp", f, "05010000001")
 		b.until(func() bool { return b.core.calls.journal.Load() != nil && b.core.homes.isOpen() })
+	})
+}
+
+// What a newer version has saved stays, over upgrades that fail too, for a process of that version; what an older one has saved
+// is not touched by it.
+func TestNewer(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
+		b.t = t
+		b.end()
+		directory := filepath.Join(b.dir, "state", "phone", "phone")
+		j, err := journal.Open(filepath.Join(directory, "calls"), journal.Options{Unsynced: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Begin(); err != nil {
+			t.Fatal(err)
+		}
+		j.Put(alive, []byte("\xffwho knows"))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := j.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		store, err := state.Open(filepath.Join(directory, "bindings.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := bindingKey + "sip:" + "05010000009" + "@" + domain
+		if err := store.Apply(t.Context(), state.Op{Key: []byte(key), Value: []byte("\xffwho knows"), Revision: state.Any}); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b.start("")
+		want := 1
+		if f == ip.V6 {
+			want = 2 // with that of before
+		}
+		stays := func(when string) {
+			t.Helper()
+			if n := livingIn(t, b.core.calls.journal.Load()); n != want {
+				t.Errorf("%s: %d calls are kept, want %d", when, n, want)
+			}
+			b.stored("05010000009", true)
+		}
+		stays("after a start")
+		b.core.calls.leave()
+		if err := b.core.calls.reopen(); err != nil {
+			t.Fatal(err)
+		}
+		stays("after an upgrade that failed")
+		caller, callee := b.registered("udp", f, "05010000001"), b.registered("udp", f, "05010000002")
+		heard, _ := b.call(caller, callee, nil, nil)
+		hangUp(caller, callee, heard, sequence(heard)+1)
+		callee.unregister()
+		stays("after a call")
 	})
 }
 

@@ -8,10 +8,13 @@ import (
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 )
 
+// bindingsVersion is the first byte of the bindings of an address of record. It follows its own count.
+const bindingsVersion = 3
+
 // AppendBindings adds the bindings of an address of record, but for those that need a connection: it ends with the process.
 // Of each it says until when it lasts, and how long it was given at now, since those that are refreshed are not saved again.
 func AppendBindings(dst []byte, all []location.Binding, now int64) []byte {
-	w := coder{b: append(dst, version), writes: true}
+	w := coder{b: append(dst, bindingsVersion), writes: true}
 	for _, b := range all {
 		if b.Way.Flow == 0 {
 			w.binding(&b, max(b.Expires-now, 0))
@@ -21,10 +24,10 @@ func AppendBindings(dst []byte, all []location.Binding, now int64) []byte {
 }
 
 // ParseBindings reads bindings. Those last until they were given to, or as long as those can that were refreshed until the
-// process ended, which was at last; those that are over at now are left out. The error is ErrForm.
+// process ended, which was at last; those that are over at now are left out. The error is ErrForm or ErrNewer.
 func ParseBindings(text []byte, last, now int64) (all []location.Binding, err error) {
-	if len(text) == 0 || text[0] != version {
-		return nil, ErrForm
+	if err := known(text, bindingsVersion, bindingsVersion); err != nil {
+		return nil, err
 	}
 	r := coder{b: text[1:]}
 	for len(r.b) > 0 && !r.bad && len(all) < location.MaxBindings {

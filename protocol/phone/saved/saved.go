@@ -7,6 +7,10 @@
 //	a call that is answered or changed ─▶ Call ─▶ Append ─▶ journal
 //	the journal of a process that is gone ─▶ Parse ─▶ Call, with nothing under way in it
 //
+// An edge is upgraded, and sometimes put back, with calls up. So each record has its version, and of another one holds: an older
+// one is taken up, for as long as builds that wrote it can be in use, with what it does not know at its zero value (testdata has one
+// of each); a newer one is ErrNewer, and is kept aside as it is until a build comes that knows it.
+//
 // What is not saved is what was under way: requests without an answer, and how far the numbers of a dialog went since. A
 // dialog is taken up at numbers that are higher than any that can have been used (RFC 3261 §12.2.1.1).
 package saved
@@ -38,8 +42,11 @@ const Lost = 1<<64 - 1
 // maxRoutes bounds the route set of a dialog that is read.
 const maxRoutes = 64
 
-// ErrForm means that bytes are no call, or one of another version.
-var ErrForm = errors.New("saved: not a call")
+// ErrForm means that bytes are nothing that was saved, ErrNewer that a newer version may have saved them.
+var (
+	ErrForm  = errors.New("saved: not a call")
+	ErrNewer = errors.New("saved by a newer version")
+)
 
 // Call is a call that was answered.
 type Call struct {
@@ -109,10 +116,10 @@ func (c *Call) Append(dst []byte) ([]byte, error) {
 	return c.Record.Append(w.b)
 }
 
-// Parse reads a call. What it returns has nothing in common with b. The error wraps ErrForm or cdr.ErrLine.
+// Parse reads a call. What it returns has nothing in common with b. The error wraps ErrForm, ErrNewer or cdr.ErrLine.
 func Parse(b []byte) (*Call, error) {
-	if len(b) == 0 || b[0] < termless || b[0] > version {
-		return nil, ErrForm
+	if err := known(b, termless, version); err != nil {
+		return nil, err
 	}
 	r := coder{b: b[1:], version: b[0]}
 	c := new(Call)
@@ -133,6 +140,17 @@ func Parse(b []byte) (*Call, error) {
 	var err error
 	c.Record, err = cdr.Parse(r.b)
 	return c, err
+}
+
+// known says whether a record is of one of some versions.
+func known(b []byte, oldest, newest byte) error {
+	switch {
+	case len(b) == 0 || b[0] < oldest:
+		return ErrForm
+	case b[0] > newest:
+		return ErrNewer
+	}
+	return nil
 }
 
 // Shift turns the times of a session from one clock into another that is ahead by so much. What was due before the
