@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/kyozon/kyozon/ip"
@@ -25,43 +24,31 @@ var ErrLanes = errors.New("kernel: as many lanes as there may be")
 // RFC 8200 §5
 const longest = minimumMTU6
 
-// Put makes a lane, or puts one in place of another. It returns ErrLanes if there are too many, and an error if there is no way to
-// where it leads.
+// Put makes a lane, or puts one in place of another at the same port. It returns ErrLanes if there are too many, and an error if
+// there is no way to where it leads.
 func (s *Streams) Put(l *stream.Lane) error {
 	value, err := s.value(l)
 	if err != nil {
 		return err
 	}
-	switch err := s.objects.Lanes.Put(whereOf(l.LaneKey), value); {
-	case errors.Is(err, unix.E2BIG):
-		return ErrLanes
-	case err != nil:
-		return fmt.Errorf("put lane: %w", err)
-	}
-	return nil
+	return s.slots.put(l.Local, value)
 }
 
 // Take removes a lane and returns what it has counted. False: there is none.
 func (s *Streams) Take(k stream.LaneKey) (stream.Tally, bool) {
-	var value streamsLane
-	if err := s.objects.Lanes.LookupAndDelete(whereOf(k), &value); err != nil {
-		return stream.Tally{}, false
-	}
-	return value.tally(), true
+	value, ok := s.slots.take(k)
+	return value.tally(), ok
 }
 
 // Look returns what a lane has counted. False: there is none.
 func (s *Streams) Look(k stream.LaneKey) (stream.Tally, bool) {
-	var value streamsLane
-	if err := s.objects.Lanes.Lookup(whereOf(k), &value); err != nil {
-		return stream.Tally{}, false
-	}
-	return value.tally(), true
+	value, ok := s.slots.look(k)
+	return value.tally(), ok
 }
 
 // All yields every lane. One that is made or removed meanwhile may be yielded or not.
 func (s *Streams) All(yield func(*stream.Lane)) error {
-	return s.each(func(w *streamsWhere, v *streamsLane) { yield(laneOf(w, v)) })
+	return s.slots.each(func(v *streamsLane) { yield(laneOf(v)) })
 }
 
 // Astray yields the lanes whose way has changed since they were made: they lead where their packets may no longer arrive.
@@ -70,9 +57,9 @@ func (s *Streams) Astray(yield func(*stream.Lane)) error {
 	ways, backs := make(map[ends]way), make(map[ends]uint32)
 	s.links.Clear()
 	s.lookStrict()
-	return s.each(func(w *streamsWhere, v *streamsLane) {
-		e, back := ends{v.Saddr, v.Daddr}, ends{w.Local, w.Remote}
-		if v.Family == uint8(ip.V6) {
+	return s.slots.each(func(v *streamsLane) {
+		e, back := ends{v.Saddr, v.Daddr}, ends{v.Local, v.Remote}
+		if v.Flags&streamsLaneFlagsTO4 == 0 {
 			clear(e.from[8:]) // each call has an address of its own in a prefix
 		}
 		now, ok := ways[e]
@@ -81,31 +68,13 @@ func (s *Streams) Astray(yield func(*stream.Lane)) error {
 			ways[e] = now
 		}
 		if now.iif, ok = backs[back]; !ok {
-			now.iif = s.iif(addrPort(w.Local, 0).Addr(), addrPort(w.Remote, 0).Addr())
+			now.iif = s.iif(addrPort(v.Local, 0).Addr(), addrPort(v.Remote, 0).Addr())
 			backs[back] = now.iif
 		}
 		if now != v.way() {
-			yield(laneOf(w, v))
+			yield(laneOf(v))
 		}
 	})
-}
-
-func (s *Streams) each(yield func(*streamsWhere, *streamsLane)) error {
-	const bundle = 256
-	var cursor ebpf.MapBatchCursor
-	keys, values := make([]streamsWhere, bundle), make([]streamsLane, bundle)
-	for {
-		n, err := s.objects.Lanes.BatchLookup(&cursor, keys, values, nil)
-		for i := range n {
-			yield(&keys[i], &values[i])
-		}
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("list lanes: %w", err)
-		}
-	}
 }
 
 // Fates calls yield for each reason why packets of lanes went to the process, or nowhere.
@@ -129,8 +98,8 @@ func (s *Streams) Fates(yield func(why string, packets uint64)) error {
 	return nil
 }
 
-func whereOf(k stream.LaneKey) streamsWhere {
-	return streamsWhere{Local: k.Local.Addr().As16(), Remote: k.Remote.Addr().As16(), LocalPort: port(k.Local.Port()), RemotePort: port(k.Remote.Port())}
+func (v *streamsLane) key() stream.LaneKey {
+	return stream.LaneKey{Local: addrPort(v.Local, v.LocalPort), Remote: addrPort(v.Remote, v.RemotePort)}
 }
 
 // value is a lane as the program wants it.
@@ -140,10 +109,11 @@ func (s *Streams) value(l *stream.Lane) (*streamsLane, error) {
 		return nil, err
 	}
 	w.iif = s.iif(l.Local.Addr(), l.Remote.Addr())
-	v := &streamsLane{Saddr: l.From.Addr().As16(), Daddr: l.To.Addr().As16(), Heard: uint64(l.Heard), Arrival: uint64(l.Arrival), Jitter: uint64(l.Jitter),
-		Bytes: l.Bytes, Packets: l.Packets, Reports: l.Reports, Ssrc: l.SSRC, Timestamp: l.Timestamp, Max: l.Max, Received: l.Received, Base: l.Base,
-		Lost: l.Lost, Sport: port(l.From.Port()), Dport: port(l.To.Port()), Family: uint8(ip.FamilyOf(l.To.Addr())), Oif: w.oif, Limit: w.limit,
-		Scale: scale(max(l.Clock, 1000)), Iif: w.iif, Call: uint64(l.Call), Seat: seatOf(l)}
+	v := &streamsLane{Remote: l.Remote.Addr().As16(), Saddr: l.From.Addr().As16(), Daddr: l.To.Addr().As16(), RemotePort: port(l.Remote.Port()),
+		LocalPort: port(l.Local.Port()), Sport: port(l.From.Port()), Dport: port(l.To.Port()), Limit: w.limit, Seat: seatOf(l),
+		Heard: uint64(l.Heard), Arrival: uint64(l.Arrival), Jitter: uint64(l.Jitter), Bytes: l.Bytes, Packets: l.Packets, Ssrc: l.SSRC,
+		Timestamp: l.Timestamp, Max: l.Max, Received: l.Received, Scale: scale(max(l.Clock, 1000)), Oif: w.oif, Iif: w.iif,
+		Local: l.Local.Addr().As16(), Call: uint64(l.Call), Reports: l.Reports, Base: l.Base, Lost: l.Lost}
 	v.Hop.NhFamily, v.Hop.Nh = w.family, w.next
 	v.ReportSport, v.ReportDport = port(l.ReportFrom), port(l.ReportTo)
 	switch {
@@ -157,9 +127,11 @@ func (s *Streams) value(l *stream.Lane) (*streamsLane, error) {
 	default:
 		v.Flags = streamsLaneFlagsMEDIA
 	}
+	if l.To.Addr().Is4() {
+		v.Flags |= streamsLaneFlagsTO4
+	}
 	v.First = first(v, l.DSCP)
-	v.Addresses, v.Ports = differences(whereOf(l.LaneKey), v, v.Sport, v.Dport)
-	_, v.ReportPorts = differences(whereOf(l.LaneKey), v, v.ReportSport, v.ReportDport)
+	v.difference()
 	return v, nil
 }
 
@@ -172,7 +144,7 @@ func scale(clock uint32) uint32 {
 // packets of a lane. RFC 6437 §3
 func first(v *streamsLane, dscp uint8) uint32 {
 	word := 0x45<<24 | uint32(dscp)<<18
-	if v.Family == uint8(ip.V6) {
+	if v.Flags&streamsLaneFlagsTO4 == 0 {
 		label := (uint32(v.Sport)<<16 | uint32(v.Dport)) * 0x9e3779b1
 		for i := 0; i < 16; i += 4 {
 			label = (label ^ binary.NativeEndian.Uint32(v.Daddr[i:])) * 0x9e3779b1
@@ -184,15 +156,16 @@ func first(v *streamsLane, dscp uint8) uint32 {
 	return binary.NativeEndian.Uint32(b[:])
 }
 
-// differences is what a packet that becomes one of the lane adds to a checksum: its addresses, and its ports. RFC 1624
-func differences(w streamsWhere, v *streamsLane, sport, dport uint16) (addresses, ports uint16) {
+// difference sets what a packet that becomes one of the lane adds to a checksum: its addresses, and its ports. RFC 1624
+func (v *streamsLane) difference() {
 	var sum uint32
-	for _, a := range [][2][16]uint8{{w.Remote, v.Saddr}, {w.Local, v.Daddr}} {
+	for _, a := range [][2][16]uint8{{v.Remote, v.Saddr}, {v.Local, v.Daddr}} {
 		for i := 0; i < 16; i += 2 {
 			sum += uint32(^binary.NativeEndian.Uint16(a[0][i:])) + uint32(binary.NativeEndian.Uint16(a[1][i:]))
 		}
 	}
-	return folded(sum), folded(uint32(^w.RemotePort) + uint32(sport) + uint32(^w.LocalPort) + uint32(dport))
+	v.Addresses = folded(sum)
+	v.Ports = folded(uint32(^v.RemotePort) + uint32(v.Sport) + uint32(^v.LocalPort) + uint32(v.Dport))
 }
 
 func folded(sum uint32) uint16 {
@@ -205,19 +178,16 @@ func folded(sum uint32) uint16 {
 func seatOf(l *stream.Lane) uint8 { return l.Stream<<2 | uint8(l.At)<<1 | uint8(l.Side) }
 
 // laneOf is the reverse of value.
-func laneOf(w *streamsWhere, v *streamsLane) *stream.Lane {
-	l := &stream.Lane{
-		LaneKey: stream.LaneKey{Local: addrPort(w.Local, w.LocalPort), Remote: addrPort(w.Remote, w.RemotePort)},
-		From:    addrPort(v.Saddr, v.Sport), To: addrPort(v.Daddr, v.Dport), Call: control.ID(v.Call), Side: control.Side(v.Seat & 1),
-		At: stream.Port(v.Seat >> 1 & 1), Stream: v.Seat >> 2, Opaque: v.Flags&streamsLaneFlagsOPAQUE != 0, Clock: scale(max(v.Scale, 1)),
-		Tally: v.tally(),
-	}
-	if v.Flags == streamsLaneFlagsMEDIA|streamsLaneFlagsREPORTS {
+func laneOf(v *streamsLane) *stream.Lane {
+	l := &stream.Lane{LaneKey: v.key(), From: addrPort(v.Saddr, v.Sport), To: addrPort(v.Daddr, v.Dport), Call: control.ID(v.Call),
+		Side: control.Side(v.Seat & 1), At: stream.Port(v.Seat >> 1 & 1), Stream: v.Seat >> 2, Opaque: v.Flags&streamsLaneFlagsOPAQUE != 0,
+		Clock: scale(max(v.Scale, 1)), Tally: v.tally()}
+	if v.Flags&streamsLaneFlagsMEDIA != 0 && v.Flags&streamsLaneFlagsREPORTS != 0 {
 		l.ReportFrom, l.ReportTo = port(v.ReportSport), port(v.ReportDport)
 	}
 	var b [4]byte
 	binary.NativeEndian.PutUint32(b[:], v.First)
-	if l.DSCP = b[1] >> 2; v.Family == uint8(ip.V6) {
+	if l.DSCP = b[1] >> 2; v.Flags&streamsLaneFlagsTO4 == 0 {
 		l.DSCP = uint8(binary.BigEndian.Uint32(b[:]) >> 22 & 63)
 	}
 	return l

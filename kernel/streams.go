@@ -17,12 +17,12 @@ import (
 // StreamsOptions say how large a Streams is. The zero value works.
 type StreamsOptions struct {
 	Pin   string // folder on a BPF file system; "" means that all ends with the process
-	Lanes int    // at most; 0 means 262,144. Memory, 256 bytes for each, is taken as they come
+	Lanes int    // at most; 0 means 131,072. Memory is taken at once, 208 bytes for each
 
 	filters bool // attach as on a kernel that has no TCX, for tests
 }
 
-const lanesDefault = 262_144
+const lanesDefault = 131_072
 
 // Streams is the program that relays media of calls (kernel/bpf/streams.c), and its lanes. It forwards what user space has decided:
 //
@@ -34,6 +34,7 @@ const lanesDefault = 262_144
 type Streams struct {
 	options StreamsOptions
 	objects streamsObjects
+	slots   *slots
 	hooks   hooks
 	routes  *netlink.Handle
 	strict  atomic.Bool // see lookStrict
@@ -59,6 +60,9 @@ func OpenStreams(o StreamsOptions) (*Streams, error) {
 		return nil, err
 	}
 	s.hooks = hooks{pin: o.Pin, filters: o.filters, priority: streamsPriority, program: s.objects.Streams, attached: map[string]attachment{}}
+	if s.slots, err = openSlots(s.objects.Ports, s.objects.Lanes); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	if s.routes, err = netlink.NewHandle(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open netlink: %w", err), s.Close())
 	}
@@ -71,14 +75,20 @@ func (s *Streams) load() error {
 	if err != nil {
 		return fmt.Errorf("read program: %w", err)
 	}
-	spec.Maps["lanes"].MaxEntries = uint32(s.options.Lanes)
+	buckets := bucketsFor(s.options.Lanes)
+	spec.Maps["lanes"].MaxEntries, spec.Maps["ports"].MaxEntries = uint32(s.options.Lanes), buckets
+	if err := spec.Variables["last"].Set(buckets - 1); err != nil {
+		return fmt.Errorf("set number of buckets: %w", err)
+	}
 	maps := ebpf.MapOptions{}
 	if maps.PinPath = s.options.Pin; maps.PinPath != "" {
 		if err := os.MkdirAll(maps.PinPath, 0o700); err != nil {
 			return fmt.Errorf("make folder of pins: %w", err)
 		}
-		for _, m := range spec.Maps {
-			m.Pinning = ebpf.PinByName
+		for name, m := range spec.Maps {
+			if name != ".rodata" {
+				m.Pinning = ebpf.PinByName
+			}
 		}
 	}
 	if err := spec.LoadAndAssign(&s.objects, &ebpf.CollectionOptions{Maps: maps}); err != nil {

@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type streamsBucket struct {
+	_       structs.HostLayout
+	Entries [8]uint64
+}
+
 type streamsFate uint32
 
 const (
@@ -25,43 +30,44 @@ const (
 )
 
 type streamsLane struct {
-	_         structs.HostLayout
-	Saddr     [16]uint8
-	Daddr     [16]uint8
-	Heard     uint64
-	Arrival   uint64
-	Jitter    uint64
-	Bytes     uint64
-	Packets   uint32
-	Ssrc      uint32
-	Timestamp uint32
-	Max       uint32
-	Received  uint32
-	First     uint32
-	Sport     uint16
-	Dport     uint16
-	Family    uint8
-	Flags     streamsLaneFlags
-	Limit     uint16
-	Call      uint64
-	Scale     uint32
-	Iif       uint32
-	Hop       struct {
+	_          structs.HostLayout
+	Remote     [16]uint8
+	Saddr      [16]uint8
+	Daddr      [16]uint8
+	RemotePort uint16
+	LocalPort  uint16
+	Sport      uint16
+	Dport      uint16
+	Addresses  uint16
+	Ports      uint16
+	Limit      uint16
+	Flags      streamsLaneFlags
+	Seat       uint8
+	Heard      uint64
+	Arrival    uint64
+	Jitter     uint64
+	Bytes      uint64
+	Packets    uint32
+	Ssrc       uint32
+	Timestamp  uint32
+	Max        uint32
+	Received   uint32
+	First      uint32
+	Scale      uint32
+	Oif        uint32
+	Hop        struct {
 		_        structs.HostLayout
 		NhFamily uint32
 		Nh       [4]uint32
 	}
-	Oif         uint32
+	Iif         uint32
+	Local       [16]uint8
+	Call        uint64
 	Reports     uint32
 	Base        uint32
 	Lost        uint32
-	Addresses   uint16
-	Ports       uint16
-	ReportPorts uint16
 	ReportSport uint16
 	ReportDport uint16
-	Seat        uint8
-	Pad         uint8
 }
 
 type streamsLaneFlags uint8
@@ -70,15 +76,8 @@ const (
 	streamsLaneFlagsMEDIA   streamsLaneFlags = 1
 	streamsLaneFlagsREPORTS streamsLaneFlags = 2
 	streamsLaneFlagsOPAQUE  streamsLaneFlags = 4
+	streamsLaneFlagsTO4     streamsLaneFlags = 8
 )
-
-type streamsWhere struct {
-	_          structs.HostLayout
-	Local      [16]uint8
-	Remote     [16]uint8
-	LocalPort  uint16
-	RemotePort uint16
-}
 
 // Names of all BPF objects in the ELF.
 //
@@ -86,7 +85,9 @@ type streamsWhere struct {
 const (
 	streamsMapFates    = "fates"
 	streamsMapLanes    = "lanes"
+	streamsMapPorts    = "ports"
 	streamsProgStreams = "streams"
+	streamsVarLast     = "last"
 )
 
 // loadStreams returns the embedded CollectionSpec for streams.
@@ -140,12 +141,14 @@ type streamsProgramSpecs struct {
 type streamsMapSpecs struct {
 	Fates *ebpf.MapSpec `ebpf:"fates"`
 	Lanes *ebpf.MapSpec `ebpf:"lanes"`
+	Ports *ebpf.MapSpec `ebpf:"ports"`
 }
 
 // streamsVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type streamsVariableSpecs struct {
+	Last *ebpf.VariableSpec `ebpf:"last"`
 }
 
 // streamsObjects contains all objects after they have been loaded into the kernel.
@@ -170,12 +173,14 @@ func (o *streamsObjects) Close() error {
 type streamsMaps struct {
 	Fates *ebpf.Map `ebpf:"fates"`
 	Lanes *ebpf.Map `ebpf:"lanes"`
+	Ports *ebpf.Map `ebpf:"ports"`
 }
 
 func (m *streamsMaps) Close() error {
 	return _StreamsClose(
 		m.Fates,
 		m.Lanes,
+		m.Ports,
 	)
 }
 
@@ -183,6 +188,7 @@ func (m *streamsMaps) Close() error {
 //
 // It can be passed to loadStreamsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type streamsVariables struct {
+	Last *ebpf.Variable `ebpf:"last"`
 }
 
 // streamsPrograms contains all programs after they have been loaded into the kernel.

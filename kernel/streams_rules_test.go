@@ -347,7 +347,7 @@ func TestStreamsBounds(t *testing.T) {
 		r := newStreamRig(t, StreamsOptions{Lanes: 2})
 		for i := range 3 {
 			l := laneFor(c)
-			l.Remote, l.Clock = clientOfFlow(c, i), []uint32{90000, 44100, 8000}[i]
+			l.Local, l.Clock = relayPort(l.Local, i), []uint32{90000, 44100, 8000}[i]
 			err := r.Put(l)
 			if i < 2 && err != nil || i == 2 && !errors.Is(err, ErrLanes) {
 				t.Errorf("lane %d: %v", i, err)
@@ -368,7 +368,7 @@ func TestStreamsBounds(t *testing.T) {
 		n := 0
 		r.must(r.All(func(got *stream.Lane) {
 			want := laneFor(c)
-			want.Remote, want.Clock = got.Remote, map[netip.AddrPort]uint32{clientOfFlow(c, 0): 90000, clientOfFlow(c, 1): 44100}[got.Remote]
+			want.Local, want.Clock = got.Local, map[netip.AddrPort]uint32{relayPort(want.Local, 0): 90000, relayPort(want.Local, 1): 44100}[got.Local]
 			if !got.SamePath(want) {
 				t.Errorf("lane %+v, want %+v", got, want)
 			}

@@ -127,6 +127,16 @@ func TestStreams(t *testing.T) {
 	})
 }
 
+// relayPort is the nth port of the relay: at an address of its own out of a prefix, or at a single address.
+func relayPort(first netip.AddrPort, n int) netip.AddrPort {
+	if first.Addr().Is4() {
+		return netip.AddrPortFrom(first.Addr(), uint16(20000+n))
+	}
+	a := first.Addr().As16()
+	binary.BigEndian.PutUint64(a[8:], ip.Mix(uint64(n)))
+	return netip.AddrPortFrom(netip.AddrFrom16(a), 5004)
+}
+
 // benchLanes is what the program costs for a packet of RTP, with another of n lanes each time, in an order that no processor can guess.
 func BenchmarkStreams(b *testing.B) {
 	for _, c := range ip.Crossings() {
@@ -141,7 +151,7 @@ func benchLanes(b *testing.B, c ip.Crossing, n int) {
 	frames := make([][]byte, n)
 	for i, at := range rand.Perm(n) {
 		l, p := laneFor(c), spoken(c, 100)
-		l.Remote, l.Local = clientOfFlow(c, i), netip.AddrPortFrom(l.Local.Addr(), uint16(20000+i%20000))
+		l.Remote, l.Local = clientOfFlow(c, i), relayPort(l.Local, i)
 		l.To = netip.AddrPortFrom(l.To.Addr(), uint16(1024+i))
 		r.must(r.Put(l))
 		p.from, p.to = l.Remote, l.Local

@@ -18,6 +18,9 @@ char __license[] SEC("license") = "Dual BSD/GPL";
 enum { UDP_LENGTH = 8, RTP_LENGTH = 12, RTCP_LENGTH = 8, FRAME = 60, HOPS = 64 };
 enum { MAX_DROPOUT = 3000, MAX_MISORDER = 100 }; /* as in media/stream. RFC 3550 §A.1 */
 
+/* The number of the last bucket, one less than a power of two. Go: writes, before the program is loaded. */
+const volatile __u32 last = 1;
+
 static const __u64 max_transit = 4000000000; /* a larger step is a new beginning */
 
 struct udp {
@@ -98,10 +101,62 @@ inline_always int parse6(struct __sk_buff *skb, struct packet *p, struct where *
 	return 1;
 }
 
+/* hash_of differs for all ports that there are, but by a rare chance: is_of says whose lane it is. Nobody but Go chooses the ports. */
+inline_always __u64 hash_of(const struct where *w)
+{
+	const __u64 *local = (const __u64 *)w->local;
+
+	return ((local[0] * 0x9e3779b97f4a7c15ULL + w->local_port * 0xbf58476d1ce4e5b9ULL) ^ local[1]) * 0x94d049bb133111ebULL;
+}
+
+/* is_of says whether a packet is of who has the lane: all of its addresses and ports are the lane's. */
+inline_always int is_of(const struct lane *lane, const struct where *w)
+{
+	const __u64 *local = (const __u64 *)lane->local, *remote = (const __u64 *)lane->remote;
+	const __u64 *to = (const __u64 *)w->local, *from = (const __u64 *)w->remote;
+	__u64 differ = (remote[0] ^ from[0]) | (remote[1] ^ from[1]) | (local[0] ^ to[0]) | (local[1] ^ to[1]);
+
+	return !(differ | (*(const __u32 *)&lane->remote_port ^ *(const __u32 *)&w->remote_port));
+}
+
+/* look returns the lane in a bucket that has the mark; the first entry that is looked at is where Go puts it if it can. */
+inline_always struct lane *look(__u32 number, __u32 mark, __u32 first)
+{
+	struct bucket *bucket = bpf_map_lookup_elem(&ports, &number);
+	__u64 entry;
+
+	if (!bucket)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < ENTRIES; i++) {
+		entry = bucket->entries[(first + i) % ENTRIES];
+		if (entry >> 32 == mark && (__u32)entry) {
+			number = (__u32)entry - 1;
+			return bpf_map_lookup_elem(&lanes, &number);
+		}
+	}
+	return 0;
+}
+
+/* find returns the lane of the port that a packet came to. */
+inline_always struct lane *find(const struct where *w)
+{
+	__u64 hash = hash_of(w);
+	__u32 mark = hash ^ hash >> 32, first = hash >> 32, bucket = hash >> 40 & last;
+	struct lane *lane = look(bucket, mark, first);
+
+	return lane ? lane : look(bucket ^ ((mark | 1) & last), mark, first);
+}
+
 /* distance is how far apart two numbers are. */
 inline_always __u64 distance(__u64 a, __u64 b)
 {
 	return a > b ? a - b : b - a;
+}
+
+inline_always int to4(const struct lane *lane)
+{
+	return (lane->flags & TO4) != 0;
 }
 
 /* step updates the jitter. RFC 3550 §A.8 */
@@ -220,12 +275,18 @@ inline_always int put6(struct __sk_buff *skb, const struct lane *lane, __u32 dat
 	return 0;
 }
 
+/* report_ports is what the ports add to the checksum of RTCP that came with RTP. RFC 1624 */
+inline_always __u32 report_ports(const struct lane *lane)
+{
+	return (__u16)~lane->remote_port + (__u16)~lane->local_port + lane->report_sport + lane->report_dport;
+}
+
 /* put_ports writes the ports and amends the checksum. A datagram of IPv4 without one, to IPv4, keeps none. RFC 768 */
 inline_always int put_ports(struct __sk_buff *skb, const struct packet *p, const struct lane *lane, int report)
 {
-	__u32 l4 = ETH_LENGTH + (lane->family == 4 ? IP4_LENGTH : IP6_LENGTH), sum = report ? lane->report_ports : lane->ports;
+	__u32 l4 = ETH_LENGTH + (to4(lane) ? IP4_LENGTH : IP6_LENGTH), sum = report ? report_ports(lane) : lane->ports;
 	__be16 ports[2] = {report ? lane->report_sport : lane->sport, report ? lane->report_dport : lane->dport};
-	__be16 *at = (void *)(long)skb->data + (lane->family == 4 ? ETH_LENGTH + IP4_LENGTH : ETH_LENGTH + IP6_LENGTH);
+	__be16 *at = (void *)(long)skb->data + (to4(lane) ? ETH_LENGTH + IP4_LENGTH : ETH_LENGTH + IP6_LENGTH);
 
 	if (p->checked && (void *)(at + 2) <= (void *)(long)skb->data_end) { /* the checksum follows them, and so the sum of all stays */
 		at[0] = ports[0];
@@ -242,12 +303,12 @@ inline_always int put_ports(struct __sk_buff *skb, const struct packet *p, const
 inline_always int rewrite(struct __sk_buff *skb, const struct packet *p, const struct lane *lane, int report)
 {
 	__u32 datagram = UDP_LENGTH + p->payload;
-	__be16 protocol = lane->family == 4 ? be16(ETH_P_IP) : be16(ETH_P_IPV6);
+	__be16 protocol = to4(lane) ? be16(ETH_P_IP) : be16(ETH_P_IPV6);
 	struct ethernet *ethernet;
 
-	if (lane->family != p->family && bpf_skb_change_proto(skb, protocol, 0))
+	if (to4(lane) != (p->family == 4) && bpf_skb_change_proto(skb, protocol, 0))
 		return -1;
-	if (lane->family == 4 ? put4(skb, lane, datagram) : put6(skb, lane, datagram))
+	if (to4(lane) ? put4(skb, lane, datagram) : put6(skb, lane, datagram))
 		return -1;
 	ethernet = (void *)(long)skb->data;
 	if ((void *)(ethernet + 1) > (void *)(long)skb->data_end)
@@ -263,7 +324,6 @@ int streams(struct __sk_buff *skb)
 	struct where w = {};
 	struct lane *lane;
 	__u32 head, size, oif;
-	__u16 limit;
 	int report;
 
 	if (skb->protocol != be16(ETH_P_IP) && skb->protocol != be16(ETH_P_IPV6))
@@ -275,17 +335,18 @@ int streams(struct __sk_buff *skb)
 		bpf_skb_pull_data(skb, skb->len < head ? skb->len : head);
 	if (!(skb->protocol == be16(ETH_P_IP) ? parse4(skb, &p, &w) : parse6(skb, &p, &w)))
 		return TC_ACT_UNSPEC;
-	lane = bpf_map_lookup_elem(&lanes, &w);
+	lane = find(&w);
 	if (!lane)
+		return TC_ACT_UNSPEC;
+	oif = *(volatile __u32 *)&lane->oif; /* all lines are asked for at once */
+	if (!is_of(lane, &w))
 		return TC_ACT_UNSPEC;
 	if (lane->iif && lane->iif != skb->ifindex) /* the host's rp_filter would not take it. RFC 3704 §2.2 */
 		return TC_ACT_UNSPEC;
-	oif = *(volatile __u32 *)&lane->oif; /* both lines are asked for at once */
-	limit = *(volatile __u16 *)&lane->limit;
 	size = ETH_LENGTH + p.header + UDP_LENGTH + p.payload;
-	if (!p.whole || skb->len < size || (skb->len > size && skb->len > FRAME) || (!p.checked && lane->family == 6))
+	if (!p.whole || skb->len < size || (skb->len > size && skb->len > FRAME) || (!p.checked && !to4(lane)))
 		return pass(PASSED_FORM);
-	if (p.payload + UDP_LENGTH + (lane->family == 4 ? IP4_LENGTH : IP6_LENGTH) > limit)
+	if (p.payload + UDP_LENGTH + (to4(lane) ? IP4_LENGTH : IP6_LENGTH) > lane->limit)
 		return pass(PASSED_LONG);
 	report = judge(skb, &p, lane);
 	if (report < 0)

@@ -39,7 +39,7 @@ enum {
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 };
 
-enum { BPF_F_NO_PREALLOC = 1 };
+enum { BPF_F_NO_PREALLOC = 1, BPF_F_MMAPABLE = 1 << 10 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 
 enum { TC_ACT_OK = 0, TC_ACT_SHOT = 2, TC_ACT_UNSPEC = -1 };
