@@ -54,6 +54,11 @@ func FuzzMessage(f *testing.F) {
 				t.Fatalf("answer to %q: %v", data, r.Check())
 			}
 		}
+		if h, _ := m.Top(); err == nil && m.Request() && !folded(m.Get(Via)) {
+			if method, branch := Outline(data); !bytes.Equal(method, m.Method()) || !bytes.Equal(branch, h.Branch) {
+				t.Fatalf("outline of %q: %q, %q", data, method, branch)
+			}
+		}
 		if err != nil {
 			return
 		}
@@ -88,6 +93,9 @@ func FuzzStream(f *testing.F) {
 		}
 	})
 }
+
+// folded says whether a value goes over several lines.
+func folded(value []byte) bool { return bytes.IndexByte(value, '\n') >= 0 }
 
 // FuzzCut: what is seen at a glance is what is found byte by byte.
 func FuzzCut(f *testing.F) {

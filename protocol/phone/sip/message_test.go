@@ -257,3 +257,22 @@ func TestAnswer(t *testing.T) {
 		}
 	}
 }
+
+// TestOutline: of a request of ours it is what Parse reads.
+func TestOutline(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"INVITE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\n\r\n":                                     "INVITE z9hG4bK1",
+		"BYE sip:x SIP/2.0\r\nTo: <sip:v;via:x>\r\nv : SIP/2.0/UDP [::1]:5060;x=y;Branch = b\r\nVia: z\r\n\r\n":  "BYE b",
+		"BYE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP a;x=\";branch=1\";branch=2, SIP/2.0/UDP b;branch=3\r\n\r\n":       "BYE 2",
+		"BYE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP a\r\n\r\n":                                                        "BYE ",
+		"BYE sip:x SIP/2.0\r\nTo: a\r\n\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1":                                   " ",
+		"BYE sip:x SIP/2.0\r\nSubject: x\r\n Via: SIP/2.0/UDP a;branch=1\r\nVia: SIP/2.0/UDP a;branch=2\r\n\r\n": "BYE 2",
+		"": " ",
+	} {
+		method, branch := Outline([]byte(text))
+		if got := string(method) + " " + string(branch); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}

@@ -26,9 +26,12 @@ type Hop struct {
 // cookie begins the branches of those who keep to RFC 3261 §8.1.1.7.
 const cookie = "z9hG4bK"
 
-// Modern says whether the branch is unique by itself. One that is the cookie and nothing more is not.
-func (h *Hop) Modern() bool {
-	return len(h.Branch) > len(cookie) && equalFold(h.Branch[:len(cookie)], "z9hg4bk")
+// Modern says whether the branch is unique by itself.
+func (h *Hop) Modern() bool { return Modern(h.Branch) }
+
+// Modern says whether a branch is unique by itself. One that is the cookie and nothing more is not.
+func Modern(branch []byte) bool {
+	return len(branch) > len(cookie) && equalFold(branch[:len(cookie)], "z9hg4bk")
 }
 
 // Reliable says whether the hop used a transport that loses nothing.
@@ -99,6 +102,28 @@ func (h *Hop) param(p []byte) bool {
 		return ok
 	}
 	return true
+}
+
+// Outline reads what a request of ours is known by, without the rest: its method, and the branch of its first Via. Both are nil
+// if it has none.
+func Outline(request []byte) (method, branch []byte) {
+	line, rest, _ := bytes.Cut(request, []byte("\r\n"))
+	method, _, _ = bytes.Cut(line, []byte{' '})
+	for len(rest) > 0 {
+		line, rest, _ = bytes.Cut(rest, []byte("\r\n"))
+		if len(line) == 0 {
+			break
+		}
+		name, value, _ := bytes.Cut(line, []byte{':'})
+		if isSpace(line[0]) || kindOf(trim(name)) != Via { // of a line that goes on, nothing is a name
+			continue
+		}
+		value, _, _ = cut(value, ',')
+		_, params, _ := cut(value, ';')
+		branch, _ = Param(params, "branch")
+		return method, branch
+	}
+	return nil, nil
 }
 
 // top is the first value of the first Via.

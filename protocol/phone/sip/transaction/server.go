@@ -23,6 +23,9 @@ const (
 	Stop                 // CANCEL, which has been answered: the user ends the returned INVITE with 487
 )
 
+// moreThanTrying is by how much a 180 is longer than 100, mostly.
+const moreThanTrying = 128
+
 // Request shows a request that has been checked, and the way it came. With Fresh the returned transaction is new, and U
 // still to be set.
 func (t *Table[U]) Request(m *sip.Message, w sip.Way, now int64) (x *Transaction[U], v Verdict) {
@@ -30,7 +33,7 @@ func (t *Table[U]) Request(m *sip.Message, w sip.Way, now int64) (x *Transaction
 	if err != nil {
 		return nil, Done
 	}
-	x, key := t.find(m, &h)
+	x, key, hash := t.find(m, &h)
 	switch {
 	case m.Is("ACK"):
 		return t.acked(x, m, &h, now)
@@ -41,8 +44,8 @@ func (t *Table[U]) Request(m *sip.Message, w sip.Way, now int64) (x *Transaction
 		return x, Done
 	}
 	name := string(key)
-	merge := t.mergeKey(m)
-	if _, came := t.merged[merge]; came && merge != "" {
+	merge, came := t.merge(m)
+	if came {
 		t.Reply(m, w, &sip.Answer{Status: 482}) // RFC 3261 §8.2.2.2
 		return nil, Done
 	}
@@ -52,18 +55,18 @@ func (t *Table[U]) Request(m *sip.Message, w sip.Way, now int64) (x *Transaction
 		t.Reply(m, w, &sip.Answer{Status: 503, Lines: []byte("Retry-After: 32\r\n")})
 		return nil, Done
 	}
-	x = &Transaction[U]{Way: w, key: name, prefix: prefix, merge: merge}
+	x = &Transaction[U]{Way: w, key: entry[U]{text: name, hash: hash}, prefix: prefix, merge: merge}
 	x.timer.Value = x
-	t.servers[x.key] = x
-	if merge != "" {
-		t.merged[merge] = x
+	t.servers.put(&x.key, x)
+	if merge != nil {
+		t.merged.put(merge, x)
 	}
 	kind := Server
 	if m.Is("INVITE") {
 		kind = InviteServer
 		a := sip.Answer{Status: 100}
 		t.out = a.Append(t.out[:0], m, w.Remote)
-		x.first = append([]byte(nil), t.out...)
+		x.first = append(make([]byte, 0, len(t.out)+moreThanTrying), t.out...)
 	}
 	t.settle(x, x.machine.Start(kind, w.Transport.Reliable(), &t.Timers, now))
 	return x, Fresh
@@ -73,21 +76,22 @@ func (t *Table[U]) Request(m *sip.Message, w sip.Way, now int64) (x *Transaction
 // transaction of a new one.
 func (t *Table[U]) Again(m *sip.Message, w sip.Way) bool {
 	h, err := m.Top()
-	if err != nil || len(t.servers) == 0 {
+	if err != nil || t.servers.count == 0 {
 		return false
 	}
-	x, _ := t.find(m, &h)
+	x, _, _ := t.find(m, &h)
 	if x != nil {
 		t.again(x, w)
 	}
 	return x != nil
 }
 
-// find returns the transaction of a request, or nil, and its key, which is good until the next message.
-func (t *Table[U]) find(m *sip.Message, h *sip.Hop) (x *Transaction[U], key []byte) {
+// find returns the transaction of a request, or nil, and its key, which is good until the next message, with its hash.
+func (t *Table[U]) find(m *sip.Message, h *sip.Hop) (x *Transaction[U], key []byte, hash uint64) {
 	key = appendServerKey(t.out[:0], m, h)
 	t.out = key[:0]
-	return t.servers[string(key)], key
+	x, hash = t.servers.find(key)
+	return x, key, hash
 }
 
 // again sends the last response once more, by the newest way: a client may have moved. RFC 3261 §17.2.1.
@@ -97,19 +101,23 @@ func (t *Table[U]) again(x *Transaction[U], w sip.Way) {
 	}
 }
 
-// mergeKey returns what an INVITE outside a dialog has in common with copies of it that somebody has forked, and that lead
-// here too; "" for other requests, which nobody forks to us. RFC 3261 §8.2.2.2.
-func (t *Table[U]) mergeKey(m *sip.Message) string {
+// merge returns an entry of what an INVITE outside a dialog has in common with copies of it that somebody has forked, and that
+// lead here too, or says that one has come; nil for other requests, which nobody forks to us. RFC 3261 §8.2.2.2.
+func (t *Table[U]) merge(m *sip.Message) (e *entry[U], came bool) {
 	to, _, err := m.Address(sip.To)
 	if !m.Is("INVITE") || err != nil || to.Tag() != nil {
-		return ""
+		return nil, false
 	}
 	from, _, _ := m.Address(sip.From)
 	seq, _ := m.Sequence()
 	key := append(append(t.old[:0], m.Get(sip.CallID)...), ' ')
 	key = append(append(key, from.Tag()...), ' ')
 	t.old = strconv.AppendUint(key, uint64(seq.Number), 10)
-	return string(t.old)
+	x, hash := t.merged.find(t.old)
+	if x != nil {
+		return nil, true
+	}
+	return &entry[U]{text: string(t.old), hash: hash}, false
 }
 
 // acked is called for an ACK. That of a failure is swallowed; of clients of RFC 2543 it must have the tag that was
@@ -171,6 +179,9 @@ func (t *Table[U]) Repeat(x *Transaction[U]) {
 func (t *Table[U]) Answer(x *Transaction[U], response []byte, status int, now int64) {
 	d := x.machine.Answer(status, &t.Timers, now)
 	if d&Send > 0 {
+		if x.last == nil {
+			x.last = x.first // which is not sent any more
+		}
 		x.first = nil
 		if cap(x.last) < len(response) {
 			x.last = nil // so that what is kept is no larger than it must be

@@ -43,11 +43,11 @@ type Transaction[U any] struct {
 
 	machine Machine
 	timer   wheel.Timer[*Transaction[U]]
-	key     string
-	last    []byte // the request of a client, the last response of a server
-	first   []byte // the request of a server, until 100 has been sent for its user; the ACK of a client
+	key     entry[U]
+	merge   *entry[U] // what copies of an INVITE have in common that came by different ways; nil for other requests
+	last    []byte    // the request of a client, the last response of a server
+	first   []byte    // the request of a server, until 100 has been sent for its user; the ACK of a client
 	prefix  netip.Prefix
-	merge   string // what copies of an INVITE have in common that came by different ways
 
 	cancelled bool // CANCEL went, or is to go
 	silent    bool // it is a CANCEL, of which nobody wants to hear
@@ -89,10 +89,10 @@ type Table[U any] struct {
 	// a place of Limits.Reserve. It may be nil.
 	Urgent func(m *sip.Message) bool
 
-	clients  map[string]*Transaction[U]
-	servers  map[string]*Transaction[U]
+	clients  index[U]
+	servers  index[U]
 	prefixes map[netip.Prefix]int
-	merged   map[string]*Transaction[U] // INVITEs that begin a call
+	merged   index[U] // INVITEs that begin a call
 	wheel    *wheel.Wheel[*Transaction[U]]
 	seed     maphash.Seed
 	out, old []byte // scratch
@@ -102,14 +102,14 @@ type Table[U any] struct {
 
 // Open makes a table ready; its clock stands at now.
 func (t *Table[U]) Open(now int64) {
-	t.clients, t.servers = make(map[string]*Transaction[U]), make(map[string]*Transaction[U])
-	t.prefixes, t.merged = make(map[netip.Prefix]int), make(map[string]*Transaction[U])
+	t.clients, t.servers, t.merged = newIndex[U](), newIndex[U](), newIndex[U]()
+	t.prefixes = make(map[netip.Prefix]int)
 	t.wheel = wheel.New[*Transaction[U]](now)
 	t.seed = maphash.MakeSeed()
 }
 
 // Len returns how many transactions there are of each side.
-func (t *Table[U]) Len() (clients, servers int) { return len(t.clients), len(t.servers) }
+func (t *Table[U]) Len() (clients, servers int) { return t.clients.count, t.servers.count }
 
 // Refused returns how many requests found no place.
 func (t *Table[U]) Refused() uint64 { return t.refused }
@@ -143,10 +143,12 @@ func (t *Table[U]) settle(x *Transaction[U], d Do) {
 	}
 	t.wheel.Stop(&x.timer)
 	if x.machine.kind == InviteClient || x.machine.kind == Client {
-		delete(t.clients, x.key)
+		t.clients.drop(&x.key)
 	} else {
-		delete(t.servers, x.key)
-		delete(t.merged, x.merge)
+		t.servers.drop(&x.key)
+		if x.merge != nil {
+			t.merged.drop(x.merge)
+		}
 		t.leave(x.prefix)
 		if t.Ended != nil {
 			t.Ended(x)
@@ -167,7 +169,7 @@ func (t *Table[U]) Failed(x *Transaction[U]) (over bool) {
 
 // Unheard returns the requests of ours on a way that nobody has answered in any way.
 func (t *Table[U]) Unheard(w sip.Way) (all []*Transaction[U]) {
-	for _, x := range t.clients {
+	for x := range t.clients.all {
 		if x.Way == w && x.machine.state == Begun {
 			all = append(all, x)
 		}
@@ -177,27 +179,21 @@ func (t *Table[U]) Unheard(w sip.Way) (all []*Transaction[U]) {
 
 // Ask sends a request of ours. It has one Via, whose branch nobody else has; the Table keeps a copy.
 func (t *Table[U]) Ask(request []byte, w sip.Way, user U, now int64) (*Transaction[U], error) {
-	m := &t.scratch
-	if err := m.Parse(request, nil); err != nil {
-		return nil, err
-	}
-	if !t.room(len(t.clients), most(t.Limits.Clients), m) {
+	if n := t.clients.count; n >= most(t.Limits.Clients) && (t.scratch.Parse(request, nil) != nil || !t.room(n, most(t.Limits.Clients), &t.scratch)) {
 		return nil, ErrFull
 	}
-	h, err := m.Top()
-	if err != nil {
-		return nil, err
-	}
-	key := appendClientKey(t.out[:0], m.Method(), h.Branch)
+	method, branch := sip.Outline(request)
+	key := appendClientKey(t.out[:0], method, branch)
 	t.out = key[:0]
-	if _, ok := t.clients[string(key)]; ok || !h.Modern() {
+	same, hash := t.clients.find(key)
+	if same != nil || !sip.Modern(branch) {
 		return nil, ErrBranch
 	}
-	x := &Transaction[U]{User: user, Way: w, key: string(key), last: append([]byte(nil), request...)}
+	x := &Transaction[U]{User: user, Way: w, key: entry[U]{text: string(key), hash: hash}, last: append([]byte(nil), request...)}
 	x.timer.Value = x
-	t.clients[x.key] = x
+	t.clients.put(&x.key, x)
 	kind := Client
-	if m.Is("INVITE") {
+	if string(method) == "INVITE" {
 		kind = InviteClient
 	}
 	d := x.machine.Start(kind, w.Transport.Reliable(), &t.Timers, now)
@@ -248,8 +244,7 @@ func (t *Table[U]) Response(m *sip.Message, now int64) (x *Transaction[U], pass 
 	}
 	key := appendClientKey(t.out[:0], seq.Method, h.Branch)
 	t.out = key[:0]
-	x = t.clients[string(key)]
-	if x == nil {
+	if x, _ = t.clients.find(key); x == nil {
 		return nil, false
 	}
 	first := x.machine.state == Begun
@@ -322,7 +317,7 @@ func (t *Table[U]) room(n, limit int, m *sip.Message) bool {
 
 // enter takes a place for a request from an address, if there is one.
 func (t *Table[U]) enter(a netip.Addr, m *sip.Message) (netip.Prefix, bool) {
-	if !t.room(len(t.servers), most(t.Limits.Servers), m) {
+	if !t.room(t.servers.count, most(t.Limits.Servers), m) {
 		return netip.Prefix{}, false
 	}
 	if t.Trusted != nil && t.Trusted(a) {

@@ -335,8 +335,8 @@ func TestMerged(t *testing.T) {
 		}
 	}
 	s.until(99_000 * ms)
-	if _, v := s.Request(text("z9hG4bK7", "", ""), w, 99_000*ms); v != Fresh || len(s.merged) != 1 {
-		t.Errorf("when it is over: verdict %v, %d held", v, len(s.merged))
+	if _, v := s.Request(text("z9hG4bK7", "", ""), w, 99_000*ms); v != Fresh || s.merged.count != 1 {
+		t.Errorf("when it is over: verdict %v, %d held", v, s.merged.count)
 	}
 }
 
@@ -429,7 +429,7 @@ func TestFlood(t *testing.T) {
 	if _, n := s.Len(); n != 100 {
 		t.Errorf("%d held, want 100", n)
 	}
-	for _, x := range s.servers {
+	for x := range s.servers.all {
 		s.Answer(x, answer(parse(t, request("INVITE", "z9hG4bK1")), sip.Way{Remote: wayTo1}, 486), 486, 0)
 	}
 	s.until(99_000 * ms)
@@ -505,7 +505,7 @@ func TestFull(t *testing.T) {
 	if _, err := s.Ask(request("OPTIONS", "z9hG4bK2"), sip.Way{}, "", 0); !errors.Is(err, ErrFull) {
 		t.Errorf("got %v, want %v", err, ErrFull)
 	}
-	if x := s.clients["OPTIONS z9hG4bK1"]; !s.Failed(x) || s.Failed(x) {
+	if x, _ := s.clients.find([]byte("OPTIONS z9hG4bK1")); !s.Failed(x) || s.Failed(x) {
 		t.Error("a transport error ends a client, once")
 	}
 	if n, _ := s.Len(); n != 0 {
