@@ -39,6 +39,7 @@ type agent struct {
 	editor            sip.Editor
 	copies            [2]dialog.Session
 	vias, contacts    []byte
+	froms, tags, hop  []byte
 	fields            digest.Fields
 	update            location.Update
 

@@ -4,9 +4,9 @@
 package phone
 
 import (
+	"bytes"
 	"maps"
 	"net/netip"
-	"strings"
 
 	"github.com/kyozon/kyozon/protocol/phone/sdp"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
@@ -47,11 +47,32 @@ func (l *leg) aim() {
 		return
 	}
 	l.begun, l.way = home, home
-	u, err := hopURI(next)
+	a := l.agent
+	a.hop = append(a.hop[:0], next...)
+	if u, err := hopURI(a.hop); err != nil || !leadsHome(&u, home) {
+		l.seek(next)
+	}
+}
+
+// leadsHome says whether a hop is named by the address that a leg has begun with, as gateways mostly do: there is nothing to find
+// out.
+func leadsHome(u *sip.URI, home sip.Way) bool {
+	if u.Host.Addr != home.Remote.Addr() || u.Host.Port != home.Remote.Port() {
+		return false
+	}
+	_, said := u.Param("transport")
+	_, elsewhere := u.Param("maddr")
+	return !said && !elsewhere
+}
+
+// seek finds where a hop is, and turns there unless another is next by then.
+func (l *leg) seek(next string) {
+	u, err := hopURI([]byte(next))
 	if err != nil {
 		return
 	}
-	l.agent.locate(&u, s.networkAt(home.Local).reach(), s.directory.Load().answers, mostSteps, func(found []target.Target) {
+	s := l.agent.core.settings.Load()
+	l.agent.locate(&u, s.networkAt(l.begun.Local).reach(), s.directory.Load().answers, mostSteps, func(found []target.Target) {
 		if !l.gone && l.aimed == next {
 			l.turn(&u, found)
 		}
@@ -59,11 +80,11 @@ func (l *leg) aim() {
 }
 
 // hopURI reads a hop: a Route in brackets, or a URI.
-func hopURI(hop string) (sip.URI, *sip.Error) {
-	if !strings.Contains(hop, "<") {
-		return sip.ParseURI([]byte(hop))
+func hopURI(hop []byte) (sip.URI, *sip.Error) {
+	if bytes.IndexByte(hop, '<') < 0 {
+		return sip.ParseURI(hop)
 	}
-	first, _, err := sip.ParseAddress([]byte(hop))
+	first, _, err := sip.ParseAddress(hop)
 	if err != nil {
 		return sip.URI{}, err
 	}

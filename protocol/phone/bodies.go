@@ -54,6 +54,14 @@ func unseen(m *sip.Message, v parts.Verdict) int {
 	return unread(v).Status
 }
 
+// bodyType returns the type of a body. The usual one takes no memory.
+func bodyType(m *sip.Message) string {
+	if kind := m.Get(sip.ContentType); string(kind) != typeSDP {
+		return string(kind)
+	}
+	return typeSDP
+}
+
 // bears says whether the bodies of a message are offers and answers.
 func bears(m *sip.Message) bool {
 	seq, err := m.Sequence()
@@ -77,7 +85,7 @@ func several(kind []byte) bool {
 // none of ours, gets of several parts the description alone: what gateways tell each other beside it may name who has
 // withheld his number.
 func (l *leg) given(m *sip.Message) (kind string, b []byte) {
-	kind, b = string(m.Get(sip.ContentType)), body(m)
+	kind, b = bodyType(m), body(m)
 	if !several(m.Get(sip.ContentType)) {
 		return kind, b
 	}
@@ -125,7 +133,7 @@ func (b *branch) confides() bool { return b.call.trunk != nil && !b.call.trunk.f
 // body returns the body of the INVITE of a branch with another description, and its type.
 func (b *branch) body(m *sip.Message, place parts.Place, text []byte) (kind string, whole []byte) {
 	if several(m.Get(sip.ContentType)) && b.confides() {
-		return string(m.Get(sip.ContentType)), place.Put(body(m), text)
+		return bodyType(m), place.Put(body(m), text)
 	}
 	return typeSDP, text
 }

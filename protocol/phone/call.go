@@ -24,7 +24,10 @@ import (
 type call struct {
 	agent    *agent
 	network  *network
-	invite   []byte // of the caller
+	invite   []byte          // of the caller
+	opened   *dialog.Session // that it has begun, of which each leg of the caller's has a copy
+	scheme   sip.Scheme      // of its Request-URI
+	update   bool            // the caller knows UPDATE
 	x        *transaction.Transaction[user]
 	caller   caller
 	called   string // address of record, or of a number on a trunk
@@ -80,7 +83,8 @@ func (e *exchange) call() {
 	if who == nil {
 		return
 	}
-	if _, v := dialog.Serve(m, "", e.agent.table.Timers); v.Err != nil { // what no leg could be made of
+	opened, v := dialog.Serve(m, "", e.agent.table.Timers)
+	if v.Err != nil { // no leg could be made of it
 		e.answer(refusal(v))
 		return
 	}
@@ -91,7 +95,8 @@ func (e *exchange) call() {
 		return
 	}
 	c := &call{agent: e.agent, network: e.network, x: e.transaction, caller: *who, called: to.address, trunk: to.trunk,
-		peer: to.peer, domain: e.settings.options.Domain, record: e.record, number: to.number, terms: to.terms}
+		peer: to.peer, domain: e.settings.options.Domain, record: e.record, number: to.number, terms: to.terms,
+		opened: opened, scheme: schemeOf(m.Target()), update: m.Lists(sip.Allow, "update")}
 	c.invite = bytes.Clone(m.Text())
 	e.transaction.User.call = c
 	e.agent.calls[c] = true
@@ -231,7 +236,8 @@ func (b *branch) send(to *location.Binding) int {
 	}
 	hops, _ := m.Hops() // checked
 	e.Replace(sip.MaxForwards, []byte(index(hops-1)))
-	e.Replace(sip.From, append(b.show(e, m), ";tag="+a.token()...))
+	a.froms = a.appendToken(append(b.show(a.froms[:0], e, m), ";tag="...))
+	e.Replace(sip.From, a.froms)
 	e.Replace(sip.To, []byte("<"+c.called+">"))
 	id := a.token()
 	e.Replace(sip.CallID, []byte(id))

@@ -67,8 +67,8 @@ func isAnonymous(value []byte) bool {
 	return err == nil && strings.EqualFold(string(u.Host.Name), "anonymous.invalid")
 }
 
-// show writes what the called side learns of who calls, P-Asserted-Identity and Privacy, and returns From without its tag.
-func (b *branch) show(e *sip.Editor, m *sip.Message) (from []byte) {
+// show writes what the called side learns of who calls: P-Asserted-Identity and Privacy, and to dst From without its tag.
+func (b *branch) show(dst []byte, e *sip.Editor, m *sip.Message) (from []byte) {
 	who := &b.call.caller
 	s := identity.Decide(&who.Caller, identity.Called{Trusted: b.call.trunk != nil && !b.call.trunk.foreign, Assert: true})
 	if t := b.call.trunk; t != nil {
@@ -87,14 +87,14 @@ func (b *branch) show(e *sip.Editor, m *sip.Message) (from []byte) {
 		e.Add(sip.PAssertedIdentity, []byte("<"+b.address(s.Asserted)+">"))
 	}
 	if s.From == "" {
-		return []byte(anonymous)
+		return append(dst, anonymous...)
 	}
 	was, _, _ := m.Address(sip.From) // checked
 	a := *was
 	if a.URI = []byte(b.address(s.From)); isAnonymous(m.Get(sip.From)) {
 		a.Display = nil
 	}
-	return appendParty(nil, &a)
+	return appendParty(dst, &a)
 }
 
 // address returns the URI of a number for the end of a branch.
@@ -114,6 +114,7 @@ func number(u *sip.URI) string {
 	if u.Scheme == sip.TEL {
 		return string(u.Digits(nil))
 	}
-	name, _, _ := bytes.Cut(sip.Unescape(nil, u.User), []byte{';'}) // RFC 3261 §19.1.6: it may be a telephone-subscriber
+	var b [64]byte
+	name, _, _ := bytes.Cut(sip.Unescape(b[:0], u.User), []byte{';'}) // RFC 3261 §19.1.6: it may be a telephone-subscriber
 	return string(name)
 }

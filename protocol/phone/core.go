@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -38,7 +39,7 @@ type core struct {
 	guard *digest.Server // of the domain, with the nonces that were used; only build touches it
 
 	mu      sync.Mutex // of those who change sockets
-	sockets atomic.Pointer[map[netip.AddrPort]*relay.Datagrams]
+	sockets atomic.Pointer[sockets]
 
 	calls  calls
 	begun  sync.Once
@@ -69,6 +70,25 @@ type core struct {
 	flows    sync.Map // of connections, by number: *flow
 }
 
+// sockets are those for UDP: so few that it is quicker to look at each than to find one by its address in a map. They are
+// immutable.
+type sockets []*relay.Datagrams
+
+// at returns the one at an address, or nil.
+func (s sockets) at(a netip.AddrPort) *relay.Datagrams {
+	for _, one := range s {
+		if one.Local() == a {
+			return one
+		}
+	}
+	return nil
+}
+
+// without returns a copy without some.
+func (s sockets) without(which func(*relay.Datagrams) bool) sockets {
+	return slices.DeleteFunc(slices.Clone(s), which)
+}
+
 // memory is which gateways have not taken a call, or do not answer when they are asked. All loops have it in common.
 type memory struct {
 	sync.Mutex
@@ -97,7 +117,7 @@ func newCore(log *slog.Logger, loops *relay.Loops, state, records, media string)
 	c.dead.down, c.seats = make(map[target.Target]bool), newSeats()
 	c.answers.Store(&target.Answers{})
 	c.records.wake, c.table.wake, c.returns = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
-	c.sockets.Store(&map[netip.AddrPort]*relay.Datagrams{})
+	c.sockets.Store(&sockets{})
 	for i := range loops.Len() {
 		c.agents = append(c.agents, newAgent(c, loops.At(i)))
 	}
@@ -122,8 +142,8 @@ func newCore(log *slog.Logger, loops *relay.Loops, state, records, media string)
 func (c *core) open(socket *relay.Datagrams) func(relay.Datagram) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := maps.Clone(*c.sockets.Load())
-	all[socket.Local()] = socket
+	all := c.sockets.Load().without(func(s *relay.Datagrams) bool { return s.Local() == socket.Local() })
+	all = append(all, socket)
 	c.sockets.Store(&all)
 	here := c.agents[socket.Loop().ID()]
 	return func(d relay.Datagram) { here.take(d.Payload, sip.Way{Local: d.To, Remote: d.From}) }
@@ -139,8 +159,7 @@ func (c *core) openDeaf(socket *relay.Datagrams) func(relay.Datagram) {
 func (c *core) keep(here map[netip.AddrPort]*network) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := maps.Clone(*c.sockets.Load())
-	maps.DeleteFunc(all, func(a netip.AddrPort, _ *relay.Datagrams) bool { return here[a] == nil })
+	all := c.sockets.Load().without(func(s *relay.Datagrams) bool { return here[s.Local()] == nil })
 	c.sockets.Store(&all)
 }
 
@@ -155,7 +174,7 @@ func (c *core) agentOf(callID []byte) *agent {
 // reaches says whether there is a socket for a way, or its connection.
 func (c *core) reaches(w sip.Way) bool {
 	if w.Transport == sip.UDP || w.Flow == 0 {
-		return (*c.sockets.Load())[w.Local] != nil
+		return c.sockets.Load().at(w.Local) != nil
 	}
 	_, ok := c.flows.Load(w.Flow)
 	return ok
@@ -166,7 +185,7 @@ func (c *core) reaches(w sip.Way) bool {
 func (c *core) send(from *agent, w sip.Way, b []byte) {
 	switch {
 	case w.Transport == sip.UDP:
-		if socket := (*c.sockets.Load())[w.Local]; socket != nil {
+		if socket := c.sockets.Load().at(w.Local); socket != nil {
 			socket.Send(from.loop, relay.Datagram{From: w.Local, To: w.Remote, Payload: b})
 		}
 		return

@@ -120,6 +120,9 @@ type point struct {
 
 // locate finds the addresses of a gateway of a trunk by what the DNS has said, in the order that the dice give.
 func (t *trunk) locate(o *Gateway, a *target.Answers, roll func(int) int) (all []*gateway) {
+	if known, ok := t.located[o.At.text]; ok {
+		return known
+	}
 	r := t.network.reach()
 	r.Roll = roll
 	found, _, err := target.Locate(&o.At.uri, r, a)
@@ -200,6 +203,9 @@ func (t *trunk) order(c *core, a *target.Answers, now int64) (sorted []*gateway)
 				all = append(all, g)
 			}
 		}
+	}
+	if len(all) < 2 {
+		return all
 	}
 	targets := make([]target.Target, len(all))
 	for i, g := range all {

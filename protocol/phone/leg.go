@@ -65,21 +65,21 @@ type legKey struct{ callID, tag string }
 
 // pair makes the two legs of a response to a branch of a call, and returns that of the branch.
 func (a *agent) pair(c *call, b *branch, m *sip.Message) (*leg, dialog.Verdict) {
-	sent, came := &a.other, &a.third
-	if sent.Parse(b.invite, nil) != nil || came.Parse(c.invite, nil) != nil {
+	sent := &a.other
+	if sent.Parse(b.invite, nil) != nil {
 		return nil, dialog.Verdict{}
 	}
 	callee, v := dialog.Dial(sent, m, a.table.Timers, a.loop.Now())
-	caller, bad := dialog.Serve(came, a.token(), a.table.Timers)
-	if callee == nil || v.Err != nil || bad.Err != nil {
+	if callee == nil || v.Err != nil {
 		return nil, v
 	}
-	near := &leg{near: true, agent: a, session: caller, way: a.home(c.x.Way), scheme: schemeOf(came.Target()), call: c, update: came.Lists(sip.Allow, "update")}
+	caller := *c.opened
+	caller.LocalTag = a.token()
+	near := &leg{near: true, agent: a, session: &caller, way: a.home(c.x.Way), scheme: c.scheme, call: c, update: c.update}
 	far := &leg{agent: a, session: callee, way: b.way, scheme: schemeOf(sent.Target()), peer: near, update: m.Lists(sip.Allow, "update")}
 	near.peer = far
 	dialled, _ := sent.Sequence() // ours, and checked
-	asked, _ := came.Sequence()
-	far.ahead, far.proofs, far.credentials = dialled.Number-asked.Number, b.proofs, credentials(sent)
+	far.ahead, far.proofs, far.credentials = dialled.Number-caller.RemoteSeq, b.proofs, credentials(sent)
 	near.media, far.media = b.media, b.media
 	b.media.hold()
 	b.media.hold()
@@ -208,13 +208,18 @@ func (l *leg) pass(m *sip.Message, x *transaction.Transaction[user], request []b
 	}
 	lines = l.appendTimer(lines, came, m)
 	a.out = lines
-	answer := &sip.Answer{Status: m.Status(), Phrase: string(m.Phrase()), Tag: []byte(l.session.LocalTag), Dialog: true,
-		Lines: lines, Type: l.kind(m), Body: text}
+	a.tags = append(a.tags[:0], l.session.LocalTag...)
+	answer := &sip.Answer{Status: m.Status(), Tag: a.tags, Dialog: true, Lines: lines, Type: l.kind(m), Body: text}
+	if string(m.Phrase()) != sip.Phrase(answer.Status) {
+		answer.Phrase = string(m.Phrase())
+	}
 	if answer.Status >= 300 && answer.Status < 400 || answer.Status == 401 || answer.Status == 407 {
 		*answer = sip.Answer{Status: 480, Tag: answer.Tag}
 	}
 	a.rendered = answer.Append(a.rendered[:0], came, x.Way.Remote)
-	l.sent(a.rendered)
+	if answer.Status >= 200 || len(text) > 0 || m.Has(sip.RSeq) { // else it changes nothing
+		l.sent(a.rendered)
+	}
 	switch {
 	case !came.Is("INVITE"):
 	case answer.Status/100 == 2:
@@ -365,7 +370,9 @@ func (l *leg) acknowledge(m *sip.Message) {
 	if l.echo != nil && l.echo.ack == nil {
 		l.echo.ack, l.echo.way = l.ack, l.way
 	}
-	l.sent(l.ack)
+	if len(r.Body) > 0 { // else the session has nothing of it
+		l.sent(l.ack)
+	}
 	a.carry(l.way, l.ack)
 }
 

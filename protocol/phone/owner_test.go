@@ -53,7 +53,7 @@ func TestOwner(t *testing.T) {
 		callee.response(ringing, 180, "")
 		caller.want("180")
 		b.each(func(a *agent) {
-			if here := a.loop == (*b.core.sockets.Load())[b.at[x.Client]].Loop(); here != (len(a.calls) == 1) {
+			if here := a.loop == b.core.sockets.Load().at(b.at[x.Client]).Loop(); here != (len(a.calls) == 1) {
 				t.Errorf("%v: loop %d has %d calls, and the socket: %t", x, a.loop.ID(), len(a.calls), here)
 			}
 		})

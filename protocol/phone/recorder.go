@@ -143,7 +143,11 @@ func appendRecords(name string, all []record) error {
 	if name == "" || len(all) == 0 {
 		return nil
 	}
-	var lines []byte
+	size := 0
+	for _, r := range all {
+		size += len(r.line)
+	}
+	lines := make([]byte, 0, size)
 	for _, r := range all {
 		lines = append(lines, r.line...)
 	}

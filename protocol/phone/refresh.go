@@ -32,7 +32,7 @@ func (l *leg) says(m *sip.Message) {
 	if len(text) == 0 || l.update && l.session.Confirmed {
 		return
 	}
-	d := description{string(m.Get(sip.ContentType)), bytes.Clone(text)}
+	d := description{bodyType(m), bytes.Clone(text)}
 	if m.Is("INVITE") || m.Is("UPDATE") {
 		l.saying = d
 	} else {

@@ -89,7 +89,7 @@ func (s *seats) calm(trunk string, r limit.Rate, now time.Time) bool {
 // admit lets a call in, or says why there is no room for it. One to an emergency number is always let in, and counted.
 func (e *exchange) admit(who *caller, to *destination) *sip.Answer {
 	o, s := e.settings.options, &e.agent.core.seats
-	all := []seat{seatOf(who.trunk, who.Who())}
+	all := append(make([]seat, 0, 2), seatOf(who.trunk, who.Who()))
 	if to.announce == nil {
 		all = append(all, seatOf(to.trunk, to.peer))
 	}

@@ -23,7 +23,8 @@ type trunk struct {
 	name     string
 	network  *network
 	written  []Gateway
-	onward   []string // trunks that its calls may go on to
+	located  map[string][]*gateway // those that are written with an address, by what is written
+	onward   []string              // trunks that its calls may go on to
 	health   time.Duration
 	national bool // numbers are written so
 	domain   string
@@ -46,6 +47,12 @@ func (s *settings) makeTrunks(named map[string]*network, from map[string]trunkFi
 		o := s.options.Trunks[name]
 		t := &trunk{name: name, written: o.Gateways, network: named[o.Network], national: o.Numbers == national, domain: s.options.Domain,
 			country: s.plan.Country(), onward: o.Onward, health: o.Health, plain: o.Plain, foreign: o.Foreign, without: o.Without}
+		t.located = make(map[string][]*gateway)
+		for i := range t.written {
+			if at := &t.written[i].At; !at.isName() {
+				t.located[at.text] = t.locate(&t.written[i], nil, nil)
+			}
+		}
 		s.trunks[name] = t
 		s.sorted = append(s.sorted, t)
 		if err := s.takeLogins(t, &o, from[name]); err != nil {
@@ -62,7 +69,8 @@ func (s *settings) makeTrunks(named map[string]*network, from map[string]trunkFi
 // RFC 3966 §5.1.5 wants a phone-context with it; we write none, because a gateway is in one country.
 func (t *trunk) number(n plan.Number) string {
 	if !t.national {
-		if global, ok := t.country.AppendGlobal(nil, n); ok {
+		var b [32]byte
+		if global, ok := t.country.AppendGlobal(b[:0], n); ok {
 			return string(global)
 		}
 	}

@@ -335,8 +335,9 @@ func (c *coder) bytes(v *[]byte) {
 
 func (c *coder) address(v *netip.AddrPort) {
 	if c.writes {
-		b, _ := v.MarshalBinary() // never fails
-		c.b = append(append(c.b, byte(len(b))), b...)
+		at := len(c.b)
+		c.b, _ = v.AppendBinary(append(c.b, 0)) // never fails
+		c.b[at] = byte(len(c.b) - at - 1)
 		return
 	}
 	var n int

@@ -53,44 +53,70 @@ type Dialog struct {
 
 // Accepted begins the dialog that an answer of ours with the given tag makes of a request. RFC 3261 §12.1.1.
 func Accepted(m *sip.Message, tag string) (Dialog, *sip.Error) {
-	d := Dialog{CallID: string(m.Get(sip.CallID)), LocalTag: tag}
 	seq, err := m.Sequence()
 	if err != nil {
 		return Dialog{}, err
 	}
-	d.RemoteSeq = seq.Number
-	if d.Remote, d.RemoteTag, err = party(m, sip.From); err != nil {
+	var ends ends
+	b, err := ends.append(make([]byte, 0, usualEnds), m)
+	if err != nil {
 		return Dialog{}, err
 	}
-	var own string
-	if d.Local, own, err = party(m, sip.To); err != nil {
+	r, err := routes(m)
+	if err != nil {
 		return Dialog{}, err
 	}
-	if own != "" {
-		d.LocalTag = own
+	target, err := contact(m)
+	text := string(append(b, target...))
+	d := Dialog{CallID: text[:ends.from], Remote: text[ends.from:ends.fromTag], RemoteTag: text[ends.fromTag:ends.to], Local: text[ends.to:ends.toTag],
+		LocalTag: text[ends.toTag:len(b)], Target: text[len(b):], RemoteSeq: seq.Number, Routes: r}
+	if d.LocalTag == "" {
+		d.LocalTag = tag
 	}
-	if d.Routes, err = routes(m); err != nil {
-		return Dialog{}, err
-	}
-	d.Target, err = contact(m)
 	return d, err
 }
 
 // Begun begins the dialog that an answer makes of a request of ours; each tag of To makes another. RFC 3261 §12.1.2.
 func Begun(m *sip.Message) (Dialog, *sip.Error) {
-	d := Dialog{CallID: string(m.Get(sip.CallID)), Caller: true}
 	seq, err := m.Sequence()
 	if err != nil {
 		return Dialog{}, err
 	}
-	d.LocalSeq = seq.Number
-	if d.Local, d.LocalTag, err = party(m, sip.From); err != nil {
+	var ends ends
+	b, err := ends.append(make([]byte, 0, usualEnds), m)
+	if err != nil {
 		return Dialog{}, err
 	}
-	if d.Remote, d.RemoteTag, err = party(m, sip.To); err != nil {
-		return Dialog{}, err
-	}
+	text := string(b)
+	d := Dialog{CallID: text[:ends.from], Local: text[ends.from:ends.fromTag], LocalTag: text[ends.fromTag:ends.to], Remote: text[ends.to:ends.toTag],
+		RemoteTag: text[ends.toTag:], LocalSeq: seq.Number, Caller: true}
 	return d, d.answered(m)
+}
+
+// ends is where what a dialog keeps of a message begins in one text, so that it is one piece of memory: the Call-ID, and From
+// and To, each without its tag, and the tag.
+type ends struct{ from, fromTag, to, toTag int }
+
+// usualEnds is what those of most messages have room in.
+const usualEnds = 512
+
+// append writes the text.
+func (e *ends) append(dst []byte, m *sip.Message) ([]byte, *sip.Error) {
+	dst = append(dst, m.Get(sip.CallID)...)
+	e.from = len(dst)
+	dst, tag, err := appendAddress(dst, m, sip.From)
+	if err != nil {
+		return nil, err
+	}
+	e.fromTag = len(dst)
+	dst = append(dst, tag...)
+	e.to = len(dst)
+	dst, tag, err = appendAddress(dst, m, sip.To)
+	if err != nil {
+		return nil, err
+	}
+	e.toTag = len(dst)
+	return append(dst, tag...), nil
 }
 
 // answered takes the route set and the target of a response that makes or confirms the dialog. RFC 3261 §12.1.2; §13.2.2.4:
@@ -105,31 +131,30 @@ func (d *Dialog) answered(m *sip.Message) *sip.Error {
 	if err != nil {
 		return err
 	}
-	d.Routes, d.Target, d.Confirmed = r, target, m.Status()/100 == 2
+	d.Routes, d.Target, d.Confirmed = r, string(target), m.Status()/100 == 2
 	return nil
 }
 
-// party returns an address without its tag, and the tag.
-func party(m *sip.Message, k sip.Kind) (address, tag string, err *sip.Error) {
+// appendAddress writes an address without its tag, which it returns.
+func appendAddress(dst []byte, m *sip.Message, k sip.Kind) (b, tag []byte, err *sip.Error) {
 	w := m.Walk(k)
 	if !w.Next() {
-		return "", "", sip.ErrAddress
+		return dst, nil, sip.ErrAddress
 	}
 	a := w.Address
 	if w.Next() || w.Err != nil {
-		return "", "", sip.ErrAddress
+		return dst, nil, sip.ErrAddress
 	}
-	b := make([]byte, 0, len(m.Get(k))+len("<>"))
 	if a.Display != nil {
-		b = append(append(b, a.Display...), ' ')
+		dst = append(append(dst, a.Display...), ' ')
 	}
-	b = append(append(append(b, '<'), a.URI...), '>')
+	dst = append(append(append(dst, '<'), a.URI...), '>')
 	for p := range bytes.SplitSeq(a.Params, []byte{';'}) {
 		if name, _, _ := bytes.Cut(p, []byte{'='}); len(bytes.TrimSpace(name)) > 0 && !bytes.EqualFold(bytes.TrimSpace(name), []byte("tag")) {
-			b = append(append(b, ';'), bytes.TrimSpace(p)...)
+			dst = append(append(dst, ';'), bytes.TrimSpace(p)...)
 		}
 	}
-	return string(b), string(a.Tag()), nil
+	return dst, a.Tag(), nil
 }
 
 // routes returns the values of Record-Route in their order.
@@ -146,20 +171,20 @@ func routes(m *sip.Message) (all []string, err *sip.Error) {
 }
 
 // contact returns the URI of the one Contact.
-func contact(m *sip.Message) (uri string, err *sip.Error) {
+func contact(m *sip.Message) (uri []byte, err *sip.Error) {
 	n := 0
 	w := m.Walk(sip.Contact)
 	for w.Next() {
 		n++
 	}
 	if w.Err != nil {
-		return "", w.Err
+		return nil, w.Err
 	}
 	a, u, err := m.Address(sip.Contact)
 	if n != 1 || err != nil || u.Scheme != sip.SIP && u.Scheme != sip.SIPS {
-		return "", ErrContact
+		return nil, ErrContact
 	}
-	return string(a.URI), nil
+	return a.URI, nil
 }
 
 // Has says whether a request that came belongs to the dialog. RFC 3261 §12.2.2.

@@ -66,15 +66,15 @@ func Replay(log []Entry, t transaction.Timers) (*Session, []Outcome, error) {
 
 // begin makes the session of an INVITE and a response that has a tag.
 func begin(invite, m *sip.Message, e *Entry, t transaction.Timers) (*Session, Outcome) {
-	_, tag, err := party(m, sip.To)
-	if m.Request() || err != nil || tag == "" || !invite.Is("INVITE") {
+	_, tag, err := appendAddress(nil, m, sip.To)
+	if m.Request() || err != nil || tag == nil || !invite.Is("INVITE") {
 		return nil, Outcome{}
 	}
 	if !e.Sent {
 		s, v := Dial(invite, m, t, e.At)
 		return s, Outcome{Verdict: v}
 	}
-	s, v := Serve(invite, tag, t)
+	s, v := Serve(invite, string(tag), t)
 	if s != nil {
 		s.Sent(m, e.At)
 	}

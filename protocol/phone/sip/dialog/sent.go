@@ -12,7 +12,7 @@ func (s *Session) Sent(m *sip.Message, now int64) {
 		return
 	}
 	if !m.Request() {
-		s.sentResponse(m, string(seq.Method), seq.Number, now)
+		s.sentResponse(m, nameOf(seq.Method), seq.Number, now)
 		return
 	}
 	body := hasSDP(m)
@@ -30,7 +30,7 @@ func (s *Session) Sent(m *sip.Message, now int64) {
 		if m.Is("UPDATE") {
 			s.Ours.Expires, s.RetryAt = interval(m), 0
 		}
-		s.inRequest(ours, string(m.Method()), seq.Number, body)
+		s.inRequest(ours, nameOf(m.Method()), seq.Number, body)
 	}
 	s.LocalSeq = max(s.LocalSeq, seq.Number)
 }

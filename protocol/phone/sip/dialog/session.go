@@ -162,8 +162,8 @@ func (s *Session) updated(m *sip.Message, seq uint32, body bool) Verdict {
 // refresh takes the target of a request that may bring another. RFC 3261 §12.2.2.
 func (s *Session) refresh(m *sip.Message) *sip.Error {
 	target, err := contact(m)
-	if err == nil {
-		s.Target = target
+	if err == nil && s.Target != string(target) {
+		s.Target = string(target)
 	}
 	return err
 }
@@ -182,7 +182,7 @@ func (s *Session) response(m *sip.Message, now int64) Verdict {
 	if err != nil {
 		return Verdict{Err: err}
 	}
-	method, status := string(seq.Method), m.Status()
+	method, status := nameOf(seq.Method), m.Status()
 	switch {
 	case method == "INVITE" && seq.Number == s.Ours.Seq && !s.Ours.Pending && status/100 == 2:
 		return Verdict{Ack: true, Copy: true} // RFC 3261 §13.2.2.4
@@ -204,6 +204,16 @@ func (s *Session) response(m *sip.Message, now int64) Verdict {
 		s.taken(m, method, now)
 	}
 	return v
+}
+
+// nameOf returns a method, of which the usual ones take no memory.
+func nameOf(method []byte) string {
+	for _, name := range [...]string{"INVITE", "BYE", "UPDATE", "PRACK", "INFO"} {
+		if string(method) == name {
+			return name
+		}
+	}
+	return string(method)
 }
 
 // taken is a 2xx to an INVITE or UPDATE of ours. Who sends no Contact, or a bad one, is where it was.

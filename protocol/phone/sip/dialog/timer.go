@@ -26,11 +26,17 @@ func (t *Timer) least() uint32 { return max(t.Least, leastInterval) }
 // interval reads Session-Expires; 0 if there is none.
 func interval(m *sip.Message) uint32 { return sip.Seconds(m.Get(sip.SessionExpires), 0) }
 
-// refresher returns who refreshes, "uac", "uas" or "".
+// refresher returns who refreshes: "uas", "" if nothing is said, else "uac".
 func refresher(m *sip.Message) string {
 	_, params, _ := bytes.Cut(m.Get(sip.SessionExpires), []byte{';'})
 	value, _ := sip.Param(params, "refresher")
-	return string(bytes.ToLower(value))
+	switch {
+	case len(value) == 0:
+		return ""
+	case bytes.EqualFold(value, []byte("uas")):
+		return "uas"
+	}
+	return "uac"
 }
 
 // asked refuses an interval that is too short, if the client understands that. RFC 4028 §9.
