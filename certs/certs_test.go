@@ -31,6 +31,9 @@ import (
 	"github.com/kyozon/kyozon/ip/iptest"
 )
 
+// patience is how long anything may take on a busy machine before a test gives up.
+const patience = time.Minute
+
 // issued is a certificate to make, signed by its own key.
 type issued struct {
 	algorithm string // "ECDSA" (also ""), "RSA" or "Ed25519"
@@ -288,14 +291,14 @@ func TestNetwork(t *testing.T) {
 				return
 			}
 			defer c.Close()
-			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(patience))
 			h, read, err := peek(c)
 			if err == nil {
 				err = tls.Server(&peeked{c, read}, s.Config()).Handshake()
 			}
 			done <- result{h, err}
 		}()
-		client, err := tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, network, l.Addr().String(),
+		client, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, network, l.Addr().String(),
 			&tls.Config{ServerName: "shop.example.jp", RootCAs: roots})
 		if err != nil {
 			t.Fatal(err)

@@ -188,7 +188,7 @@ func playInKernel(t *testing.T, binary string) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 		answer := make([]byte, 2048)
 		for _, word := range []string{"join", "move", "leave"} {
 			if _, err := io.WriteString(c, word); err != nil {

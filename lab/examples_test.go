@@ -236,7 +236,7 @@ func (l *load) wait(pattern string, n int, row bool) {
 			}
 		case <-l.t.Context().Done():
 			l.t.Fatal("no answers")
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			l.t.Fatalf("%d answers match %s, of %d", have, pattern, seen)
 		}
 	}

@@ -176,7 +176,7 @@ func (p *planes) try(network string, c ip.Crossing, port int) (*told, error) {
 
 // says sends a word and returns whom the server saw.
 func (c *told) says(word string) (saw netip.AddrPort, err error) {
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := fmt.Fprintln(c, word); err != nil {
 		return saw, err
 	}
@@ -368,7 +368,7 @@ func (p *planes) dialFrom(local int, network string, c ip.Crossing, port int) *t
 	if c.Client == ip.V6 {
 		host, from, to = "client6", "2001:db8:200:6::2", "2001:db8:200:6::1"
 	}
-	d := net.Dialer{Timeout: 10 * time.Second, Control: func(_, _ string, c syscall.RawConn) error {
+	d := net.Dialer{Timeout: time.Minute, Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
 	}}
 	if network == "tcp" {

@@ -265,7 +265,7 @@ func TestKill(t *testing.T) {
 	}
 	c.Wait() // it was killed
 
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for left := users(t, namespaces); len(left) > 0; left = users(t, namespaces) {
 		if time.Now().After(deadline) {
 			t.Fatalf("left behind: %v", left)

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	mailEach = 5                // messages of a connection
-	mailTime = 30 * time.Second // for anything that is waited for
+	mailEach = 5           // messages of a connection
+	mailTime = time.Minute // for anything that is waited for
 )
 
 // post is clients that keep sending mail. Each message has a number, and none of them may hear anything but yes.

@@ -31,7 +31,7 @@ type callRecord struct {
 // records waits for n records of calls and returns them.
 func records(t *testing.T, l *Lab, n int) (all []callRecord) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(20 * time.Millisecond) {
 		text, err := l.Host("edge").ReadFile("/var/log/kyozon/calls.jsonl")
 		if err != nil {
 			t.Fatal(err)

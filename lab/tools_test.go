@@ -352,7 +352,7 @@ func (u *tools) echoes(client *Host, c ip.Crossing, sizes ...int) {
 		u.t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	answer := make([]byte, 64<<10)
 	for _, size := range sizes {
 		said := Numbered(size)
@@ -373,7 +373,7 @@ func (u *tools) refused(client *Host, c ip.Crossing) {
 		u.t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(conn, "anybody?"); err != nil {
 		u.t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ func TestInherit(t *testing.T) {
 			}
 			handOver(t, s, from)
 			for a, c := range clients {
-				c.SetDeadline(time.Now().Add(5 * time.Second))
+				c.SetDeadline(time.Now().Add(patience))
 				b := make([]byte, 100)
 				if n, err := c.Read(b); string(b[:n]) != a.String() {
 					t.Errorf("%v: got %q, %v", a, b[:n], err)
@@ -212,7 +212,7 @@ func TestNotifier(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		n := NewNotifier(getenv(map[string]string{"NOTIFY_SOCKET": socket, "WATCHDOG_USEC": "3000000"}))
 		if got := n.WatchdogEvery(); got != 1500*time.Millisecond {
 			t.Errorf("watchdog: got %v", got)

@@ -23,7 +23,7 @@ import (
 )
 
 // patience bounds each wait for HAProxy.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // haproxy is a configuration of HAProxy and the listening sockets that it gets from the test, so that no port has to
 // be guessed and clients can connect before it runs.

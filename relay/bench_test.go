@@ -28,7 +28,7 @@ import (
 func pairs(t testing.TB, ls *Loops, f ip.Family, server netip.AddrPort) netip.AddrPort {
 	return serveConns(t, ls, f, func(c *Conn) {
 		c.Pause()
-		c.Loop().Dial(DialOptions{Remote: server, Timeout: 5 * time.Second}, func(s *Conn, err error) {
+		c.Loop().Dial(DialOptions{Remote: server, Timeout: patience}, func(s *Conn, err error) {
 			if err != nil {
 				c.Abort()
 				return

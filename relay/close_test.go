@@ -34,7 +34,7 @@ func TestCloseInDial(t *testing.T) {
 			done := make(chan struct{})
 			before := ls.loops[0].conns.Load()
 			onLoop(ls, func() {
-				ls.loops[0].Dial(DialOptions{Remote: server, Timeout: time.Second}, func(c *Conn, err error) {
+				ls.loops[0].Dial(DialOptions{Remote: server, Timeout: patience}, func(c *Conn, err error) {
 					if err != nil {
 						t.Errorf("dial: %v", err)
 					} else {
@@ -67,7 +67,7 @@ func TestLastWordsBeforeReset(t *testing.T) {
 		var s *Conn
 		done := make(chan struct{})
 		onLoop(ls, func() {
-			ls.loops[0].Dial(DialOptions{Remote: server, Timeout: time.Second}, func(c *Conn, err error) {
+			ls.loops[0].Dial(DialOptions{Remote: server, Timeout: patience}, func(c *Conn, err error) {
 				if err != nil {
 					t.Errorf("dial: %v", err)
 					c = nil
@@ -83,7 +83,7 @@ func TestLastWordsBeforeReset(t *testing.T) {
 		}
 		onLoop(ls, func() {
 			s.Write([]byte("x"))
-			for wait := time.Now().Add(10 * time.Second); ; { // until a write fails, with the loop none the wiser
+			for wait := time.Now().Add(patience); ; { // until a write fails, with the loop none the wiser
 				s.Write([]byte("more"))
 				if ls.loops[0].round.send(); s.flags&shut != 0 {
 					break

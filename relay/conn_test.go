@@ -267,7 +267,7 @@ func bytesAfterCloseNotify(t *testing.T, ls *Loops) {
 	}
 	c.CloseWrite()
 	s := <-quiet.ended
-	raw.SetWriteDeadline(time.Now().Add(20 * time.Second)) // crypto/tls has let it pass
+	raw.SetWriteDeadline(time.Now().Add(patience)) // crypto/tls has let it pass
 	for range 50 {
 		if _, err := raw.Write(make([]byte, 100_000)); err != nil {
 			t.Fatal(err)

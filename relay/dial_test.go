@@ -31,7 +31,7 @@ func TestDialHearsGreeting(t *testing.T) {
 		nonblock(t, fd)
 		a, err := ls.Listen(fd, func(c *Conn) {
 			c.Pause()
-			c.Loop().Dial(DialOptions{Remote: server, Timeout: 5 * time.Second}, func(s *Conn, err error) {
+			c.Loop().Dial(DialOptions{Remote: server, Timeout: patience}, func(s *Conn, err error) {
 				if err != nil {
 					t.Errorf("dial: %v", err)
 					c.Abort()

@@ -224,7 +224,7 @@ func TestKeyUpdateFlood(t *testing.T) {
 					if !errors.Is(err, errAnswers) {
 						t.Errorf("got %v", err)
 					}
-				case <-time.After(10 * time.Second):
+				case <-time.After(patience):
 					t.Error("the connection goes on")
 				}
 			})

@@ -101,7 +101,7 @@ func proxy(t testing.TB, ls *Loops, f ip.Family, backend netip.AddrPort, idle ti
 	outcomes := make(chan outcome, 64)
 	a, err := ls.Listen(fd, func(c *Conn) {
 		c.Pause()
-		c.Loop().Dial(DialOptions{Remote: backend, Timeout: 5 * time.Second}, func(s *Conn, err error) {
+		c.Loop().Dial(DialOptions{Remote: backend, Timeout: patience}, func(s *Conn, err error) {
 			if err != nil {
 				t.Errorf("dial: %v", err)
 				c.Abort()
@@ -124,7 +124,7 @@ func dial(t testing.TB, addr netip.AddrPort) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	return c
 }
 
@@ -231,7 +231,7 @@ func TestDialErrors(t *testing.T) {
 		refused := netip.AddrPortFrom(addr.Addr(), 1)
 		got := make(chan error, 1)
 		ls.Do(func(l *Loop) {
-			l.Dial(DialOptions{Remote: refused, Timeout: time.Second}, func(_ *Conn, err error) { got <- err })
+			l.Dial(DialOptions{Remote: refused, Timeout: patience}, func(_ *Conn, err error) { got <- err })
 		})
 		if err := <-got; err == nil {
 			t.Error("dial to a closed port: no error")

@@ -79,7 +79,7 @@ func socketPair(t *testing.T) (fd int, peer *os.File) {
 	}
 	peer = os.NewFile(uintptr(both[1]), "peer")
 	t.Cleanup(func() { peer.Close() })
-	peer.SetDeadline(time.Now().Add(20 * time.Second))
+	peer.SetDeadline(time.Now().Add(patience))
 	return both[0], peer
 }
 
@@ -172,7 +172,7 @@ func tcpPair(t *testing.T, f ip.Family) (fd int, peer *net.TCPConn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { peer.Close() })
-	peer.SetDeadline(time.Now().Add(20 * time.Second))
+	peer.SetDeadline(time.Now().Add(patience))
 	ours, err := l.AcceptTCP()
 	if err != nil {
 		t.Fatal(err)

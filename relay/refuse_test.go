@@ -50,7 +50,7 @@ func serverTLSSaysWhy(t *testing.T, ls *Loops) {
 			if err == nil || !strings.Contains(err.Error(), "client didn't provide a certificate") {
 				t.Errorf("the handler is told %v", err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("the handler is told nothing")
 		}
 		for range 3 {

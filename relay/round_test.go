@@ -124,7 +124,7 @@ func closedInTheRound(t *testing.T, ls *Loops) {
 				first = false
 				c.Write([]byte("for nobody"))
 				c.Abort()
-				c.Loop().Dial(DialOptions{Remote: server, Timeout: 5 * time.Second}, func(s *Conn, err error) { s.Abort() })
+				c.Loop().Dial(DialOptions{Remote: server, Timeout: patience}, func(s *Conn, err error) { s.Abort() })
 				return
 			}
 			c.Write([]byte("hello"))

@@ -63,7 +63,7 @@ func connected(t testing.TB, ls *Loops, f ip.Family) *ends {
 	e := &ends{t: t, ls: ls, ready: make(chan error, 1), state: make(chan tls.ConnectionState, 1)}
 	done := make(chan error, 1)
 	onLoop(ls, func() {
-		ls.loops[0].Dial(DialOptions{Remote: addr, Timeout: 5 * time.Second}, func(c *Conn, err error) {
+		ls.loops[0].Dial(DialOptions{Remote: addr, Timeout: patience}, func(c *Conn, err error) {
 			e.ours = c
 			done <- err
 		})
@@ -73,7 +73,7 @@ func connected(t testing.TB, ls *Loops, f ip.Family) *ends {
 		t.Fatal(err)
 	}
 	e.peer = c.(*net.TCPConn)
-	e.peer.SetDeadline(time.Now().Add(10 * time.Second))
+	e.peer.SetDeadline(time.Now().Add(patience))
 	t.Cleanup(func() { e.peer.Close() })
 	return e
 }

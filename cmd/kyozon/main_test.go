@@ -28,7 +28,7 @@ import (
 const beKyozon = "KYOZON_TEST_BE_KYOZON"
 
 // patience is how long anything may take on a busy machine before a test gives up.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 func TestMain(m *testing.M) {
 	lab.Main()

@@ -29,7 +29,7 @@ import (
 )
 
 // patience is how long anything may take on a busy machine before a test gives up.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // TestMain fails if a goroutine or a descriptor is left behind.
 func TestMain(m *testing.M) { servertest.Main(m) }
@@ -141,7 +141,7 @@ func (b *bench) build(t testing.TB, l service.Listen, spec backend.Spec, change 
 		change(o)
 	}
 	s := &service.Service{Name: "x", Protocol: p.Name, Listen: []service.Listen{l}, Pools: map[string]backend.Spec{"existing": spec},
-		Timeouts: backend.Timeouts{Connect: time.Second, Idle: time.Minute}, Options: o}
+		Timeouts: backend.Timeouts{Connect: patience, Idle: patience}, Options: o}
 	credentials, err := spec.TLS.Read()
 	if err != nil {
 		t.Fatal(err)

@@ -138,7 +138,7 @@ func (b *bench) service(name string, at listen.Addr, spec backend.Spec, o *Optio
 	return &service.Service{Name: name, Protocol: "web", Listen: []service.Listen{{Addr: at}},
 		Pools:  map[string]backend.Spec{"existing": spec},
 		Routes: map[service.Door]backend.RouteSpec{{Family: at.Family()}: {Shares: []backend.Share{{Pool: "existing", Percent: 100}}}},
-		Health: backend.Health{}, Timeouts: backend.Timeouts{Connect: 2 * time.Second, Idle: 10 * time.Second}, Options: o}
+		Health: backend.Health{}, Timeouts: backend.Timeouts{Connect: patience, Idle: patience}, Options: o}
 }
 
 // serve puts the services in place of those that run.
