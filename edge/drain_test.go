@@ -25,7 +25,7 @@ func TestDrain(t *testing.T) {
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		t.Parallel()
 		b := newBench(t)
-		b.drain = 2 * time.Second
+		b.drain = ample
 		begun, finish := make(chan struct{}), make(chan struct{})
 		slow := servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/slow" {

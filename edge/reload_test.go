@@ -304,7 +304,7 @@ func TestReloadMovesPackets(t *testing.T) {
 			t.Fatal(err)
 		}
 		to := b.free(listen.UDP, x.Client)
-		b.drain = 2 * time.Second
+		b.drain = ample
 		b.serve(line("udp", "udp", to, pool))
 		if after, err := askPackets(c); err != nil || after != before {
 			t.Errorf("the server sees the flow come from %v, then %v: %v", before, after, err)
@@ -333,6 +333,7 @@ func TestBackends(t *testing.T) {
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		t.Parallel()
 		b := newBench(t)
+		b.drain = ample
 		at := b.free(listen.TCP, x.Client)
 		first, second := teller(t, x.Backend), teller(t, x.Backend)
 		site := func(servers ...string) string {
@@ -371,8 +372,8 @@ func TestBackends(t *testing.T) {
 			t.Errorf("draining: the connection was lost: %v", err)
 		}
 
-		b.serve(site(server(second, false))) // removed: its flows are cut, but only when the drain is over
 		removed := time.Now()
+		b.serve(site(server(second, false))) // removed: its flows are cut, but only when the drain is over
 		if err := old.echo("still here"); err != nil {
 			t.Errorf("removed: the connection was lost before the drain was over: %v", err)
 		}
@@ -407,6 +408,7 @@ func TestBackendRemovedLater(t *testing.T) {
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		t.Parallel()
 		b := newBench(t)
+		b.drain = ample
 		at := b.free(listen.TCP, x.Client)
 		first, second := teller(t, x.Backend), teller(t, x.Backend)
 		b.serve(line("tcp", "tcp", at, servers([]netip.AddrPort{first}, "pick: hash")))
@@ -417,8 +419,8 @@ func TestBackendRemovedLater(t *testing.T) {
 		if err := old.echo("still here"); err != nil {
 			t.Errorf("the connection was lost although its server is still there: %v", err)
 		}
-		b.serve(line("tcp", "tcp", at, servers([]netip.AddrPort{second})))
 		removed := time.Now()
+		b.serve(line("tcp", "tcp", at, servers([]netip.AddrPort{second})))
 		if err := old.echo("still here"); err != nil {
 			t.Errorf("the connection was lost before the drain was over: %v", err)
 		}

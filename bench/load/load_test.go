@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 // that the standard library keeps for signals does not count.
 func leaked() (left []string) {
 	stacks := make([]byte, 1<<20)
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); runtime.Gosched() {
 		all := strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n")
 		left = slices.DeleteFunc(all[1:], func(s string) bool { return strings.Contains(s, "os/signal.loop") })
 		if len(left) == 0 {

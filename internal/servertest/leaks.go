@@ -28,7 +28,7 @@ func Main(m *testing.M) {
 // those that are ending have had time to.
 func leaks(before []string) (left []string) {
 	stacks := make([]byte, 1<<20)
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtime.Gosched() {
 		runtime.GC() // files that nobody closed are closed by it
 		all := strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n")
 		left = slices.DeleteFunc(all[1:], func(s string) bool { return strings.Contains(s, "os/signal.loop") })
