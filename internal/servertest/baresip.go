@@ -145,7 +145,7 @@ func (b *Baresip) run(c *exec.Cmd, control netip.AddrPort) {
 			c.Process.Signal(syscall.SIGTERM)
 			select {
 			case <-ended:
-			case <-time.After(10 * time.Second):
+			case <-time.After(patience):
 			}
 			text, _ := os.ReadFile(filepath.Join(b.folder, "log"))
 			b.t.Logf("%s: %s", c.Path, text)

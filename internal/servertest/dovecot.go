@@ -246,7 +246,7 @@ func (d *Dovecot) run(program, conf string) {
 		<-ended
 	})
 	for _, at := range []netip.AddrPort{d.IMAP, d.POP3, d.Submission} {
-		for deadline := time.Now().Add(30 * time.Second); at.IsValid() && !greets(at); {
+		for deadline := time.Now().Add(patience); at.IsValid() && !greets(at); {
 			select {
 			case <-ended:
 				d.t.Fatalf("Dovecot has ended: %s%s", &output, d.Log())
@@ -266,7 +266,7 @@ func greets(at netip.AddrPort) bool {
 		return false
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	n, _ := c.Read(make([]byte, 1))
 	return n == 1
 }

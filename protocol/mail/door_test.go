@@ -145,6 +145,7 @@ func answerFor(t *testing.T, w dns.ResponseWriter, q *dns.Msg, zone string, clie
 func TestWaiting(t *testing.T) {
 	t.Parallel()
 	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		t.Parallel()
 		names := servertest.NewDNS(t, c.Backend, "", nil).Addr
 		mta := servertest.NewMail(t, c.Backend, nil)
 		early := func(m policy.Mode, d time.Duration) func(*Options) {
@@ -158,7 +159,7 @@ func TestWaiting(t *testing.T) {
 		gone := dialFrom(t, outsider(c.Client), e.at)
 		gone.conn.Close()
 
-		b.build(t, service.Listen{Name: "smtp", Addr: tcpAddr(e.at)}, to(mta.Addr), early(policy.Observe, 100*time.Millisecond))
+		b.build(t, service.Listen{Name: "smtp", Addr: tcpAddr(e.at)}, to(mta.Addr), early(policy.Observe, 2*time.Second))
 		s = dialFrom(t, outsider(c.Client), e.at)
 		s.say("EHLO mx.example.com")
 		s.want("220 ")

@@ -249,6 +249,7 @@ func (c *client) say(lines ...string) {
 // hear reads a reply, its lines joined by a space.
 func (c *client) hear() string {
 	c.t.Helper()
+	c.conn.SetDeadline(time.Now().Add(patience)) // for this, and what is said then
 	var all []string
 	for {
 		line, err := c.text.ReadLine()

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	short = 150 * time.Millisecond // a deadline that a test waits for
+	short = 500 * time.Millisecond // a deadline that a test waits for
 	ample = 3 * time.Second        // one that must not pass before: the machine may be busy
 )
 

@@ -58,15 +58,22 @@ func TestFailedHandshakes(t *testing.T) {
 		{"too old", shake(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }), metrics.TLSRefused},
 		{"another protocol", shake(func(c *tls.Config) { c.NextProtos = []string{"imap"} }), metrics.TLSRefused},
 	} {
+		within := patience
+		switch tt.want {
+		case metrics.Fine:
+			within = short
+		case metrics.TLSTimeout: // when all has been said
+			within = ample
+		}
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
 			iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
 				at := b.freeAddr(f)
 				o := withTLS(cert, "shop.example.jp")
-				o.Timeouts.Request = short
+				o.Timeouts.Request = within
 				other := withTLS(cert, "other.example.jp")
-				other.Timeouts.Request = short
+				other.Timeouts.Request = within
 				spec := shared(servertest.HTTP(t, f, nil))
 				b.serve(b.service(f.String(), at, spec, o), b.service("other", at, spec, other))
 				want := make(map[metrics.Reason]int64)

@@ -250,14 +250,17 @@ func TestStalls2(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+				t.Parallel()
 				b := newBench(t)
 				at, o := b.freeAddr(x.Client), defaults()
-				o.Timeouts.KeepAlive, o.Timeouts.Request = short, short
+				if tt.reason == metrics.Fine { // else there must be time to come so far
+					o.Timeouts.KeepAlive, o.Timeouts.Request = short, short
+				}
 				s := b.service("shop", at, shared(servertest.HTTP(t, x.Backend, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					io.Copy(io.Discard, r.Body)
 					w.Write(make([]byte, 1<<20))
 				}))), o)
-				s.Timeouts.Idle = short
+				s.Timeouts.Idle = ample
 				b.serve(s)
 				c := connect2(t, at.AddrPort)
 				stream := tt.stall(c)

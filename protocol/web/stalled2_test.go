@@ -28,8 +28,9 @@ import (
 // no others: they get a new one.
 func TestSilentServer2(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		t.Parallel()
+		b := newBench(t)
 		for version, c := range map[string]*http.Client{"1": newClient(t), "2": newClient2(t)} {
 			ended := make(chan int64, 10)
 			server := framed(t, x.Backend, func(n int64, fr *xhttp2.Framer, _ *net.TCPConn) {
@@ -41,7 +42,7 @@ func TestSilentServer2(t *testing.T) {
 				ended <- n
 			})
 			at, o := b.freeAddr(x.Client), speaks2(defaults())
-			o.Timeouts.Response = short
+			o.Timeouts.Response = ample
 			b.serve(b.service("shop", at, shared(server), o))
 			for i, want := range []int{200, 504, 200} {
 				if status, _, _ := get(t, c, "http://"+at.AddrPort.String()); status != want {
