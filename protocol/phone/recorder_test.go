@@ -64,7 +64,7 @@ func TestRecorderRefuses(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, "")
 	b.write("file", "")
-	if err := b.edge.Reload(b.parse(", cdr: file/calls.jsonl")); err == nil || !strings.Contains(err.Error(), "open records: ") {
+	if err := b.edge.Reload(b.parse(", cdr: file/calls.jsonl")); err == nil || !strings.Contains(err.Error(), "file/calls.jsonl: not a directory") {
 		t.Errorf("got %v", err)
 	}
 }
