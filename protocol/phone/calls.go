@@ -254,7 +254,7 @@ func (a *agent) takeUp(call *saved.Call, m *media, id journal.ID) {
 	}
 	near, far := taken(&call.Caller), taken(&call.Called)
 	if m != nil {
-		m.ended, m.live = near.unheardOf, true
+		m.leg, m.live = near, true
 		m.carry()
 	}
 	near.near, near.peer, far.peer, near.kept = true, far, near, id

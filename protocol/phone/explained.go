@@ -74,7 +74,7 @@ func (a *agent) explain(key string) *service.Explanation {
 		if !ours {
 			continue
 		}
-		x := &service.Explanation{Call: a.core.show(c.record, c.state()), Dialled: c.record.Dialled}
+		x := &service.Explanation{Call: a.core.show(c.record, c.state(), nil), Dialled: c.record.Dialled}
 		for _, b := range c.branches {
 			x.Branches = append(x.Branches, b.explain())
 		}
@@ -82,7 +82,7 @@ func (a *agent) explain(key string) *service.Explanation {
 	}
 	for _, l := range a.legs {
 		if r := l.record; l.near && r != nil && named(r) {
-			x := &service.Explanation{Call: a.core.show(r, "answered"), Dialled: r.Dialled}
+			x := &service.Explanation{Call: a.core.show(r, "answered", l.media), Dialled: r.Dialled}
 			b := service.Branch{State: "answered", Steps: l.media.explain()}
 			if r.Called != nil {
 				b.Called = showLeg(r.Called)

@@ -46,7 +46,10 @@ type media struct {
 	busy    bool         // what was asked for is not there yet
 	fault   error        // why it will not be
 	waiting []func()
-	ended   func() // the relay has given up the call
+	ended   func() // the relay has given up what is no call of two legs
+	leg     *leg   // of the call, once it is answered
+	parts   int    // of the call that are over, and of which the relay has not said yet what it carried
+	settled func() // what is to be done when it has, once the call is over
 }
 
 // end is what is known of one end.
@@ -164,7 +167,7 @@ func (m *media) answered(from control.Side, s *sdp.Session, text []byte) ([]byte
 	if m.open && offerer.offer != nil && m.asked == sdp.Direct && m.turns(from, s) == patient {
 		return nil, patient
 	}
-	moved := [2]bool{}
+	moved, was := [2]bool{}, m.path
 	if m.open && offerer.offer != nil {
 		moved[1-from] = offerer.text != nil && !bytes.Equal(offerer.text, offerer.offer)
 		offerer.text, offerer.offer, offerer.family = offerer.offer, nil, offerer.offered
@@ -179,7 +182,7 @@ func (m *media) answered(from control.Side, s *sdp.Session, text []byte) ([]byte
 	case m.path == sdp.Direct && known && !sdp.SameFamily(other, s): // he could send it nothing
 		return nil, unrelayed
 	case m.path == sdp.Direct:
-		m.leave()
+		m.part(was)
 		return m.unchanged(from, s, m.ends[from].text), passed
 	case !known:
 		return nil, unrelayed
@@ -211,7 +214,7 @@ func (m *media) refused() {
 	}
 	switch {
 	case m.path == sdp.Direct:
-		m.leave()
+		m.leave() // it has carried nothing
 	case m.call.Spec != m.held:
 		m.ask(m.held)
 	}

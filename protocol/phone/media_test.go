@@ -39,10 +39,15 @@ func (b *bench) relayed(options string) *controltest.Relay {
 	}
 	b.networks = `networks: {access: {media: [192.0.2.5, "2001:db8:5::/64"]}}` + "\n"
 	b.reload(options)
+	b.up()
+	return r
+}
+
+// up waits until the edge has connected to the relay.
+func (b *bench) up() {
 	for !b.core.relays.client.Load().Up() { // the socket is there: the connection is as good as made
 		runtime.Gosched()
 	}
-	return r
 }
 
 // TestRelayed: ends of different families are each given an address of the relay in their own; the relay learns where they
@@ -230,11 +235,12 @@ func TestRelayRefuses(t *testing.T) {
 	caller.send(reply(invite, caller.want("503"), "ACK"))
 }
 
-// TestRelayEnds: a call of which nobody has heard anything for long is ended, at both ends.
+// TestRelayEnds: a call of which nobody has heard anything for long is ended, at both ends. What it carried until then is in its
+// record.
 func TestRelayEnds(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, "")
-	r := b.relayed("")
+	r := b.relayed(", cdr: calls.jsonl")
 	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
 		b.t = t
 		caller, callee := b.registered("udp", x.Client, "05010000001"), b.registered("udp", x.Backend, "05010000002")
@@ -257,6 +263,17 @@ func TestRelayEnds(t *testing.T) {
 			d.response(keep(d.want("BYE")), 200, "")
 		}
 	})
+	b.t = t
+	b.end()
+	all := b.records()
+	for _, one := range all {
+		if one.Reason != "no media were heard" || one.Media == nil || one.Media.ToCaller != flowOf(1) || one.Media.ToCalled != flowOf(1) {
+			t.Errorf("got %+v, media %+v", one, one.Media)
+		}
+	}
+	if len(all) != 4 {
+		t.Errorf("%d records, want 4", len(all))
+	}
 }
 
 // TestRelayRestart: a relayed call outlives the edge: the relay hears of it again, and what is asked within it goes on with the
@@ -352,9 +369,7 @@ func TestDirectRestart(t *testing.T) {
 		for round, move := range []ip.Family{ip.V4 + ip.V6 - f, f} {
 			b.end()
 			b.start(", cdr: calls.jsonl")
-			for !b.core.relays.client.Load().Up() {
-				runtime.Gosched()
-			}
+			b.up()
 			seq := uint32(7 + round)
 			callee.send(withBody(callee.within(came, "INVITE", seq), offer(move, 2+round)))
 			change := keep(caller.want("INVITE"))

@@ -54,7 +54,7 @@ func newQuality() *quality {
 func (m *media) carry() {
 	is := nobody
 	switch {
-	case !m.live || m.ends[0].text == nil && m.ends[1].text == nil:
+	case !m.live || !m.said():
 	case m.path == sdp.Direct:
 		is = direct
 	default:
@@ -69,6 +69,15 @@ func (m *media) carry() {
 	q.active[m.carrier]--
 	q.active[is]++
 	m.carrier = is
+}
+
+// relayedIn returns the index of the crossing of what is relayed of a call now, whatever was agreed on since.
+func (m *media) relayedIn() int {
+	caller, callee := m.call.Local[control.Caller], m.call.Local[control.Callee]
+	if len(caller) == 0 || len(callee) == 0 {
+		return m.crossing()
+	}
+	return ip.Crossing{Client: ip.FamilyOf(caller[0].RTP.Addr()), Backend: ip.FamilyOf(callee[0].RTP.Addr())}.Index()
 }
 
 // crossing returns the index of that of the media of a call.
@@ -91,7 +100,7 @@ func (q *quality) end(crossing int, path sdp.Path) {
 	q.over[crossing][path]++
 }
 
-// add adds what the relay has heard in a call that is over.
+// add adds what the relay has heard in a call that is over, or goes on without it.
 func (q *quality) add(crossing int, s *control.Stats) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -117,17 +126,17 @@ var qualities = [...]service.Metric{
 		Noun: "answered calls with media now", Labels: []string{"service", "media"}},
 	{Name: "kyozon_phone_media_calls_total", Help: "Answered calls that have ended, by the families of their media and how they went: direct, or why they were relayed.",
 		Noun: "calls with media ended", Labels: []string{"service", "client_family", "backend_family", "path"}},
-	{Name: "kyozon_phone_media_packets_total", Help: "Packets of RTP that were relayed in calls that have ended.",
+	{Name: "kyozon_phone_media_packets_total", Help: "Packets of RTP that were relayed in calls, or parts of calls, that have ended.",
 		Labels: []string{"service", "client_family", "backend_family", "to"}},
 	{Name: "kyozon_phone_media_lost_total", Help: "Packets that have not come to the relay in these calls.",
 		Labels: []string{"service", "client_family", "backend_family", "to"}},
 	{Name: "kyozon_phone_media_strangers_total", Help: "Packets from strangers that were dropped in these calls.",
 		Noun: "packets of strangers in calls", Labels: []string{"service", "client_family", "backend_family", "to"}},
-	{Name: "kyozon_phone_media_mos", Help: "Estimated MOS of each relayed call and direction, of the way to the relay.",
+	{Name: "kyozon_phone_media_mos", Help: "Estimated MOS of each relayed call, or part of one, and direction, of the way to the relay.",
 		Noun: "directions of calls judged by MOS", Labels: []string{"service", "client_family", "backend_family", "to"}},
-	{Name: "kyozon_phone_media_jitter_seconds", Help: "Jitter of each relayed call and direction, as it came to the relay.",
+	{Name: "kyozon_phone_media_jitter_seconds", Help: "Jitter of each relayed call, or part of one, and direction, as it came to the relay.",
 		Labels: []string{"service", "client_family", "backend_family", "to"}},
-	{Name: "kyozon_phone_media_loss_ratio", Help: "Part of the packets of each relayed call and direction that have not come to the relay.",
+	{Name: "kyozon_phone_media_loss_ratio", Help: "Part of the packets of each relayed call, or part of one, and direction that have not come to the relay.",
 		Labels: []string{"service", "client_family", "backend_family", "to"}},
 }
 
@@ -158,17 +167,27 @@ func (q *quality) counts(name string) (all []service.Count) {
 	return all
 }
 
-// over notes how the media of a call went that is over, and returns that for its record; nil if nothing was said of any.
-func (m *media) over(r *cdr.Record) *cdr.Media {
+// said says whether anything was said of media.
+func (m *media) said() bool {
+	return m.ends[control.Caller].text != nil || m.ends[control.Callee].text != nil
+}
+
+// over notes how the media of a call went that is over, in its record too unless nothing was said of any.
+func (m *media) over(r *cdr.Record) {
 	m.live = false
 	m.carry()
-	if m.ends[control.Caller].text == nil && m.ends[control.Callee].text == nil {
-		return nil
+	if !m.said() {
+		return
 	}
 	m.agent.core.quality.end(m.crossing(), m.path)
 	r.Caller.Media = m.ends[control.Caller].spoken().String()
 	if r.Called != nil {
 		r.Called.Media = m.ends[control.Callee].spoken().String()
 	}
-	return m.recorded()
+	if r.Media == nil {
+		r.Media = new(cdr.Media)
+	}
+	if r.Media.Path = m.path.String(); m.path != sdp.Direct {
+		r.Media.Relayed = ""
+	}
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/journal"
-	"github.com/kyozon/kyozon/media/control"
 	"github.com/kyozon/kyozon/protocol/phone/cause"
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/plan"
@@ -71,7 +70,7 @@ func (c *call) answered(b *branch, l *leg) {
 	at := time.Now()
 	c.record.Answer, c.record.Called = &at, b.leg
 	c.agent.core.tally.answered(c.record)
-	b.media.ended, b.media.live = l.unheardOf, true
+	b.media.leg, b.media.live = l, true
 	b.media.carry()
 	l.record, l.peer.record = c.record, c.record
 }
@@ -118,18 +117,14 @@ func (l *leg) closed(by string, why cause.Cause, reason string) {
 		c.file(r, saved)
 		return
 	}
-	r.Media = l.media.over(r)
-	crossing := l.media.crossing()
-	if l.media.id != 0 { // the relay may answer late, or die, and so may we: the call is over now
+	m := l.media
+	m.over(r)
+	if m.id != 0 || m.parts > 0 { // the relay may answer late, or die, and so may we: the call is over now
 		saved = c.jot(r, saved)
 	}
-	l.media.close(func(s control.Stats, err error) {
-		if err == nil {
-			c.quality.add(crossing, &s)
-		}
-		carried(r, &s)
-		c.file(r, saved)
-	})
+	m.settled = func() { c.file(r, saved) }
+	m.end(r, m.path)
+	m.settle()
 }
 
 // unheardOf ends a call of which the relay hears nothing any more.
@@ -138,24 +133,6 @@ func (l *leg) unheardOf() {
 		r.Reason = "no media were heard"
 	}
 	l.silent()
-}
-
-// carried notes what was relayed.
-func carried(r *cdr.Record, s *control.Stats) {
-	if r.Media == nil {
-		return
-	}
-	for side, to := range [...]*cdr.Flow{control.Caller: &r.Media.ToCalled, control.Callee: &r.Media.ToCaller} {
-		for i, q := range s.Heard[side] {
-			to.Packets += q.Packets
-			to.Bytes += q.Bytes
-			to.Lost += q.Lost
-			to.Strangers += q.Strangers
-			if i == 0 {
-				to.Jitter, to.MOS = q.Jitter.Seconds()*1000, float64(q.MOS)
-			}
-		}
-	}
 }
 
 // who returns which end of the call a leg is.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/media/control"
-	"github.com/kyozon/kyozon/protocol/phone/cdr"
 	"github.com/kyozon/kyozon/protocol/phone/sdp"
 	"github.com/kyozon/kyozon/service"
 )
@@ -113,7 +112,7 @@ func (m *media) ask(spec control.Spec) {
 	c, post := m.agent.core.relays.client.Load(), m.agent.loop.Post
 	m.busy = true
 	if m.id == 0 {
-		m.id = c.Open(control.Opening{Spec: spec, Post: post, Done: m.opened, Ended: func(control.Stats) { m.gone() }})
+		m.id = c.Open(control.Opening{Spec: spec, Post: post, Done: m.opened, Ended: m.gone})
 	} else {
 		c.Reshape(m.id, spec, post, m.opened)
 	}
@@ -128,8 +127,11 @@ func (m *media) opened(call control.Call, err error) {
 	case m.call.Streams == 0:
 		m.id = 0
 	}
-	if m.users == 0 { // nobody wants them any more
+	switch {
+	case m.users == 0: // nobody wants them any more
 		m.leave()
+	case m.path == sdp.Direct && !m.open && len(m.waiting) == 0: // they were agreed to be direct meanwhile
+		m.part(sdp.Direct)
 	}
 	waiting := m.waiting
 	m.waiting = nil
@@ -143,10 +145,15 @@ func (m *media) opened(call control.Call, err error) {
 func (m *media) later(f func()) { m.waiting = append(m.waiting, f) }
 
 // gone is called when the relay has given up the call: nobody has sent anything for long, or it could not be made again.
-func (m *media) gone() {
+func (m *media) gone(s control.Stats) {
+	crossing := m.relayedIn()
 	m.id, m.call = 0, control.Call{}
-	if m.ended != nil {
+	switch {
+	case m.ended != nil:
 		m.ended()
+	case m.leg != nil && m.leg.record != nil:
+		m.carried(m.leg.record, crossing, m.path, &s)
+		m.leg.unheardOf()
 	}
 }
 
@@ -179,12 +186,4 @@ func (m *media) drop() {
 	if m.users--; m.users == 0 {
 		m.leave()
 	}
-}
-
-// recorded is how media went, for the record; nil if nothing was said of any.
-func (m *media) recorded() *cdr.Media {
-	if m.ends[control.Caller].text == nil && m.ends[control.Callee].text == nil {
-		return nil
-	}
-	return &cdr.Media{Path: m.path.String()}
 }

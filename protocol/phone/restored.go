@@ -77,7 +77,7 @@ func (a *agent) takeUpMedia(call *saved.Call) *media {
 		m.held = m.call.Spec
 		near, far := &said[control.Caller], &said[control.Callee]
 		remotes := append(m.remotes(control.Caller, near, far), m.remotes(control.Callee, far, near)...)
-		c.Restore(m.call, remotes, a.loop.Post, func(control.Stats) { m.gone() })
+		c.Restore(m.call, remotes, a.loop.Post, m.gone)
 	}
 	return m
 }

@@ -5,7 +5,6 @@ package phone
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -58,9 +57,7 @@ func TestTermsRestart(t *testing.T) {
 		acknowledge(quiet.caller, quiet.callee, quiet.heard, sequence(quiet.heard))
 		kill()
 		b.start(options)
-		for !b.core.relays.client.Load().Up() {
-			runtime.Gosched()
-		}
+		b.up()
 		quiet.caller.send(withBody(quiet.caller.within(quiet.heard, "INVITE", sequence(quiet.heard)+1), reachableAt(x.Client, 1)))
 		offered := keep(quiet.callee.want("INVITE"))
 		quiet.callee.response(offered, 200, reachableAt(x.Client, 1))

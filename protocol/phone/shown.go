@@ -59,12 +59,7 @@ func (c *core) shown(keep func(*service.Call) bool, limit int) (all []service.Ca
 	c.loops.Do(func(l *relay.Loop) {
 		var some []service.Call
 		add := func(r *cdr.Record, state string, m *media) {
-			one := c.show(r, state)
-			if m != nil {
-				if how := m.recorded(); how != nil {
-					one.Media = how.Path
-				}
-			}
+			one := c.show(r, state, m)
 			if len(some) < limit && keep(&one) {
 				some = append(some, one)
 			}
@@ -94,16 +89,16 @@ func (c *call) state() string {
 	return "calling"
 }
 
-// show copies what a record says. It is called on the loop of the call.
-func (c *core) show(r *cdr.Record, state string) service.Call {
+// show copies what a record says, and how media go if they are answered. It is called on the loop of the call.
+func (c *core) show(r *cdr.Record, state string, m *media) service.Call {
 	s := service.Call{Service: c.name, ID: r.ID, State: state, Start: r.Start, Answer: r.Answer, From: r.From, To: r.To, Withheld: r.Withheld,
 		Caller: showLeg(&r.Caller)}
 	if r.Called != nil {
 		called := showLeg(r.Called)
 		s.Called = &called
 	}
-	if r.Media != nil {
-		s.Media = r.Media.Path
+	if m != nil && m.said() {
+		s.Media = m.path.String()
 	}
 	return s
 }

@@ -69,12 +69,13 @@ type Leg struct {
 
 // Media is how media went, at the end of the call.
 type Media struct {
-	Path     string `json:"path"` // "direct", or why they were relayed
+	Path     string `json:"path"`              // "direct", or why they were relayed
+	Relayed  string `json:"relayed,omitempty"` // why they were relayed before, if Path is "direct"
 	ToCaller Flow   `json:"to-caller,omitzero"`
 	ToCalled Flow   `json:"to-called,omitzero"`
 }
 
-// Flow is what was relayed in one direction.
+// Flow is what was relayed in one direction, in all parts of the call together.
 type Flow struct {
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
@@ -85,6 +86,22 @@ type Flow struct {
 	MOS    float64 `json:"mos,omitempty"`    // estimate, 1 to 4.5
 
 	Strangers uint64 `json:"strangers,omitempty"` // packets from others, which were dropped
+}
+
+// Add adds another part of the call. Jitter and MOS are means, by how much came.
+func (f *Flow) Add(part *Flow) {
+	switch n, more := float64(f.Packets), float64(part.Packets); {
+	case part.MOS == 0: // no speech came
+	case f.MOS == 0:
+		f.Jitter, f.MOS = part.Jitter, part.MOS
+	default:
+		f.Jitter = (f.Jitter*n + part.Jitter*more) / (n + more)
+		f.MOS = (f.MOS*n + part.MOS*more) / (n + more)
+	}
+	f.Packets += part.Packets
+	f.Bytes += part.Bytes
+	f.Lost += part.Lost
+	f.Strangers += part.Strangers
 }
 
 // Duration returns how long the call lasted from the answer on; 0 if there was none.

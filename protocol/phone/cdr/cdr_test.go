@@ -120,3 +120,15 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// What was carried in parts of a call is added up; jitter and MOS are means by how much came, and silence says nothing of them.
+func TestAdd(t *testing.T) {
+	t.Parallel()
+	var f Flow
+	for _, part := range []Flow{{Strangers: 1}, {Packets: 100, Bytes: 17200, Lost: 3, Jitter: 2, MOS: 4}, {}, {Packets: 300, Bytes: 51600, Lost: 1, Jitter: 6, MOS: 2, Strangers: 2}} {
+		f.Add(&part)
+	}
+	if want := (Flow{Packets: 400, Bytes: 68800, Lost: 4, Jitter: 5, MOS: 2.5, Strangers: 3}); f != want {
+		t.Errorf("got %+v, want %+v", f, want)
+	}
+}

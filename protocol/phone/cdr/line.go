@@ -231,6 +231,7 @@ func (l *line) leg(name string, g *Leg) {
 func (l *line) media(m *Media) {
 	l.open("media")
 	l.text("path", m.Path)
+	l.textIf("relayed", m.Relayed)
 	l.flow("to-caller", &m.ToCaller)
 	l.flow("to-called", &m.ToCalled)
 	l.close()

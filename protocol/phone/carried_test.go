@@ -1,0 +1,88 @@
+// Copyright the kyozon authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package phone
+
+import (
+	"testing"
+
+	"github.com/kyozon/kyozon/ip"
+	"github.com/kyozon/kyozon/ip/iptest"
+	"github.com/kyozon/kyozon/media/control"
+	"github.com/kyozon/kyozon/protocol/phone/cdr"
+)
+
+// flowOf is what controltest says of one direction of so many parts of a call.
+func flowOf(parts uint64) cdr.Flow {
+	return cdr.Flow{Packets: 99 * parts, Bytes: 17028 * parts, Lost: parts, Jitter: 3, MOS: float64(float32(4.4)), Strangers: 2 * parts}
+}
+
+// TestRelayedInParts: a call that is relayed for two parts of its life, and ends without, has in its record what was carried in both, and why;
+// also if the edge is another after the first part, and if the call ends before the relay has told of the second.
+func TestRelayedInParts(t *testing.T) {
+	t.Parallel()
+	const options = ", cdr: calls.jsonl"
+	b := newBench(t, options)
+	r := b.relayed(options)
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b.t = t
+		caller, callee := b.registered("udp", x.Client, "05010000001"), b.registered("udp", x.Backend, "05010000002")
+		apart, together := reachableAt(x.Client, 1), reachableAt(x.Backend, 2)
+		if x.Client == x.Backend {
+			apart = caller.offer() // on loopback, where others do not reach it
+		}
+		caller.body, callee.body = apart, reachableAt(x.Backend, 1)
+		heard, _ := b.call(caller, callee, nil, nil)
+		seq := sequence(heard)
+		moves := func(to string) {
+			t.Helper()
+			seq++
+			caller.send(withBody(caller.within(heard, "INVITE", seq), to))
+			callee.response(keep(callee.want("INVITE")), 200, callee.body)
+			acknowledge(caller, callee, caller.want("200"), seq)
+		}
+		of := []string{"service=phone", "client_family=" + x.Client.String(), "backend_family=" + x.Backend.String()}
+		counts := func(n int64) {
+			t.Helper()
+			b.until(func() bool { return b.gauge("kyozon_phone_media_packets_total", append(of, "to=caller")...) == n })
+		}
+		moves(together)
+		counts(99)
+		b.legs(func(*leg) {}) // it is saved
+		b.end()
+		b.start(options)
+		b.up()
+		moves(apart)
+		resume := r.Pause()
+		moves(together)
+		hangUp(caller, callee, heard, seq+1)
+		resume()
+		r.Await(func(calls map[control.ID][]control.Remote, _ []control.ID) bool { return len(calls) == 0 })
+		counts(99)
+		callee.unregister()
+		b.end()
+		if got := b.gauge("kyozon_phone_media_calls_total", append(of, "path=direct")...); x.Client == x.Backend && got != 1 {
+			t.Errorf("%d direct calls", got)
+		}
+		b.start(options)
+	})
+	b.t = t
+	all := b.records()
+	for _, one := range all {
+		why := "other family"
+		if one.Caller.Family == one.Called.Family {
+			why = "no address"
+		}
+		m := one.Media
+		if m == nil || m.Path != "direct" || m.Relayed != why {
+			t.Errorf("%+v: media %+v", one, m)
+			continue
+		}
+		if want := flowOf(2); m.ToCaller != want || m.ToCalled != want {
+			t.Errorf("got %+v and %+v, want %+v", m.ToCaller, m.ToCalled, want)
+		}
+	}
+	if len(all) != 4 {
+		t.Errorf("%d records, want 4", len(all))
+	}
+}
