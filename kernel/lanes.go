@@ -77,22 +77,43 @@ func (s *Streams) Astray(yield func(*stream.Lane)) error {
 	})
 }
 
-// Fates calls yield for each reason why packets of lanes went to the process, or nowhere.
-func (s *Streams) Fates(yield func(why string, packets uint64)) error {
-	for fate, why := range map[streamsFate]string{
-		streamsFatePASSED_FORM: "passed form", streamsFatePASSED_KIND: "passed kind", streamsFatePASSED_SOURCE: "passed source",
-		streamsFatePASSED_LONG: "passed long", streamsFateDROPPED_HEADERS: "dropped headers",
-	} {
-		var perProcessor []uint64
-		if err := s.objects.Fates.Lookup(uint32(fate), &perProcessor); err != nil {
-			return fmt.Errorf("read fates: %w", err)
+// Fates calls yield for each reason why packets of lanes did not go by them, and the family in which they came, since OpenStreams.
+func (s *Streams) Fates(yield func(why control.Fate, came ip.Family, packets uint64)) error {
+	for _, why := range control.Fates() {
+		for _, came := range []ip.Family{ip.V4, ip.V6} {
+			n, err := s.passed(why, came)
+			if err != nil {
+				return err
+			}
+			yield(why, came, n-*s.before.Of(why, came))
 		}
-		sum := uint64(0)
-		for _, n := range perProcessor {
-			sum += n
-		}
-		if sum > 0 {
-			yield(why, sum)
+	}
+	return nil
+}
+
+// passed returns how many packets have a fate, and came in a family, since the maps were made.
+func (s *Streams) passed(why control.Fate, came ip.Family) (sum uint64, err error) {
+	key := 2 * uint32(why)
+	if came == ip.V6 {
+		key++
+	}
+	var perProcessor []uint64
+	if err := s.objects.Fates.Lookup(key, &perProcessor); err != nil {
+		return 0, fmt.Errorf("read fates: %w", err)
+	}
+	for _, n := range perProcessor {
+		sum += n
+	}
+	return sum, nil
+}
+
+// lookBefore reads what the process before has left in the counters.
+func (s *Streams) lookBefore() (err error) {
+	for _, why := range control.Fates() {
+		for _, came := range []ip.Family{ip.V4, ip.V6} {
+			if *s.before.Of(why, came), err = s.passed(why, came); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

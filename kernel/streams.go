@@ -12,6 +12,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
+
+	"github.com/kyozon/kyozon/media/control"
 )
 
 // StreamsOptions say how large a Streams is. The zero value works.
@@ -36,6 +38,7 @@ type Streams struct {
 	objects streamsObjects
 	slots   *slots
 	hooks   hooks
+	before  control.Passed // what was counted before it was opened
 	routes  *netlink.Handle
 	strict  atomic.Bool // see lookStrict
 	links   sync.Map    // see leaves
@@ -60,6 +63,9 @@ func OpenStreams(o StreamsOptions) (*Streams, error) {
 		return nil, err
 	}
 	s.hooks = hooks{pin: o.Pin, filters: o.filters, priority: streamsPriority, program: s.objects.Streams, attached: map[string]attachment{}}
+	if err = s.lookBefore(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	if s.slots, err = openSlots(s.objects.Ports, s.objects.Lanes); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

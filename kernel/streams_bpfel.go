@@ -26,7 +26,6 @@ const (
 	streamsFatePASSED_SOURCE   streamsFate = 2
 	streamsFatePASSED_LONG     streamsFate = 3
 	streamsFateDROPPED_HEADERS streamsFate = 4
-	streamsFateFATES           streamsFate = 8
 )
 
 type streamsLane struct {

@@ -25,11 +25,11 @@ import (
 	"github.com/kyozon/kyozon/media/stream"
 )
 
-// fate counts the packets of a fate.
-func (r *streamRig) fate(why string) (n uint64) {
+// fate counts the packets of a fate that came in a family.
+func (r *streamRig) fate(why string, from ip.Family) (n uint64) {
 	r.t.Helper()
-	r.must(r.Fates(func(name string, packets uint64) {
-		if name == why {
+	r.must(r.Fates(func(fate control.Fate, came ip.Family, packets uint64) {
+		if "passed "+fate.String() == why && came == from {
 			n = packets
 		}
 	}))
@@ -79,9 +79,9 @@ func TestStreamsPass(t *testing.T) {
 			if tt.frame != nil {
 				frame = tt.frame(frame)
 			}
-			before := r.fate(tt.fate)
+			before := r.fate(tt.fate, c.Client)
 			r.passes(name, frame)
-			if got := r.fate(tt.fate) - before; tt.fate != "" && got != 1 {
+			if got := r.fate(tt.fate, c.Client) - before; tt.fate != "" && got != 1 {
 				t.Errorf("%s: %d packets have %s", name, got, tt.fate)
 			}
 		}
@@ -430,6 +430,11 @@ func TestStreamsOther(t *testing.T) {
 	r.must(r.Put(laneFor(ip.Crossings()[0])))
 	before, err := os.Stat(pin)
 	r.must(err)
+	other := spoken(ip.Crossings()[0], 100)
+	other.payload[8] = 9
+	if verdict, _ := r.come(other.bytes()); verdict != actUnspec || r.fate("passed source", ip.V4) != 1 {
+		t.Errorf("another source: verdict %d, %d have passed", int32(verdict), r.fate("passed source", ip.V4))
+	}
 	for _, tt := range []struct{ lanes, want int }{{10, 1}, {20, 0}} {
 		s, err := OpenStreams(StreamsOptions{Lanes: tt.lanes, Pin: pin})
 		r.must(err)
@@ -438,6 +443,11 @@ func TestStreamsOther(t *testing.T) {
 		if n != tt.want {
 			t.Errorf("with room for %d there are %d, want %d", tt.lanes, n, tt.want)
 		}
+		r.must(s.Fates(func(why control.Fate, came ip.Family, packets uint64) {
+			if packets != 0 {
+				t.Errorf("%d packets have passed before it was there: %v, %v", packets, why, came)
+			}
+		}))
 		r.must(s.Close())
 	}
 	if after, err := os.Stat(pin); err != nil || !os.SameFile(before, after) {

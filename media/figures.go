@@ -48,10 +48,23 @@ func (p *Plane) survey(tell func(*control.Figures)) {
 				all.Add(&parts[i])
 			}
 			all.Refused, _ = p.refused.figures()
+			all.Passed = p.passed()
 			all.Networks = p.occupancies()
 			tell(all)
 		})
 	}
+}
+
+// passed returns which packets the kernel plane has left to this one.
+func (p *Plane) passed() (all control.Passed) {
+	if p.options.Kernel == nil {
+		return all
+	}
+	err := p.options.Kernel.Fates(func(why control.Fate, came ip.Family, n uint64) { *all.Of(why, came) = n })
+	if err != nil {
+		p.options.Log.Error("count what the kernel plane does not carry", "err", err)
+	}
+	return all
 }
 
 // occupancies returns what of each network is in use, by name.

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/media/control"
 	"github.com/kyozon/kyozon/media/stream"
 )
@@ -24,6 +25,9 @@ type Kernel interface {
 	// All yields all lanes, and Astray those that no longer lead to where they should.
 	All(yield func(*stream.Lane)) error
 	Astray(yield func(*stream.Lane)) error
+
+	// Fates yields how many packets of lanes did not go by them, and why.
+	Fates(yield func(why control.Fate, came ip.Family, packets uint64)) error
 }
 
 // How many packets of a seat go through user space until it has a lane: at first, so that whoever begins has begun; when something

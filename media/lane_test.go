@@ -72,6 +72,14 @@ func (k *fakeKernel) Astray(yield func(*stream.Lane)) error {
 	return nil
 }
 
+func (k *fakeKernel) Fates(yield func(control.Fate, ip.Family, uint64)) error {
+	for i, why := range control.Fates() {
+		yield(why, ip.V4, uint64(10+i))
+		yield(why, ip.V6, uint64(20+i))
+	}
+	return nil
+}
+
 func (k *fakeKernel) all() (all []stream.Lane) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -101,6 +109,18 @@ func openLanes(t *testing.T) (*place, *fakeKernel) {
 	t.Helper()
 	k := &fakeKernel{lanes: make(map[stream.LaneKey]stream.Lane)}
 	return open(t, 2, Options{Kernel: k, Log: slog.New(slog.DiscardHandler)}), k
+}
+
+// TestLanesPassed: what the kernel plane does not carry is among the figures, by reason and family.
+func TestLanesPassed(t *testing.T) {
+	p, _ := openLanes(t)
+	p.t = t
+	passed := p.figures().Passed
+	for i, why := range control.Fates() {
+		if got4, got6 := *passed.Of(why, ip.V4), *passed.Of(why, ip.V6); got4 != uint64(10+i) || got6 != uint64(20+i) {
+			t.Errorf("%v: %d and %d, want %d and %d", why, got4, got6, 10+i, 20+i)
+		}
+	}
 }
 
 // talked opens a call in which both have said five packets.

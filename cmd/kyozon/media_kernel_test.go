@@ -5,10 +5,12 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/kyozon/kyozon/internal/servertest"
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/lab"
@@ -249,6 +251,8 @@ func (k *mediaKernel) leavesNothing(t *testing.T) {
 	if got := pins(); !strings.Contains(got, "/lanes\n") {
 		t.Errorf("after it was killed there is\n%s", got)
 	}
+	k.detaches(t, pins)
+	k.kill()
 	k.kill = runMedia(t, k.Host("edge"), strings.NewReplacer(`0:50::/64"],`, `0:50::/64"], plane: user,`, `fd00:50::/64"],`, `fd00:50::/64"], plane: user,`).Replace(k.site))
 	awaitLink(t, k.links)
 	if got := pins(); got != "" {
@@ -263,6 +267,28 @@ func (k *mediaKernel) leavesNothing(t *testing.T) {
 	stop()
 	if got := pins(); got != "" {
 		t.Errorf("after an end in order there is\n%s", got)
+	}
+}
+
+// detaches has `kyozon stop --detach` remove what a killed relay has left, and nothing of one that runs.
+func (k *mediaKernel) detaches(t *testing.T, pins func() string) {
+	t.Helper()
+	stop := func(want string) {
+		t.Helper()
+		c := k.Host("edge").Command(t.Context(), servertest.Kyozon(t), "stop", "--detach", "--control", filepath.Join(t.TempDir(), "nobody"))
+		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("stop --detach: %v: it says %q, want %q", err, out, want)
+		}
+	}
+	stop("is removed\n")
+	if got := pins(); got != "" {
+		t.Errorf("after stop --detach there is\n%s", got)
+	}
+	k.kill = runMedia(t, k.Host("edge"), k.site)
+	awaitLink(t, k.links)
+	stop("kyozon media runs")
+	if got := pins(); !strings.Contains(got, "/link-access\n") || !strings.Contains(got, "/lanes\n") {
+		t.Errorf("of a relay that runs, stop --detach has left only\n%s", got)
 	}
 }
 

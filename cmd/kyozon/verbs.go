@@ -92,7 +92,8 @@ func (e *env) stopCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "stop", Short: "Let flows end, then end the running kyozon", Args: cobra.NoArgs,
 		Long: "Let flows end, then end the running kyozon. Flows in the kernel plane go on, and the next kyozon takes them\n" +
-			"over; --detach lets them end too and removes the kernel plane, also one that a killed kyozon has left.",
+			"over; --detach lets them end too and removes the kernel plane, also one that a killed kyozon has left, and that\n" +
+			"of streams of calls if kyozon media does not run: while it runs, it keeps its own.",
 		RunE: func(c *cobra.Command, _ []string) error { return e.stop(c.Context(), control, detach) },
 	}
 	e.controlFlag(c, &control)
@@ -109,13 +110,27 @@ func (e *env) stop(ctx context.Context, control string, detach bool) error {
 	var done edge.Done
 	err := ask(ctx, control, "POST", path, &done)
 	if err != nil && detach && errors.Is(err, errNotRunning) {
-		done.Text, err = "no kyozon runs; the kernel plane is removed", plane.Detach()
+		done.Text, err = detachPlanes()
 	}
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(e.stdout, done.Text)
 	return err
+}
+
+// detachPlanes removes the kernel planes that processes have left.
+func detachPlanes() (said string, err error) {
+	if err := plane.Detach(); err != nil {
+		return "", err
+	}
+	switch err := plane.DetachMedia(); {
+	case errors.Is(err, plane.ErrMediaRuns):
+		return fmt.Sprint("no kyozon runs; the kernel plane is removed, but for that of calls: ", err), nil
+	case err != nil:
+		return "", err
+	}
+	return "no kyozon runs; the kernel plane is removed", nil
 }
 
 func (e *env) labCommand() *cobra.Command {

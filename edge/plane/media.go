@@ -32,6 +32,9 @@ type Media struct {
 	refused  map[string]string
 }
 
+// ErrMediaRuns means that a relay of media runs, whose kernel plane is its own.
+var ErrMediaRuns = errors.New("kyozon media runs, and has a kernel plane until it ends")
+
 const mediaPrefix = "media-" // of folders, before the cookie
 
 func mediaPin() (string, error) {
@@ -71,13 +74,17 @@ func OpenMedia(interfaces []string, log *slog.Logger) (*Media, error) {
 	return m, nil
 }
 
-// DetachMedia ends what a process has left that had a kernel plane, if there is something.
+// DetachMedia ends what a process has left that had a kernel plane, if there is something. It returns ErrMediaRuns, and leaves
+// everything, if one has it now.
 func DetachMedia() error {
 	pin, err := mediaPin()
 	if err != nil || !exists(pin) {
 		return err
 	}
 	lock, err := lockFolder(pin)
+	if errors.Is(err, errLocked) {
+		return ErrMediaRuns
+	}
 	if err != nil {
 		return err
 	}

@@ -255,11 +255,19 @@ func (p *Plane) Close(detach bool) {
 	was := p.open.Load() != nil
 	p.flushGives(time.Now().Add(rest))
 	p.closeLocked()
-	if !detach || !was {
+	if !detach {
 		return
 	}
-	if err := Detach(); err != nil {
-		p.options.Log.Error("remove kernel plane", "err", err)
+	if was {
+		if err := Detach(); err != nil {
+			p.options.Log.Error("remove kernel plane", "err", err)
+		}
+	}
+	switch err := DetachMedia(); { // of a relay that was killed
+	case errors.Is(err, ErrMediaRuns):
+		p.options.Log.Info("the kernel plane of media stays", "why", err)
+	case err != nil:
+		p.options.Log.Error("remove kernel plane of media", "err", err)
 	}
 }
 

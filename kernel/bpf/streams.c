@@ -44,9 +44,9 @@ struct packet {
 	__u8 checked;
 };
 
-SUBPROGRAM int pass(enum fate fate)
+SUBPROGRAM int pass(enum fate fate, __u32 family)
 {
-	__u32 key = fate;
+	__u32 key = 2 * fate + (family == 6);
 	__u64 *n = bpf_map_lookup_elem(&fates, &key);
 
 	if (n)
@@ -345,13 +345,13 @@ int streams(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	size = ETH_LENGTH + p.header + UDP_LENGTH + p.payload;
 	if (!p.whole || skb->len < size || (skb->len > size && skb->len > FRAME) || (!p.checked && !to4(lane)))
-		return pass(PASSED_FORM);
+		return pass(PASSED_FORM, p.family);
 	if (p.payload + UDP_LENGTH + (to4(lane) ? IP4_LENGTH : IP6_LENGTH) > lane->limit)
-		return pass(PASSED_LONG);
+		return pass(PASSED_LONG, p.family);
 	report = judge(skb, &p, lane);
 	if (report < 0)
-		return pass(-1 - report);
+		return pass(-1 - report, p.family);
 	if (rewrite(skb, &p, lane, report))
-		return pass(DROPPED_HEADERS);
+		return pass(DROPPED_HEADERS, p.family);
 	return bpf_redirect_neigh(oif, &lane->hop, sizeof lane->hop, 0);
 }

@@ -71,8 +71,10 @@ enum fate {
 	PASSED_SOURCE,   /* another SSRC, or a jump in its numbers: the process judges it */
 	PASSED_LONG,     /* for the smallest of paths */
 	DROPPED_HEADERS, /* a helper refused: no memory */
-	FATES = 8,
 };
+
+/* FATES is more than there are; each has a count for IPv4 and one for IPv6. */
+enum { FATES = 8 };
 
 /* bucket says which lanes ports of the relay have: in each entry, bits of the port's hash, and the number of the lane plus one; 0 if
  * there is none. It is one line of the cache. A port is in one of two buckets. */
@@ -102,10 +104,10 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 } lanes SEC(".maps");
 
-/* Packets: count. Go: reads. */
+/* Packets: count, twice the fate and one more for what came by IPv6. Go: reads. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
 	__type(value, __u64);
-	__uint(max_entries, FATES);
+	__uint(max_entries, 2 * FATES);
 } fates SEC(".maps");

@@ -19,8 +19,20 @@ type Figures struct {
 	Carried [planes][crossings]Carried // by ip.Crossing.Index(): from the family in which it came to that in which it left
 	Dropped [drops]uint64              // packets
 	Latched [latches]uint64            // how often somebody was heard who was not before
+	Passed  Passed                     // packets of lanes that did not go by them
 
 	Networks []Occupancy // by name, at most MaxNetworks
+}
+
+// Passed counts packets by their fate and the family in which they came: IPv4, IPv6.
+type Passed [fates][families]uint64
+
+// Of returns one of the counts.
+func (p *Passed) Of(why Fate, came ip.Family) *uint64 {
+	if came == ip.V4 {
+		return &p[why][0]
+	}
+	return &p[why][1]
 }
 
 // Carried is what was relayed.
@@ -37,8 +49,11 @@ type Occupancy struct {
 // MaxNetworks bounds the networks of which Figures tell.
 const MaxNetworks = 64
 
-// crossings is how many there are.
-const crossings = 4
+// crossings and families are how many there are.
+const (
+	crossings = 4
+	families  = 2
+)
 
 // Relaying says what relays a stream.
 type Relaying uint8
@@ -79,6 +94,30 @@ func (d Drop) String() string {
 func Drops() (all []Drop) {
 	for d := range drops {
 		all = append(all, d)
+	}
+	return all
+}
+
+// Fate says why a packet of a lane did not go by it. It went to the process; but for Headers.
+type Fate uint8
+
+// The reasons, in the order of kernel/bpf/streams.h.
+const (
+	Form    Fate = iota // lengths that contradict each other, or no checksum
+	Kind                // it is neither RTP nor RTCP, or not at this port
+	Source              // another SSRC, or a jump in its numbers
+	Long                // it is longer than every path takes
+	Headers             // dropped: there was no memory for new ones
+	fates
+)
+
+// String returns the label value.
+func (f Fate) String() string { return [fates]string{"form", "kind", "source", "long", "headers"}[f] }
+
+// Fates returns all.
+func Fates() (all []Fate) {
+	for f := range fates {
+		all = append(all, f)
 	}
 	return all
 }
@@ -125,7 +164,7 @@ func (f *Figures) numbers() (all []*uint64) {
 	return all
 }
 
-func appendFigures(b []byte, f *Figures) []byte {
+func appendFigures(b []byte, f *Figures, version uint16) []byte {
 	for _, n := range f.numbers() {
 		b = binary.BigEndian.AppendUint64(b, *n)
 	}
@@ -135,6 +174,13 @@ func appendFigures(b []byte, f *Figures) []byte {
 		b = append(append(b, byte(len(n.Name))), n.Name...)
 		b = appendAddr(b, netip.AddrPortFrom(n.Media.Addr(), uint16(n.Media.Bits())))
 		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, n.Used), n.Size)
+	}
+	if version >= 4 {
+		for i := range f.Passed {
+			for _, n := range f.Passed[i] {
+				b = binary.BigEndian.AppendUint64(b, n)
+			}
+		}
 	}
 	return b
 }
@@ -154,6 +200,13 @@ func (r *reader) figures() *Figures {
 		n.Media = netip.PrefixFrom(at.Addr(), int(at.Port()))
 		n.Used, n.Size = r.uint64(), r.uint64()
 		f.Networks = append(f.Networks, n)
+	}
+	if r.version >= 4 {
+		for i := range f.Passed {
+			for k := range f.Passed[i] {
+				f.Passed[i][k] = r.uint64()
+			}
+		}
 	}
 	return f
 }

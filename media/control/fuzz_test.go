@@ -5,9 +5,12 @@ package control
 
 import (
 	"bytes"
+	"math"
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/kyozon/kyozon/ip"
 )
 
 func examples() []*message {
@@ -32,6 +35,7 @@ func most() *Figures {
 	for i, n := range f.numbers() {
 		*n = uint64(i)
 	}
+	*f.Passed.Of(Long, ip.V4), *f.Passed.Of(Headers, ip.V6) = 7, math.MaxUint64
 	for i := range MaxNetworks {
 		n := Occupancy{Name: strings.Repeat("n", maxName), Media: netip.MustParsePrefix("2001:db8::/64"), Used: uint64(i)}
 		if i%2 == 0 {

@@ -85,7 +85,7 @@ func (m *message) append(b []byte) []byte {
 	case failed:
 		b = append(b, m.failure)
 	case figures:
-		b = appendFigures(b, m.figures)
+		b = appendFigures(b, m.figures, m.version)
 	case piece:
 		b = binary.BigEndian.AppendUint64(b, uint64(m.clip))
 		b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, m.at), m.of)

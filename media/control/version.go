@@ -14,9 +14,10 @@ import (
 //
 //	2  the first that could be followed by another
 //	3  Quality.Kernel
+//	4  Figures.Passed
 const (
 	oldest = 2
-	newest = 3
+	newest = 4
 )
 
 // span is which versions a build speaks, of which the first is not 0. In a hello stand both; a build that knew version 2 alone

@@ -253,3 +253,17 @@ func TestKernelToldSince3(t *testing.T) {
 		}
 	}
 }
+
+// TestPassedToldSince4: what version 4 has more is said in it, and not before.
+func TestPassedToldSince4(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[uint16]uint64{3: 0, 4: 5} {
+		f := &Figures{Calls: 1}
+		f.Passed[Long][1] = 5
+		m := &message{kind: figures, version: version, figures: f}
+		got := message{version: version}
+		if err := got.parse(m.append(nil)); err != nil || got.figures.Calls != 1 || got.figures.Passed[Long][1] != want {
+			t.Errorf("version %d: got %+v, %v", version, got.figures, err)
+		}
+	}
+}

@@ -201,6 +201,7 @@ func (r *Relay) figuresLocked() *control.Figures {
 		x := ip.Crossing{Client: ip.FamilyOf(c.Local[0][0].RTP.Addr()), Backend: ip.FamilyOf(c.Local[1][0].RTP.Addr())}
 		for _, x := range []ip.Crossing{x, {Client: x.Backend, Backend: x.Client}} {
 			f.Carried[control.User][x.Index()].Packets += 99
+			*f.Passed.Of(control.Source, x.Client) += 3
 			f.Carried[control.User][x.Index()].Bytes += 17028
 		}
 		for side, n := range c.Networks {

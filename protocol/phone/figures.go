@@ -67,6 +67,11 @@ func mediaRefused() service.Metric {
 		Noun: "directions refused by the kernel"}
 }
 
+func mediaPassed() service.Metric {
+	return service.Metric{Name: "kyozon_media_lanes_passed_total", Help: "Packets of directions in the kernel plane that it did not carry, by reason and the family in which they came. The process had them; headers: dropped, for want of memory.",
+		Noun: "packets left to the process", Labels: []string{"reason", "family"}}
+}
+
 func mediaPackets() service.Metric {
 	return service.Metric{Name: "kyozon_media_packets_total", Help: "Packets relayed, by the families in which they came and left.",
 		Noun: "packets relayed", Labels: []string{"from_family", "to_family", "plane"}}
@@ -111,6 +116,11 @@ func (r *relays) figures() (all []service.Count) {
 	add(mediaStreams(), f.Streams)
 	add(mediaLanes(), f.Lanes)
 	add(mediaRefused(), f.Refused)
+	for _, why := range control.Fates() {
+		for _, came := range []ip.Family{ip.V4, ip.V6} {
+			add(mediaPassed(), *f.Passed.Of(why, came), why.String(), came.String())
+		}
+	}
 	for _, p := range control.Planes() {
 		for i, x := range ip.Crossings() {
 			n := f.Carried[p][i]

@@ -55,6 +55,9 @@ func TestRelayFigures(t *testing.T) {
 		if got := b.gauge("kyozon_media_packets_total", from, to, "plane=user"); got != 99*used {
 			t.Errorf("%d packets, want %d", got, 99*used)
 		}
+		if got := b.gauge("kyozon_media_lanes_passed_total", "reason=source", "family="+x.Client.String()); got != 3*used {
+			t.Errorf("%d packets have passed, want %d", got, 3*used)
+		}
 		if got := b.gauge("kyozon_media_addresses_used", "network=access", "family="+x.Client.String()); got != used {
 			t.Errorf("%d addresses are in use, want %d", got, used)
 		}
