@@ -81,8 +81,11 @@ func newOutgoing() *outgoing {
 	return b
 }
 
-// readable reads a bundle; what is left brings another event.
-func (w *wide) readable() {
+// readable reads a bundle; what is left brings another event, or is read in even.
+func (w *wide) readable() { w.read() }
+
+// read reads a bundle, and returns how many packets it was.
+func (w *wide) read() int {
 	h := w.shard
 	room, b := h.room(bundle), h.in
 	for i := range b.messages {
@@ -93,8 +96,9 @@ func (w *wide) readable() {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(w.fd), uintptr(unsafe.Pointer(&b.messages)), bundle,
 		unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
-		return // nothing is there any more
+		return 0 // nothing is there any more
 	}
+	w.got += int(n)
 	waiting := false
 	for i := range int(n) {
 		m := &b.messages[i]
@@ -109,6 +113,7 @@ func (w *wide) readable() {
 	if waiting {
 		h.arena.used += int(n)
 	}
+	return int(n)
 }
 
 // room returns where n packets can be received.
@@ -126,6 +131,7 @@ func (h *shard) room(n int) [][packetSize]byte {
 // read reads one packet of a port that has a socket of its own; another brings another event.
 func (s *seat) read() {
 	h := s.pair.call.shard
+	h.own++
 	p := &h.room(1)[0]
 	size := uint32(unix.SizeofSockaddrAny)
 	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(p)), packetSize,
@@ -225,8 +231,23 @@ func (h *shard) flush() {
 	h.arena.used = 0
 }
 
+// even has shared sockets read as much as all others have in this round, if that was much. Half of all packets come to a shared socket; but when there is more than
+// can be done, the kernel tells of it once where it tells of each of thousands.
+func (h *shard) even() {
+	for _, w := range h.wide {
+		if w == nil {
+			continue
+		}
+		for h.own >= bundle && w.got < h.own && w.read() == bundle { // what is left when it is less brings another event
+		}
+		w.got = 0
+	}
+	h.own = 0
+}
+
 // endRound is what a round in which something came ends with.
 func (h *shard) endRound() {
+	h.even()
 	h.flush()
 	h.ending = false
 }

@@ -290,3 +290,48 @@ func TestFull(t *testing.T) {
 	}
 	p.nothingLeft(t)
 }
+
+// What waits in the socket that all calls share is read as fast as what waits in sockets of their own, however many these are.
+func TestEven(t *testing.T) {
+	p := open(t, 1, Options{})
+	phones := [2]*phone{phoneIn(t, ip.V6, 1), phoneIn(t, ip.V4, 2)}
+	const own, shared = 100, 250
+	var calls []control.Call
+	for range own {
+		call := p.open([2]string{"six", "four"}, 1)
+		p.tell(call, phones, 0, nil)
+		calls = append(calls, call)
+	}
+	var got [3][2]uint64 // of the rounds after: from its own sockets, and from the shared one
+	h, asleep, awake, done := p.plane.shards[0], make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var look func(round int)
+	look = func(round int) {
+		carried := &h.count.carried[control.User]
+		got[round] = [2]uint64{carried[ip.Crossing{Client: ip.V4, Backend: ip.V6}.Index()].Packets, carried[ip.Crossing{Client: ip.V6, Backend: ip.V4}.Index()].Packets}
+		if round++; round == len(got) {
+			close(done)
+			return
+		}
+		h.loop.Post(func() { look(round) })
+	}
+	h.loop.Post(func() {
+		close(asleep)
+		<-awake
+	})
+	<-asleep
+	h.loop.Post(func() { look(0) })
+	for i := range shared {
+		phones[0].say(calls[0].Local[0][0].RTP, rtp(uint16(i)))
+	}
+	for _, call := range calls {
+		phones[1].say(call.Local[1][0].RTP, rtp(1))
+	}
+	close(awake)
+	<-done
+	if first := got[0]; first[0] != own || first[1] != bundle {
+		t.Fatalf("the first round has read %d packets of its own sockets and %d of the shared one, want %d and %d", first[0], first[1], own, bundle)
+	}
+	if n := got[1][1]; n < own+bundle {
+		t.Errorf("by the second round %d packets of the shared socket were read, want %d", n, own+bundle)
+	}
+}

@@ -25,6 +25,7 @@ type shard struct {
 	play   players
 	in     *incoming
 	arena  *arena
+	own    int                 // packets of sockets of their own, in this round
 	end    func()              // endRound
 	ending bool                // it will be called
 	name   unix.RawSockaddrAny // of one packet

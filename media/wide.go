@@ -22,6 +22,7 @@ type wide struct {
 	shard *shard
 	at    stream.Port
 	fd    int
+	got   int // packets, in this round
 	out   *outgoing
 }
 
