@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kyozon/kyozon/bench"
 )
 
@@ -27,7 +29,8 @@ type borne struct {
 func (c *comparison) streamsBorne(ctx context.Context) error {
 	var all []*borne
 	for _, name := range []string{ours, lanes, engine} {
-		start := func() *search { return newSearch(float64(c.streams), maxStreams) }
+		most := float64(mostStreams(name))
+		start := func() *search { return newSearch(min(float64(c.streams), most), most) }
 		all = append(all, &borne{name: name, loss: start(), late: start(), tries: make(map[int][]result)})
 	}
 	for end, going := time.Now().Add(searchTime), true; going && time.Now().Before(end); {
@@ -50,6 +53,23 @@ func (c *comparison) streamsBorne(ctx context.Context) error {
 		c.printBorne(row+"-in-time", found[name].late, found[engine].late)
 	}
 	return nil
+}
+
+// mostStreams returns how many streams a program can have, as each takes some files.
+func mostStreams(name string) int {
+	var limit unix.Rlimit
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: files}) == nil { // as place.start does
+		return maxStreams
+	}
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return maxStreams
+	}
+	each := uint64(2)
+	if name == engine {
+		each = 4
+	}
+	const others = 100
+	return int(min((limit.Max-others)/each, maxStreams))
 }
 
 // try tries one number of streams; false: all is known.

@@ -80,6 +80,7 @@ func openRaw(index int) (int, error) {
 		return -1, os.NewSyscallError("socket", err)
 	}
 	err = errors.Join(os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)),
+		os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)),
 		os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: index})))
 	return fd, err
 }
@@ -146,7 +147,8 @@ func newFlow(from, to *end, relays []netip.AddrPort) *flow {
 
 // burst is packets for one sendmmsg(2).
 type burst struct {
-	packets [batch][headerEthernet + headerIP6 + headerUDP + packetSize]byte
+	packets [batch][frameSize]byte
+	check   bool // packets have their checksums
 	iovs    [batch]unix.Iovec
 	headers [batch]struct {
 		header unix.Msghdr
@@ -169,7 +171,11 @@ func (f *flow) send(b *burst, n int, now int64) error {
 	streams := int64(len(f.frames))
 	for i := range n {
 		number := f.count + int64(i)
-		b.iovs[i].Len = uint64(f.frames[number%streams].write(b.packets[i][:], number/streams, now))
+		one := &f.frames[number%streams]
+		b.iovs[i].Len = uint64(one.write(b.packets[i][:], number/streams, now))
+		if b.check {
+			one.check(b.packets[i][:])
+		}
 	}
 	for i := 0; i < n; {
 		k, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(f.from.raw), uintptr(unsafe.Pointer(&b.headers[i])), uintptr(n-i), 0, 0, 0)

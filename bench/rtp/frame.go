@@ -11,6 +11,7 @@ import (
 )
 
 const (
+	headerVirtio   = 10 // struct virtio_net_hdr, before each frame: packet(7), PACKET_VNET_HDR
 	headerEthernet = 14
 	headerIP4      = 20
 	headerIP6      = 40
@@ -23,36 +24,46 @@ const (
 
 // frame is the packets of one direction of a stream, but for what changes from packet to packet.
 type frame struct {
-	head   [headerEthernet + headerIP6 + headerUDP]byte
+	head   [headerVirtio + headerEthernet + headerIP6 + headerUDP]byte
 	length int    // of head
 	sum    uint32 // of what the checksum of UDP is made of
 	source uint32
 }
 
-// newFrame makes the frame of packets between two addresses of a family.
+// frameSize is the most that a frame can take.
+const frameSize = headerVirtio + headerEthernet + headerIP6 + headerUDP + packetSize
+
+// newFrame makes the frame of packets between two addresses of a family. Their checksum is left to the card, as sockets leave it
+// on veth: no card asks the receiver's processor to look at it.
 func newFrame(ethernet [headerEthernet]byte, from, to netip.AddrPort, source uint32) (f frame) {
 	const udp = headerUDP + packetSize
 	f.source = source
-	b := append(f.head[:0], ethernet[:]...)
+	b := append(f.head[:headerVirtio], ethernet[:]...)
+	ip := len(b)
 	if from.Addr().Is4() {
 		b = append(b, 0x45, 0, 0, 0, 0, 0, 0x40, 0, hopLimit, unix.IPPROTO_UDP, 0, 0) // RFC 791 §3.1; may not be fragmented
-		binary.BigEndian.PutUint16(b[headerEthernet+2:], headerIP4+udp)
+		binary.BigEndian.PutUint16(b[ip+2:], headerIP4+udp)
 	} else {
 		b = append(b, 0x60, 0, 0, 0, 0, 0, unix.IPPROTO_UDP, hopLimit) // RFC 8200 §3
-		binary.BigEndian.PutUint16(b[headerEthernet+4:], udp)
+		binary.BigEndian.PutUint16(b[ip+4:], udp)
 	}
 	addresses := len(b)
 	b = append(append(b, from.Addr().AsSlice()...), to.Addr().AsSlice()...)
 	if from.Addr().Is4() {
-		binary.BigEndian.PutUint16(b[headerEthernet+10:], folded(summed(b[headerEthernet:], 0)))
+		binary.BigEndian.PutUint16(b[ip+10:], ^folded(summed(b[ip:], 0)))
 	}
 	f.sum = summed(b[addresses:], unix.IPPROTO_UDP+udp) // RFC 768, and RFC 8200 §8.1
 	ports := len(b)
 	b = binary.BigEndian.AppendUint16(b, from.Port())
 	b = binary.BigEndian.AppendUint16(b, to.Port())
 	b = binary.BigEndian.AppendUint16(b, udp)
-	f.sum = summed(b[ports:], f.sum)
-	f.length = len(b) + 2
+	b = binary.BigEndian.AppendUint16(b, folded(f.sum)) // of the pseudo header: the card adds the rest
+	f.head[0] = unix.VIRTIO_NET_HDR_F_NEEDS_CSUM
+	binary.NativeEndian.PutUint16(f.head[2:], uint16(len(b)))             // hdr_len
+	binary.NativeEndian.PutUint16(f.head[6:], uint16(ports-headerVirtio)) // csum_start
+	binary.NativeEndian.PutUint16(f.head[8:], headerUDP-2)                // csum_offset
+	f.sum = summed(b[ports:ports+headerUDP-2], f.sum)
+	f.length = len(b)
 	return f
 }
 
@@ -65,12 +76,17 @@ func (f *frame) write(p []byte, number, now int64) int {
 	binary.BigEndian.PutUint32(rtp[4:], uint32(number)*160)
 	binary.BigEndian.PutUint32(rtp[8:], f.source)
 	binary.NativeEndian.PutUint64(rtp[stampAt:], uint64(now))
-	sum := folded(summed(rtp[:stampAt+8], f.sum)) // the rest is zero
+	return n + packetSize
+}
+
+// check has a packet that was written have its checksum.
+func (f *frame) check(p []byte) {
+	sum := ^folded(summed(p[f.length:f.length+stampAt+8], f.sum)) // the rest is zero
 	if sum == 0 {
 		sum = 0xffff
 	}
-	binary.BigEndian.PutUint16(p[n-2:], sum)
-	return n + packetSize
+	binary.BigEndian.PutUint16(p[f.length-2:], sum)
+	clear(p[:headerVirtio])
 }
 
 // summed adds words of 16 bits to a sum. RFC 1071.
@@ -85,5 +101,5 @@ func folded(sum uint32) uint16 {
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
 	}
-	return ^uint16(sum)
+	return uint16(sum)
 }

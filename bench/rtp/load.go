@@ -46,6 +46,7 @@ func (r result) lossInTime() float64 { return 1 - float64(r.inTime)/float64(max(
 type load struct {
 	flows     [2]*flow
 	settle, d time.Duration
+	settled   func(context.Context) error // waits after settle for what may take longer; nil: there is nothing
 }
 
 // exert sends both ways for a while, and measures after the streams have settled. program is nil if nothing relays. Of what was sent in
@@ -90,6 +91,11 @@ func (l load) watch(window [2]int64) (err error) {
 func (l load) measure(ctx context.Context, program bench.Program) (r result, err error) {
 	if err := bench.Wait(ctx, l.settle); err != nil {
 		return r, err
+	}
+	if l.settled != nil {
+		if err := l.settled(ctx); err != nil {
+			return r, err
+		}
 	}
 	for _, f := range l.flows {
 		if err := f.to.sink.forget(); err != nil {
@@ -183,10 +189,12 @@ func (l load) prove(ctx context.Context) error {
 	return nil
 }
 
-// once sends one packet of each stream.
+// once sends one packet of each stream, with its checksum.
 func (f *flow) once(ctx context.Context) error {
 	f.count = 0
-	for b := newBurst(); f.count < int64(len(f.frames)); {
+	b := newBurst()
+	b.check = true
+	for f.count < int64(len(f.frames)) {
 		if err := f.send(b, min(batch, len(f.frames)-int(f.count)), monotonic()); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/kyozon/kyozon/bench"
 	"github.com/kyozon/kyozon/lab"
@@ -84,12 +85,15 @@ func (p *place) close() error {
 	return errors.Join(p.lab.Close(), os.RemoveAll(p.dir))
 }
 
-// files has a program open as many files as it needs; root may, others as many as they may.
-const files = `ulimit -n 200000 2>/dev/null || ulimit -n "$(ulimit -H -n)"; exec "$@"`
+// files is how many a program may open, where that can be had.
+const files = 200_000
+
+// raise has a program open as many, or as many as it may.
+const raise = `ulimit -n "$0" 2>/dev/null || ulimit -n "$(ulimit -H -n)"; exec "$@"`
 
 // start starts a relay with room for many sockets.
 func (p *place) start(ctx context.Context, name string, ready lab.Ready, argv ...string) (*lab.Process, bench.Program, error) {
-	d := lab.Daemon{Name: name, Argv: append([]string{"sh", "-c", files, "sh"}, argv...), Ready: ready}
+	d := lab.Daemon{Name: name, Argv: append([]string{"sh", "-c", raise, strconv.Itoa(files)}, argv...), Ready: ready}
 	process, err := p.edge.Start(ctx, d)
 	if err != nil {
 		return nil, nil, err

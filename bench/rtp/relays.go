@@ -59,9 +59,9 @@ func (p *place) route() *relayed {
 
 // kyozon starts ours, with networks that have a plane: user or kernel.
 func (p *place) kyozon(ctx context.Context, plane string) (*relayed, error) {
-	site := fmt.Sprintf("site: bench\nnetworks: {six: {media: \"2001:db8:150::/64\", plane: %s}, four: {media: %s, ports: 10000-59999}}\n"+
+	site := fmt.Sprintf("site: bench\nnetworks: {six: {media: \"2001:db8:150::/64\", plane: %s}, four: {media: %s, ports: 10000-59999, plane: %s}}\n"+
 		"services: {none: {protocol: tcp, listen: \"127.0.0.1:1\", pools: {p: [\"127.0.0.1:2\"]}, clients: {ipv4: p}}}\n"+
-		"state: {directory: %s}\n", plane, edgeOurs, p.dir)
+		"state: {directory: %s}\n", plane, edgeOurs, plane, p.dir)
 	if err := p.edge.WriteFile("/run/site.yaml", []byte(site)); err != nil {
 		return nil, err
 	}
@@ -96,6 +96,24 @@ func (p *place) kyozon(ctx context.Context, plane string) (*relayed, error) {
 		process.Stop(context.WithoutCancel(ctx))
 	}, open: func(_ context.Context, n int) ([2][]netip.AddrPort, error) { return p.openOurs(c, n) }, lanes: func() (uint64, error) { return lanesOf(c) }}
 	return r, <-up
+}
+
+// awaitLanes waits until the kernel plane has as many lanes, or gets no more: calls do not begin all at once.
+func (r *relayed) awaitLanes(ctx context.Context, want uint64) error {
+	const every, patience = 250 * time.Millisecond, 4
+	for last, idle := uint64(0), 0; idle < patience; {
+		n, err := r.lanes()
+		if err != nil || n >= want {
+			return err
+		}
+		if idle++; n > last {
+			last, idle = n, 0
+		}
+		if err := bench.Wait(ctx, every); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lanesOf asks the relay how many lanes the kernel plane has.

@@ -92,12 +92,13 @@ func TestFrame(t *testing.T) {
 		p := make([]byte, 300)
 		for number := range int64(1000) {
 			n := f.write(p, number, time.Now().UnixNano())
-			header := p[headerEthernet : n-packetSize-headerUDP]
-			udp := p[headerEthernet+len(header) : n]
-			if to.Addr().Is4() && folded(summed(header, 0)) != 0 {
+			f.check(p)
+			header := p[headerVirtio+headerEthernet : n-packetSize-headerUDP]
+			udp := p[headerVirtio+headerEthernet+len(header) : n]
+			if to.Addr().Is4() && folded(summed(header, 0)) != 0xffff {
 				t.Fatal("the checksum of IPv4 is wrong")
 			}
-			if folded(summed(udp, summed(header[len(header)-2*to.Addr().BitLen()/8:], uint32(17+len(udp))))) != 0 {
+			if folded(summed(udp, summed(header[len(header)-2*to.Addr().BitLen()/8:], uint32(17+len(udp))))) != 0xffff {
 				t.Fatalf("%v: the checksum of UDP of packet %d is wrong", to, number)
 			}
 		}

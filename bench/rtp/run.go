@@ -107,6 +107,9 @@ func (c *comparison) once(ctx context.Context, name string, n int) (r result, er
 		return r, err
 	}
 	l := load{flows: flows, settle: settle, d: c.time}
+	if name == lanes {
+		l.settled = func(ctx context.Context) error { return relay.awaitLanes(ctx, uint64(2*n)) }
+	}
 	if err := l.prove(ctx); err != nil {
 		return r, fmt.Errorf("%s, before the load: %w", name, err)
 	}
