@@ -18,7 +18,7 @@ import (
 
 var errOwn = errors.New("it is this machine")
 
-// route returns the route of packets of an address of this machine, by an Ethernet interface.
+// route returns the route of packets of an address of this machine, by an Ethernet interface, with the MTU that holds on it.
 func (s *Streams) route(from, to netip.Addr) (*netlink.Route, error) {
 	routes, err := s.routes.RouteGetWithOptions(to.AsSlice(), &netlink.RouteGetOptions{SrcAddr: from.AsSlice()})
 	switch {
@@ -27,21 +27,31 @@ func (s *Streams) route(from, to netip.Addr) (*netlink.Route, error) {
 	case len(routes) == 0 || routes[0].Type != unix.RTN_UNICAST:
 		return nil, errOwn
 	}
-	return &routes[0], s.leaves(routes[0].LinkIndex)
+	r, leaves := &routes[0], s.leaves(routes[0].LinkIndex)
+	if r.MTU == 0 || r.MTU > leaves.mtu {
+		r.MTU = leaves.mtu
+	}
+	return r, leaves.err
 }
 
-// leaves returns an error if lanes cannot leave by an interface. What it was is known until the ways are looked at again.
-func (s *Streams) leaves(index int) error {
+// leaving is what there is to know of an interface by which lanes are to leave.
+type leaving struct {
+	mtu int
+	err error // they cannot
+}
+
+// leaves returns what there is to know of an interface. What it was is known until the ways are looked at again.
+func (s *Streams) leaves(index int) (l leaving) {
 	if known, ok := s.links.Load(index); ok {
-		err, _ := known.(error)
-		return err
+		l, _ = known.(leaving)
+		return l
 	}
 	link, err := s.routes.LinkByIndex(index)
-	if err == nil {
-		err = isEthernet(link)
+	if l.err = err; err == nil {
+		l = leaving{mtu: link.Attrs().MTU, err: isEthernet(link)}
 	}
-	s.links.Store(index, err)
-	return err
+	s.links.Store(index, l)
+	return l
 }
 
 // lookStrict notes whether an interface of this machine takes packets of IPv4 only by the way that leads back to their source. Then lanes

@@ -70,14 +70,28 @@ func openSlots(ports, lanes *ebpf.Map) (*slots, error) {
 			return nil, fmt.Errorf("read ports of lanes: %w", err)
 		}
 	}
-	for i := range s.buckets {
-		for _, e := range s.buckets[i].Entries {
-			if slot, ok := slotOf(e); ok {
+	return s, s.check()
+}
+
+// check notes which slots are taken, and removes the entries that lead to no lane of theirs: the lanes of a process that was killed when
+// it removed its pins are not those of its table.
+func (s *slots) check() error {
+	var v streamsLane
+	for bucket := range s.buckets {
+		for i, e := range s.buckets[bucket].Entries {
+			slot, ok := slotOf(e)
+			if !ok {
+				continue
+			}
+			at := entry{uint32(bucket), uint32(i)}
+			if s.lanes.Lookup(slot, &v) == nil && s.place(v.key().Local).has(at, e) {
 				s.setTaken(slot, true)
+			} else if err := s.writeLocked(at, 0); err != nil {
+				return err
 			}
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // slotOf returns the slot that an entry names. False: none.
@@ -152,6 +166,11 @@ func (s *slots) vacancies(bucket uint32) (n int) {
 	return n
 }
 
+// has says whether an entry of a value is one of a place.
+func (p place) has(at entry, value uint64) bool {
+	return uint32(value>>32) == p.mark && (at.bucket == p.buckets[0] || at.bucket == p.buckets[1])
+}
+
 // writeLocked changes an entry.
 func (s *slots) writeLocked(at entry, value uint64) error {
 	b := s.buckets[at.bucket]
@@ -183,10 +202,16 @@ func (s *slots) put(local netip.AddrPort, v *streamsLane) error {
 	if ok {
 		slot, ok = s.freeLocked(time.Now())
 	}
-	if !ok {
+	var err error
+	switch {
+	case !ok && replaces: // for a moment it has none
+		slot, replaces, err = was, false, s.writeLocked(at, 0)
+	case !ok:
 		return ErrLanes
 	}
-	err := s.lanes.Put(slot, v)
+	if err == nil {
+		err = s.lanes.Put(slot, v)
+	}
 	if err == nil {
 		err = s.writeLocked(at, uint64(p.mark)<<32|uint64(slot+1))
 	}

@@ -6,6 +6,7 @@ package kernel
 import (
 	"errors"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -126,4 +127,65 @@ func TestLaneSlotsTwins(t *testing.T) {
 	if verdict, _ := r.come(p.bytes()); verdict != actUnspec {
 		t.Errorf("a packet goes by the other's lane: verdict %d", int32(verdict))
 	}
+}
+
+// TestLaneSlotsKilled: whatever a process has got done when it is killed, the next one finds whole lanes, and has room for as many as
+// there may be.
+func TestLaneSlotsKilled(t *testing.T) {
+	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		const most = 4
+		pin := filepath.Join(bpffs(t), "media")
+		r := newStreamRig(t, StreamsOptions{Lanes: most, Pin: pin})
+		nth := func(i int) *stream.Lane {
+			l := laneFor(c)
+			l.Local = relayPort(l.Local, i)
+			return l
+		}
+		entryOf := func(s *Streams, i int) (entry, uint32) {
+			at, slot, ok := s.slots.namedLocked(s.slots.place(nth(i).Local))
+			if !ok {
+				t.Fatalf("lane %d has no entry", i)
+			}
+			return at, slot
+		}
+		for _, step := range []struct {
+			name string
+			done func(*Streams)
+			want int
+		}{
+			{"when there was none", func(*Streams) {}, 0},
+			{"before an entry was written", func(s *Streams) {
+				at, _ := entryOf(s, 0)
+				r.must(s.slots.writeLocked(at, 0))
+			}, most - 1},
+			{"when a slot has another's lane", func(s *Streams) {
+				value, err := s.value(nth(9))
+				r.must(err)
+				_, slot := entryOf(s, 1)
+				r.must(s.slots.lanes.Put(slot, value))
+			}, most - 1},
+			{"when the lanes were removed", func(*Streams) { r.must(os.Remove(filepath.Join(pin, "lanes"))) }, 0},
+			{"when all was well", func(*Streams) {}, most},
+		} {
+			step.done(r.Streams)
+			next, err := OpenStreams(StreamsOptions{Lanes: most, Pin: pin})
+			r.must(err)
+			r.must(r.Streams.Close())
+			r.Streams = next
+			n := 0
+			r.must(next.All(func(*stream.Lane) { n++ }))
+			if n != step.want {
+				t.Errorf("killed %s: %d lanes, want %d", step.name, n, step.want)
+			}
+			for i := range most {
+				r.must(next.Put(nth(i)))
+			}
+			for i := range most {
+				if _, ok := next.Look(nth(i).LaneKey); !ok {
+					t.Errorf("killed %s: lane %d is not there", step.name, i)
+				}
+			}
+		}
+		r.must(DetachStreams(pin))
+	})
 }

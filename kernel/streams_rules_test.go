@@ -44,9 +44,10 @@ func TestStreamsPass(t *testing.T) {
 		l := laneFor(c)
 		r.must(r.Put(l))
 		for name, tt := range map[string]struct {
-			change func(*packet)
-			frame  func([]byte) []byte
-			fate   string
+			change  func(*packet)
+			frame   func([]byte) []byte
+			fate    string
+			several bool // as a super-packet
 		}{
 			"another port":          {change: func(p *packet) { p.from = netip.AddrPortFrom(p.from.Addr(), p.from.Port()+1) }},
 			"another host":          {change: func(p *packet) { p.from = netip.AddrPortFrom(p.from.Addr().Next(), p.from.Port()) }},
@@ -68,6 +69,7 @@ func TestStreamsPass(t *testing.T) {
 			"shorter than it says":  {frame: func(f []byte) []byte { return f[:len(f)-1] }, fate: "passed form"},
 			"UDP that says another": {frame: func(f []byte) []byte { f[l4Of(f)+5]++; return f }, fate: "passed form"},
 			"UDP that says 7":       {frame: func(f []byte) []byte { f[l4Of(f)+4], f[l4Of(f)+5] = 0, 7; return f }, fate: "passed form"},
+			"several at once":       {several: true, fate: "passed form"},
 			"for another host":      {frame: func(f []byte) []byte { f[0] ^= 2; return f }},
 		} {
 			p := spoken(c, 100)
@@ -80,7 +82,7 @@ func TestStreamsPass(t *testing.T) {
 				frame = tt.frame(frame)
 			}
 			before := r.fate(tt.fate, c.Client)
-			r.passes(name, frame)
+			r.passesAs(name, frame, tt.several)
 			if got := r.fate(tt.fate, c.Client) - before; tt.fate != "" && got != 1 {
 				t.Errorf("%s: %d packets have %s", name, got, tt.fate)
 			}
@@ -102,7 +104,17 @@ func l4Of(frame []byte) int { return 14 + map[byte]int{4: 20, 6: 40}[frame[14]>>
 // passes has a frame come in, which must pass unchanged.
 func (r *streamRig) passes(what string, frame []byte) {
 	r.t.Helper()
-	o := ebpf.RunOptions{Data: frame, DataOut: make([]byte, 4096), Context: skb{Index: uint32(r.clients.Attrs().Index)}}
+	r.passesAs(what, frame, false)
+}
+
+// passesAs is passes, for a super-packet or for one.
+func (r *streamRig) passesAs(what string, frame []byte, several bool) {
+	r.t.Helper()
+	s := skb{Index: uint32(r.clients.Attrs().Index)}
+	if several {
+		s.GSO, s.Segs = 60, 3
+	}
+	o := ebpf.RunOptions{Data: frame, DataOut: make([]byte, 4096), Context: s}
 	verdict, err := r.Streams.objects.Streams.Run(&o)
 	r.must(err)
 	if verdict != actUnspec || string(o.DataOut[14:]) != string(frame[14:]) {
@@ -418,6 +430,31 @@ func TestStreamsStrict(t *testing.T) {
 		}
 		if got := from(r.servers); from(r.clients) != actRedirect || (got == actRedirect) != (c.Client == ip.V6) {
 			t.Errorf("from where no way leads back: verdict %d", int32(got))
+		}
+	})
+}
+
+// TestStreamsMTU: what is longer than the way takes is the process's, whose sockets cut it: the route's MTU, or the interface's.
+func TestStreamsMTU(t *testing.T) {
+	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
+		if c.Backend == ip.V6 {
+			return // IPv6 has 1,280 everywhere. RFC 8200 §5
+		}
+		r := newStreamRig(t, StreamsOptions{Lanes: 10})
+		l := laneFor(c)
+		r.must(r.Put(l))
+		const room = 200 // as much as the packet that leaves has
+		r.must(netlink.LinkSetMTU(r.servers, room))
+		astray := 0
+		r.must(r.Astray(func(*stream.Lane) { astray++ }))
+		r.must(r.Put(l))
+		if verdict, _ := r.come(spoken(c, 100).bytes()); verdict != actRedirect || astray != 1 {
+			t.Errorf("%d lanes are astray; of %d bytes: verdict %d", astray, room, int32(verdict))
+		}
+		long := spoken(c, 101)
+		long.payload = append(long.payload, 0)
+		if verdict, _ := r.come(long.bytes()); verdict != actUnspec || r.fate("passed long", c.Client) != 1 {
+			t.Errorf("of a byte more: verdict %d", int32(verdict))
 		}
 	})
 }

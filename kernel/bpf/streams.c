@@ -328,7 +328,7 @@ int streams(struct __sk_buff *skb)
 
 	if (skb->protocol != be16(ETH_P_IP) && skb->protocol != be16(ETH_P_IPV6))
 		return TC_ACT_UNSPEC;
-	if (skb->vlan_present || skb->pkt_type || skb->gso_size) /* of another interface, another host, or several at once */
+	if (skb->vlan_present || skb->pkt_type) /* of another interface, or another host */
 		return TC_ACT_UNSPEC;
 	head = ETH_LENGTH + (skb->protocol == be16(ETH_P_IP) ? IP4_LENGTH : IP6_LENGTH) + UDP_LENGTH + RTP_LENGTH;
 	if (skb->data_end - skb->data < head && skb->len > skb->data_end - skb->data)
@@ -344,7 +344,7 @@ int streams(struct __sk_buff *skb)
 	if (lane->iif && lane->iif != skb->ifindex) /* the host's rp_filter would not take it. RFC 3704 §2.2 */
 		return TC_ACT_UNSPEC;
 	size = ETH_LENGTH + p.header + UDP_LENGTH + p.payload;
-	if (!p.whole || skb->len < size || (skb->len > size && skb->len > FRAME) || (!p.checked && !to4(lane)))
+	if (skb->gso_size || !p.whole || skb->len < size || (skb->len > size && skb->len > FRAME) || (!p.checked && !to4(lane)))
 		return pass(PASSED_FORM, p.family);
 	if (p.payload + UDP_LENGTH + (to4(lane) ? IP4_LENGTH : IP6_LENGTH) > lane->limit)
 		return pass(PASSED_LONG, p.family);

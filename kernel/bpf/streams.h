@@ -66,7 +66,7 @@ struct lane {
 
 /* fate is why a packet of a lane did not go its way. */
 enum fate {
-	PASSED_FORM,     /* options, fragments, lengths that contradict each other, no checksum towards IPv6 */
+	PASSED_FORM,     /* lengths that contradict each other, no checksum towards IPv6, several packets in one (GRO) */
 	PASSED_KIND,     /* neither RTP nor RTCP */
 	PASSED_SOURCE,   /* another SSRC, or a jump in its numbers: the process judges it */
 	PASSED_LONG,     /* for the smallest of paths */
