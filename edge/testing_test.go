@@ -39,7 +39,7 @@ import (
 const patience = time.Minute
 
 // ample is a drain in which something must be done: the machine may be busy.
-const ample = 4 * time.Second
+const ample = 2 * time.Second
 
 // TestMain fails if a goroutine is left when all edges have ended.
 func TestMain(m *testing.M) {

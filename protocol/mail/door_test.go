@@ -159,7 +159,7 @@ func TestWaiting(t *testing.T) {
 		gone := dialFrom(t, outsider(c.Client), e.at)
 		gone.conn.Close()
 
-		b.build(t, service.Listen{Name: "smtp", Addr: tcpAddr(e.at)}, to(mta.Addr), early(policy.Observe, 2*time.Second))
+		b.build(t, service.Listen{Name: "smtp", Addr: tcpAddr(e.at)}, to(mta.Addr), early(policy.Observe, time.Second))
 		s = dialFrom(t, outsider(c.Client), e.at)
 		s.say("EHLO mx.example.com")
 		s.want("220 ")

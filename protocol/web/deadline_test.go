@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	short = 500 * time.Millisecond // a deadline that a test waits for
-	ample = 3 * time.Second        // one that must not pass before: the machine may be busy
+	short = 250 * time.Millisecond // a deadline that a test waits for
+	ample = time.Second            // one that must not pass before: the machine may be busy
 )
 
 // Each deadline ends what it is for, with the answer and the reason that say whose fault it was.
