@@ -20,10 +20,12 @@ type asked struct {
 // carry asks the other end.
 func (q *asked) carry(m *sip.Message) {
 	to := q.from.peer
+	if to.gone {
+		q.answer(481)
+		return
+	}
 	text, status := to.described(m, m.Is("PRACK") && to.media != nil && to.media.offers(to.side()))
 	switch {
-	case to.gone:
-		q.answer(481)
 	case status == patient:
 		to.wait(m, q.carry)
 	case status != passed:

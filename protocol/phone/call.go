@@ -154,7 +154,7 @@ func (b *branch) try() {
 		b.free()
 		b.media = c.agent.newMedia(end{network: c.network, signal: c.x.Way.Remote.Addr()},
 			end{network: b.network, signal: next.Way.Remote.Addr(), behind: behind(&next)})
-		b.media.terms = c.terms
+		b.media.terms, b.freed = c.terms, false
 		status := b.send(&next)
 		if status == passed {
 			return
@@ -399,9 +399,17 @@ func (b *branch) unreachable(m *sip.Message) {
 	b.call.failed()
 }
 
-// abandon ends a branch that nobody waits for.
+// abandon ends a branch that nobody waits for. Its media are let be at once: if the device answers all the same, it is told that it is
+// over.
 func (b *branch) abandon() {
 	b.cancel = true
+	b.free()
+	for _, l := range b.legs {
+		if l.media != nil {
+			l.media.drop()
+			l.media = nil
+		}
+	}
 	if b.x != nil {
 		b.call.agent.table.Cancel(b.x, b.call.agent.loop.Now())
 	}

@@ -4,12 +4,14 @@
 package phone
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/media/control"
 	"github.com/kyozon/kyozon/protocol/phone/cdr"
+	"github.com/kyozon/kyozon/protocol/phone/sip"
 )
 
 // flowOf is what controltest says of one direction of so many parts of a call.
@@ -85,4 +87,89 @@ func TestRelayedInParts(t *testing.T) {
 	if len(all) != 4 {
 		t.Errorf("%d records, want 4", len(all))
 	}
+}
+
+// TestForkedMedia: as soon as one telephone has answered the relay has nothing left of the others, whatever they have said before, and
+// though they have not heard yet that it is over. One that answers all the same is told so. The same when the caller gives up.
+func TestForkedMedia(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	r := b.relayed("")
+	left := func(n int) {
+		r.Await(func(calls map[control.ID][]control.Remote, _ []control.ID) bool { return len(calls) == n })
+	}
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b.t = t
+		caller := b.registered("udp", x.Client, "05010000001")
+		var all []*device
+		for range 4 {
+			all = append(all, b.registered("udp", x.Backend, "05010000002"))
+		}
+		defer all[0].unregister()
+		rings := func() (invite string, came []*sip.Message) {
+			t.Helper()
+			invite = caller.invite("05010000002")
+			for _, d := range all {
+				came = append(came, keep(d.want("INVITE")))
+			}
+			all[0].response(came[0], 180, "")
+			caller.want("180")
+			all[1].response(came[1], 183, all[1].offer())
+			caller.want("183")
+			left(4)
+			return invite, came
+		}
+		late := func(came []*sip.Message) {
+			t.Helper()
+			for i, d := range all[:3] {
+				if i < 2 { // the third has said nothing, and cannot be told yet
+					d.response(keep(d.want("CANCEL")), 200, "")
+				}
+				d.response(came[i], 200, d.offer())
+				d.want("ACK")
+				d.response(keep(d.want("BYE")), 200, "")
+			}
+		}
+		_, came := rings()
+		all[3].response(came[3], 200, all[3].offer())
+		heard := keep(caller.want("200"))
+		left(1)
+		acknowledge(caller, all[3], heard, sequence(heard))
+		late(came)
+		left(1)
+		hangUp(caller, all[3], heard, sequence(heard)+1)
+		left(0)
+
+		invite, came := rings()
+		caller.send(reply(invite, nil, "CANCEL"))
+		caller.want("200")
+		caller.send(reply(invite, caller.want("487"), "ACK"))
+		left(0)
+		late(came)
+		all[3].response(came[3], 486, "")
+		all[3].want("ACK")
+	})
+}
+
+// TestFailedOver: a call that one gateway has not taken, and the next has refused, leaves nothing at the relay.
+func TestFailedOver(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	r := b.relayed("")
+	iptest.EachCrossing(t, func(t *testing.T, x ip.Crossing) {
+		b.t = t
+		caller, one, two := b.registered("udp", x.Client, "05010000001"), b.newDevice("udp", x.Backend, "one"), b.newDevice("udp", x.Backend, "two")
+		defer caller.unregister()
+		b.reload(fmt.Sprintf(", numbers: {own: 0501000xxxx, plan: japan}, trunks: {pstn: {gateways: [%q, %q], network: access}}, "+
+			"routes: [{to: own, via: subscribers}, {to: [emergency, 0ab-j], via: pstn}]", one.local(), two.local()))
+		invite := caller.invite("0312345678")
+		one.response(keep(one.want("INVITE")), 503, "")
+		one.want("ACK")
+		two.response(keep(two.want("INVITE")), 486, "")
+		two.want("ACK")
+		caller.send(reply(invite, caller.want("486"), "ACK"))
+		r.Await(func(calls map[control.ID][]control.Remote, closed []control.ID) bool {
+			return len(calls) == 0 && len(closed) > 0
+		})
+	})
 }
