@@ -63,7 +63,8 @@ type user struct {
 	refresh *leg   // whose end is asked whether it is there
 	bye     *leg   // whose end is told that it is over
 	echo    *echo  // of the INVITE, which was answered
-	proofs  int    // how often the request was proved
+	proofs  int32  // how often the request was proved
+	large   bool   // it goes over TCP for its size alone
 	mark    uint64 // by which owners has it, or 0
 }
 

@@ -130,7 +130,8 @@ func TestAimAgain(t *testing.T) {
 		gateway, other := b.newDevice("udp", f, "gateway"), b.newDevice("udp", f, "other")
 		callee := b.registered("udp", f, "05010000002")
 		defer callee.unregister()
-		b.reload(withTrunk("global", gateway, b.newDevice("udp", f, "second")))
+		trunk := withTrunk("global", gateway, b.newDevice("udp", f, "second"))
+		b.reload(trunk)
 		gateway.from = "<sip:+81312345678@10.0.5.11;user=phone>"
 		gateway.bring("+815010000002")
 		came := keep(callee.want("INVITE"))
@@ -145,6 +146,11 @@ func TestAimAgain(t *testing.T) {
 		gateway.send(gateway.within(answer, "ACK", sequence(answer)+1))
 		callee.want("ACK")
 		callee.send(callee.within(came, "INFO", 1))
+		other.response(keep(other.want("INFO")), 200, "")
+		callee.want("200")
+		b.end()
+		b.start(trunk) // from then on also for the process that takes the call up
+		callee.send(callee.within(came, "INFO", 2))
 		other.response(keep(other.want("INFO")), 200, "")
 		callee.want("200")
 		callee.send(callee.within(came, "BYE", 51))

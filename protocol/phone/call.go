@@ -250,7 +250,7 @@ func (b *branch) send(to *location.Binding) int {
 	var err error
 	b.heard, b.at, b.proved, b.proofs = false, *to, 0, nil
 	b.tries(id)
-	b.x, err = a.ask(text, b.way, user{branch: b})
+	b.x, err = a.ask(text, course{Way: b.way}, user{branch: b})
 	if err != nil {
 		return 503
 	}

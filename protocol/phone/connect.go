@@ -10,15 +10,14 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 	"github.com/kyozon/kyozon/protocol/phone/sip/transaction"
-	"github.com/kyozon/kyozon/protocol/phone/sip/transport"
 	"github.com/kyozon/kyozon/relay"
 )
 
 const (
-	// mostConnections bounds the connections that one loop has opened. They lead to gateways, of which there are few.
+	// mostConnections bounds the connections that one loop has opened. All but half of them are for gateways, of which there are
+	// few: see sized.
 	mostConnections = 1024
 
 	// mostWaiting bounds what waits for one to open.
@@ -26,9 +25,6 @@ const (
 
 	// connectTime is how long opening one may take. A family that is dead must not cost a caller 64 times T1.
 	connectTime = 4 * time.Second
-
-	// refusedFor is for how many seconds who has no TCP is not asked for it again.
-	refusedFor = 600
 )
 
 // Why connections end.
@@ -52,7 +48,7 @@ func (a *agent) connect(to sip.Way) *flow {
 		return f
 	}
 	a.flows[to] = f
-	o := relay.DialOptions{Remote: to.Remote, Source: netip.AddrPortFrom(to.Local.Addr(), 0), Timeout: a.opening}
+	o := relay.DialOptions{Remote: to.Remote, Source: netip.AddrPortFrom(to.Local.Addr(), 0), Timeout: a.patienceFor(to)}
 	if to.Local.Addr().IsUnspecified() {
 		o.Source = netip.AddrPort{}
 	}
@@ -118,6 +114,9 @@ func (a *agent) broke(f *flow, err error) {
 	if a.flows[f.to] == f {
 		delete(a.flows, f.to)
 	}
+	if f.conn == nil {
+		a.noTCP(f.to, err)
+	}
 	opened := f.conn != nil
 	for _, x := range a.table.Unheard(f.to) {
 		if opened && !f.again {
@@ -156,25 +155,6 @@ func (a *agent) unsent(x *transaction.Transaction[user], err error) {
 	}
 }
 
-// fallback sends a request over UDP after all, if it may. RFC 3261 §18.1.1.
-func (a *agent) fallback(x *transaction.Transaction[user], err error) *transaction.Transaction[user] {
-	w, text := x.Way, x.Request()
-	g := a.core.settings.Load().gatewayOf(w)
-	if w.Transport != sip.TCP || g == nil || g.way.Transport != sip.UDP || g.way.Remote != w.Remote || !isRefused(err) {
-		return nil
-	}
-	a.core.refusing.Store(w.Remote, now()+refusedFor)
-	w.Transport = sip.UDP
-	if !transport.Fallback(len(text), ip.FamilyOf(w.Remote.Addr())) {
-		return nil
-	}
-	again, bad := a.table.Ask(retransported(text, sip.UDP), w, x.User, a.loop.Now())
-	if bad != nil {
-		return nil
-	}
-	return again
-}
-
 // isRefused says whether an error tells that nobody takes connections there: a reset, or an ICMP message that says so.
 func isRefused(err error) bool {
 	for _, e := range [...]error{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ENOPROTOOPT, syscall.EHOSTUNREACH, syscall.ENETUNREACH} {
@@ -185,54 +165,10 @@ func isRefused(err error) bool {
 	return false
 }
 
-// ask sends a request of ours. To a gateway it goes over TCP if it is too large for a datagram; a device is reached by the
-// flow that it has registered over, and no other. RFC 3261 §18.1.1, RFC 5626 §5.3.
-func (a *agent) ask(text []byte, w sip.Way, u user) (*transaction.Transaction[user], error) {
-	if by := a.core.sized(w, len(text)); by != w {
-		text, w = retransported(text, by.Transport), by
-	}
-	return a.table.Ask(text, w, u, a.loop.Now())
-}
-
-// carry sends a request that nobody answers: an ACK.
-func (a *agent) carry(w sip.Way, text []byte) {
-	if by := a.core.sized(w, len(text)); by != w {
-		text, w = retransported(text, by.Transport), by
-	}
-	a.core.send(a, w, text)
-}
-
 // home returns where requests go to who has asked something: to a gateway, wherever it has asked from, as to all of them.
 func (a *agent) home(w sip.Way) sip.Way {
 	if g := a.core.settings.Load().gatewayOf(w); g != nil {
 		return g.way
 	}
 	return w
-}
-
-// sized returns the way for a request of so many bytes.
-func (c *core) sized(w sip.Way, size int) sip.Way {
-	f := ip.FamilyOf(w.Remote.Addr())
-	by := transport.Choose(w.Transport, size, f)
-	if by == w.Transport || c.settings.Load().gatewayOf(w) == nil {
-		return w
-	}
-	if until, ok := c.refusing.Load(w.Remote); ok && until.(int64) > now() && transport.Fallback(size, f) { // nothing else is in the map
-		return w
-	}
-	w.Transport = by
-	return w
-}
-
-// retransported returns a request of ours as it goes over another transport: its Via says so. RFC 3261 §18.1.1.
-func retransported(text []byte, t sip.Transport) []byte {
-	var m sip.Message
-	if m.Parse(text, nil) != nil {
-		return text // ours
-	}
-	var e sip.Editor
-	e.Edit(&m)
-	e.Replace(sip.Via, transport.Retransport(nil, m.Get(sip.Via), t))
-	out, _ := e.Append(nil)
-	return out
 }

@@ -63,7 +63,7 @@ type core struct {
 	answers  atomic.Pointer[target.Answers] // the last ones of the DNS about gateways
 	resolver atomic.Pointer[resolve.Resolver]
 	seats    seats
-	refusing sync.Map // who has no TCP: until when, by address
+	refusing refusals
 	untold   sync.Map // of whose TLS nothing is said again: until when, by address
 
 	lastFlow atomic.Uint64

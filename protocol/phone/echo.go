@@ -15,7 +15,7 @@ type echo struct {
 	agent  *agent
 	tag    string  // of who has answered
 	ack    []byte  // nil until there is one
-	way    sip.Way // that it went
+	to     course  // where it went
 	proofs *proofs // that the INVITE was proved by
 	late   []*leg  // others who have answered the same INVITE
 }
@@ -32,7 +32,7 @@ func (o *echo) heard(x *transaction.Transaction[user], m *sip.Message) {
 	case string(to.Tag()) != o.tag:
 		o.another(x, m, string(to.Tag()))
 	case o.ack != nil:
-		o.agent.carry(o.way, o.ack)
+		o.agent.carry(o.to, o.ack)
 	}
 }
 

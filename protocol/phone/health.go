@@ -65,7 +65,7 @@ func (a *agent) ping(g *gateway) {
 		"Call-ID: %s\r\nCSeq: 1 OPTIONS\r\nContact: %s\r\nAccept: application/sdp\r\nContent-Length: 0\r\n\r\n",
 		g.scheme, g.host, a.via(g.way), g.trunk.domain, a.token(), g.host, a.token(), a.contact(g.way, schemeOf(g.scheme+":")))
 	a.rendered = text
-	if _, err := a.ask(text, g.way, user{ping: p}); err != nil {
+	if _, err := a.ask(text, course{Way: g.way}, user{ping: p}); err != nil {
 		return // so many questions are open that this one says nothing
 	}
 	a.loop.SetTimer(&p.timer, min(pingTime, g.trunk.health))

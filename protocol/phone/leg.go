@@ -368,18 +368,18 @@ func (l *leg) acknowledge(m *sip.Message) {
 	a.rendered = l.session.Append(a.rendered[:0], r)
 	l.ack = bytes.Clone(a.rendered)
 	if l.echo != nil && l.echo.ack == nil {
-		l.echo.ack, l.echo.way = l.ack, l.way
+		l.echo.ack, l.echo.to = l.ack, l.course()
 	}
 	if len(r.Body) > 0 { // else the session has nothing of it
 		l.sent(l.ack)
 	}
-	a.carry(l.way, l.ack)
+	a.carry(l.course(), l.ack)
 }
 
 // again sends the ACK of a 2xx that came once more, if there was one.
 func (l *leg) again() {
 	if l.ack != nil {
-		l.agent.carry(l.way, l.ack)
+		l.agent.carry(l.course(), l.ack)
 	}
 }
 

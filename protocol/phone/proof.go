@@ -100,7 +100,7 @@ func (b *branch) prove(x *transaction.Transaction[user], m *sip.Message) bool {
 	b.proved++
 	var err error
 	b.invite, b.heard = text, false
-	b.x, err = b.call.agent.ask(text, x.Way, user{branch: b})
+	b.x, err = b.call.agent.ask(text, course{Way: x.Way}, user{branch: b})
 	return err == nil
 }
 
@@ -119,7 +119,7 @@ func (l *leg) request(text []byte, u user) (*transaction.Transaction[user], erro
 		}
 		l.proves(text)
 	}
-	return l.agent.ask(text, l.way, u)
+	return l.agent.ask(text, l.course(), u)
 }
 
 // proves notes what proves an INVITE, for its ACK.
@@ -155,7 +155,7 @@ func (l *leg) prove(x *transaction.Transaction[user], m *sip.Message) *transacti
 	}
 	u := x.User
 	u.proofs++
-	again, err := a.ask(text, x.Way, u)
+	again, err := a.ask(text, course{x.Way, l.course().turned}, u)
 	if err != nil {
 		return nil
 	}
