@@ -24,8 +24,8 @@ const (
 	// maxTail is how much of the file is searched for records that the process before may have written there.
 	maxTail = 4 << 20
 
-	// recordTogether is how long a record waits for others, so that many calls are one writing.
-	recordTogether = 20 * time.Millisecond
+	// recordTogether is how long a record waits for others, so that many calls are one writing. Until then it is in the journal.
+	recordTogether = 100 * time.Millisecond
 
 	// recordAgain is when records that could not be written are tried again.
 	recordAgain = time.Second

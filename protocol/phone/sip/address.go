@@ -25,6 +25,65 @@ func ParseAddress(b []byte) (a Address, rest []byte, err *Error) {
 
 // parseAddress is ParseAddress, and reads the URI too.
 func parseAddress(b []byte, a *Address, u *URI) (rest []byte, err *Error) {
+	if uri, params, ok := plainAddress(b); ok {
+		if *u, err = ParseURI(uri); err == nil {
+			*a = Address{URI: uri, Params: params}
+			return nil, nil
+		}
+	}
+	return parseAnyAddress(b, a, u)
+}
+
+// plainAddress reads a value as most are: a URI in brackets, perhaps with parameters of which all are tokens, and nothing else. ok
+// is false for all others.
+func plainAddress(b []byte) (uri, params []byte, ok bool) {
+	end := bytes.IndexByte(b, '>')
+	if end < 0 || b[0] != '<' {
+		return nil, nil, false
+	}
+	uri, tail := b[1:end], b[end+1:]
+	if len(tail) == 0 {
+		return uri, nil, true
+	}
+	return uri, tail[1:], tail[0] == ';' && plainParams(tail[1:])
+}
+
+// plainParams says whether b is a list of parameters of which all are tokens.
+func plainParams(b []byte) bool {
+	for {
+		n := tokenLength(b)
+		if n == 0 {
+			return false
+		}
+		if b = b[n:]; len(b) > 0 && b[0] == '=' {
+			if n = tokenLength(b[1:]); n == 0 {
+				return false
+			}
+			b = b[1+n:]
+		}
+		if len(b) == 0 {
+			return true
+		}
+		if b[0] != ';' {
+			return false
+		}
+		b = b[1:]
+	}
+}
+
+// tokenLength returns the length of the token at the start of b, or 0.
+func tokenLength(b []byte) int {
+	s := tokens
+	for i, c := range b {
+		if !in(&s, c) {
+			return i
+		}
+	}
+	return len(b)
+}
+
+// parseAnyAddress is parseAddress for all values.
+func parseAnyAddress(b []byte, a *Address, u *URI) (rest []byte, err *Error) {
 	*a, *u = Address{}, URI{}
 	value, rest, ok := cut(b, ',')
 	if !ok {
@@ -105,6 +164,11 @@ func (a *Address) Parse() (URI, *Error) { return ParseURI(a.URI) }
 
 // Tag returns the tag, or nil.
 func (a *Address) Tag() []byte {
+	if p := a.Params; len(p) > len("tag=") && equalFold(p[:len("tag=")], "tag=") { // as mostly
+		if p = p[len("tag="):]; tokenLength(p) == len(p) {
+			return p
+		}
+	}
 	tag, _ := Param(a.Params, "tag")
 	return tag
 }

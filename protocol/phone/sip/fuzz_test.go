@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 )
 
@@ -90,6 +91,26 @@ func FuzzStream(f *testing.F) {
 		got, want := pieces(string(data), 1, l), pieces(string(data), max(1, len(data)), l)
 		if got != want {
 			t.Fatalf("one by one %q, at once %q", got, want)
+		}
+	})
+}
+
+// FuzzAddress: what is read at a glance is what is read with care.
+func FuzzAddress(f *testing.F) {
+	for _, s := range []string{"<sip:a@b>;tag=c", "<sip:a@b>", "<sip:a@b>;tag=c;x=y, <sip:c>", "<sip:a@b>;tag", "<sip:a@b>;", "<sip:a@b>;x=\"y;tag=z\";tag=1",
+		"<sip:a@b>;tag=", "<sip:a<b>;tag=1", "<>;tag=1", "<sip:a@b> ;tag=1", "*", "<sip:a@b>;Tag=c", "sip:a@b;tag=c", "<sip:a@b>;tag =c"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var a, wantA Address
+		var u, wantU URI
+		rest, err := parseAddress(b, &a, &u)
+		wantRest, wantErr := parseAnyAddress(b, &wantA, &wantU)
+		if err != wantErr || (rest == nil) != (wantRest == nil) || !bytes.Equal(rest, wantRest) || !reflect.DeepEqual(a, wantA) || !reflect.DeepEqual(u, wantU) {
+			t.Errorf("%q: got %v, %v, %q, %v, want %v, %v, %q, %v", b, a, u, rest, err, wantA, wantU, wantRest, wantErr)
+		}
+		if want, _ := Param(a.Params, "tag"); !bytes.Equal(a.Tag(), want) {
+			t.Errorf("%q: got tag %q, want %q", b, a.Tag(), want)
 		}
 	})
 }

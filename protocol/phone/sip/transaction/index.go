@@ -7,16 +7,20 @@ package transaction
 
 import "hash/maphash"
 
-// index finds what has a text by a hash of it. Those with one bucket are a chain that runs through themselves, so that one
-// more takes no memory, and to look for what is not there is to look at one word: most messages begin something new, and what
-// tens of thousands of transactions take fits into no cache.
+// index finds transactions by a text of each. The hashes lie side by side, and the texts in the transactions: most messages
+// begin something new, and to find that there is nothing yet is to look at one place in memory, where one is then put. What
+// tens of thousands of transactions take fits into no cache, and a map looks at three.
 //
-// It grows by one bucket with each entry (linear hashing), so that no call waits until a large table has been made anew.
+// It is a table with open addresses: who finds his slot taken has the next that is free.
 type index[U any] struct {
-	seed    maphash.Seed
-	buckets []*entry[U]
-	half    uint64 // of the power of two that the buckets grow to
-	count   int
+	seed  maphash.Seed
+	slots []slot[U] // a power of two, at most half of them taken
+	count int
+}
+
+type slot[U any] struct {
+	hash  uint64
+	entry *entry[U] // nil if it is free
 }
 
 // entry is a transaction in an index, by a text.
@@ -24,29 +28,27 @@ type entry[U any] struct {
 	x    *Transaction[U] // nil if it is in none
 	text string
 	hash uint64
-	next *entry[U]
 }
+
+// leastSlots is how many there are at first.
+const leastSlots = 64
 
 func newIndex[U any]() index[U] {
-	return index[U]{seed: maphash.MakeSeed(), buckets: make([]*entry[U], 1), half: 1}
+	return index[U]{seed: maphash.MakeSeed(), slots: make([]slot[U], leastSlots)}
 }
 
-// bucket returns where the chain of a hash begins: those buckets that the growth has not come to are still one with those
-// that it has split.
-func (i *index[U]) bucket(hash uint64) **entry[U] {
-	at := hash & (2*i.half - 1)
-	if at >= uint64(len(i.buckets)) {
-		at &= i.half - 1
-	}
-	return &i.buckets[at]
-}
+// next returns the slot after one.
+func (i *index[U]) next(at uint64) uint64 { return (at + 1) & uint64(len(i.slots)-1) }
+
+// home returns the slot that a hash would have if it were alone.
+func (i *index[U]) home(hash uint64) uint64 { return hash & uint64(len(i.slots)-1) }
 
 // find returns the transaction that has the text, or nil, and the hash of the text, for put.
 func (i *index[U]) find(text []byte) (x *Transaction[U], hash uint64) {
 	hash = maphash.Bytes(i.seed, text)
-	for e := *i.bucket(hash); e != nil; e = e.next {
-		if e.hash == hash && e.text == string(text) {
-			return e.x, hash
+	for at := i.home(hash); i.slots[at].entry != nil; at = i.next(at) {
+		if s := &i.slots[at]; s.hash == hash && s.entry.text == string(text) {
+			return s.entry.x, hash
 		}
 	}
 	return nil, hash
@@ -54,58 +56,59 @@ func (i *index[U]) find(text []byte) (x *Transaction[U], hash uint64) {
 
 // put adds an entry with a text that is not in, and its hash.
 func (i *index[U]) put(e *entry[U], x *Transaction[U]) {
+	if 2*i.count >= len(i.slots) {
+		i.grow()
+	}
 	e.x = x
 	i.count++
-	if i.count > len(i.buckets) {
-		i.split()
-	}
-	at := i.bucket(e.hash)
-	e.next, *at = *at, e
+	i.place(slot[U]{e.hash, e})
 }
 
-// split adds a bucket, which takes its part of the chain that its entries were in.
-func (i *index[U]) split() {
-	last := uint64(len(i.buckets))
-	if last == 2*i.half {
-		i.half = last
+func (i *index[U]) place(s slot[U]) {
+	at := i.home(s.hash)
+	for i.slots[at].entry != nil {
+		at = i.next(at)
 	}
-	old := &i.buckets[last-i.half]
-	chain := *old
-	*old = nil
-	var fresh *entry[U]
-	for chain != nil {
-		e := chain
-		chain = e.next
-		to := old
-		if e.hash&(2*i.half-1) == last {
-			to = &fresh
+	i.slots[at] = s
+}
+
+// grow makes twice as many slots. No transaction is looked at.
+func (i *index[U]) grow() {
+	old := i.slots
+	i.slots = make([]slot[U], 2*len(old))
+	for _, s := range old {
+		if s.entry != nil {
+			i.place(s)
 		}
-		e.next, *to = *to, e
 	}
-	i.buckets = append(i.buckets, fresh)
 }
 
-// drop takes an entry out, if it is in.
+// drop takes an entry out, if it is in. Those that stand behind it, since they found its slot taken, move up.
 func (i *index[U]) drop(e *entry[U]) {
 	if e.x == nil {
 		return
 	}
-	at := i.bucket(e.hash)
-	for *at != e {
-		at = &(*at).next
-	}
-	*at, e.x, e.next = e.next, nil, nil
+	e.x = nil
 	i.count--
+	free := i.home(e.hash)
+	for i.slots[free].entry != e {
+		free = i.next(free)
+	}
+	last := uint64(len(i.slots) - 1)
+	for at := i.next(free); i.slots[at].entry != nil; at = i.next(at) {
+		if away := at - i.home(i.slots[at].hash); away&last >= (at-free)&last {
+			i.slots[free] = i.slots[at]
+			free = at
+		}
+	}
+	i.slots[free] = slot[U]{}
 }
 
-// all yields the transactions. What is yielded may be dropped.
+// all yields the transactions. None may be put in or dropped meanwhile.
 func (i *index[U]) all(yield func(*Transaction[U]) bool) {
-	for _, e := range i.buckets {
-		for e != nil {
-			x := e.x
-			if e = e.next; !yield(x) {
-				return
-			}
+	for at := range i.slots {
+		if e := i.slots[at].entry; e != nil && !yield(e.x) {
+			return
 		}
 	}
 }
