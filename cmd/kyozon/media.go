@@ -58,6 +58,11 @@ func (e *env) relayMedia(ctx context.Context, file string, loops int) error {
 	if len(cfg.Networks) == 0 {
 		return errNoNetworks
 	}
+	lock, err := control.Lock(cfg.MediaSocket())
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	if loops == 0 {
 		loops = runtime.NumCPU()
 	}

@@ -4,7 +4,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -139,6 +141,7 @@ func (k *mediaKernel) cross(t, whole *testing.T, x ip.Crossing) {
 			number++
 		}
 	}
+	k.counts(t, x)
 	speaks(10, false)
 	k.again(t, whole, func() { speaks(20, true) })
 	if s := k.ask(t, c); !wholeCall(s, c, 30) {
@@ -181,6 +184,76 @@ func (k *mediaKernel) cross(t, whole *testing.T, x ip.Crossing) {
 	})
 	for _, p := range []*mediaPhone{c.phones[0], c.phones[1], was, c.strangers[0], c.strangers[1]} {
 		hearsNothing(t, p)
+	}
+}
+
+// counts has a call lose packets, swap them, repeat them, go over the end of the numbers, begin anew, and have some that only the process
+// takes: its record is of all of them, whichever plane has carried which.
+func (k *mediaKernel) counts(t *testing.T, x ip.Crossing) {
+	t.Helper()
+	c := k.open(t, x)
+	k.ask(t, c)
+	packets, size := uint64(0), uint64(0)
+	say := func(source byte, long bool, numbers ...uint16) {
+		t.Helper()
+		for _, n := range numbers {
+			for side, p := range c.phones {
+				said := mediaPacket(n)
+				if said[11] = source; long {
+					said = append(said, make([]byte, 1200)...)
+				}
+				p.say(t, c.Local[side][0].RTP, said)
+				c.phones[1-side].hears(t, said)
+				size += uint64(len(said))
+			}
+			packets++
+		}
+	}
+	say(1, false, 65500, 65501, 65502, 65503, 65504, 65505)
+	say(1, false, 65508, 65507, 65510, 65510, 65512) // lost: 65506, 65509, 65511; one came twice
+	say(1, true, 65513)                              // only the process takes it
+	say(1, false, 65514, 65530, 3, 2, 5)             // lost: 15; 65531 to 1, which are 7; 4
+	say(2, false, 40000)
+	say(2, false, row(40003, 12)...) // lost: two. It has a lane again
+	say(2, false, row(10000, 20)...) // a jump: it has begun anew
+	say(2, false, 10021)             // lost: one
+	// Who has come twice stands for one that was lost. RFC 3550 §A.3
+	const lost = 3 - 1 + 15 + 7 + 1 + 2 + 1
+	s := k.ask(t, c)
+	for side, heard := range s.Heard {
+		if q := heard[0]; q.Packets != packets || 2*q.Bytes != size || q.Lost != lost || !q.Kernel || q.Jitter < 0 || q.MOS < 1 {
+			t.Errorf("side %d: %+v, want %d packets, %d bytes, %d lost, and some of them in the kernel", side, q, packets, size/2, lost)
+		}
+	}
+	closed := make(chan error, 1)
+	k.client.Close(c.ID, func(fn func()) { fn() }, func(_ control.Stats, err error) { closed <- err })
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+// row is so many numbers.
+func row(first uint16, n int) (all []uint16) {
+	for i := range n {
+		all = append(all, first+uint16(i))
+	}
+	return all
+}
+
+// say says a packet, and hears waits for one.
+func (p *mediaPhone) say(t *testing.T, to netip.AddrPort, said []byte) {
+	t.Helper()
+	if _, err := p.conn.WriteToUDPAddrPort(said, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *mediaPhone) hears(t *testing.T, want []byte) {
+	t.Helper()
+	b := make([]byte, 2000)
+	p.conn.SetReadDeadline(time.Now().Add(patience))
+	if n, _, err := p.conn.ReadFromUDPAddrPort(b); err != nil || !bytes.Equal(b[:n], want) {
+		t.Fatalf("%v heard %x, want %x: %v", p.at, b[:min(n, 12)], want[:12], err)
 	}
 }
 
@@ -287,6 +360,10 @@ func (k *mediaKernel) detaches(t *testing.T, pins func() string) {
 	k.kill = runMedia(t, k.Host("edge"), k.site)
 	awaitLink(t, k.links)
 	stop("kyozon media runs")
+	second := k.Host("edge").Command(t.Context(), servertest.Kyozon(t), "media", "/run/site.yaml")
+	if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), control.ErrRuns.Error()) {
+		t.Errorf("a second relay: %v: it says %q", err, out)
+	}
 	if got := pins(); !strings.Contains(got, "/link-access\n") || !strings.Contains(got, "/lanes\n") {
 		t.Errorf("of a relay that runs, stop --detach has left only\n%s", got)
 	}

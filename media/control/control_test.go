@@ -304,3 +304,24 @@ func TestNobody(t *testing.T) {
 		t.Error("it is up")
 	}
 }
+
+// TestLock: a second relay does not come in the place of one that runs, and does when that has ended.
+func TestLock(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state", "media.sock")
+	first, err := control.Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := control.Lock(path); !errors.Is(err, control.ErrRuns) {
+		t.Errorf("the second one: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	after, err := control.Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after.Close()
+}

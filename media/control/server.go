@@ -97,6 +97,29 @@ func Listen(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
+// ErrRuns means that another relay has the place of a socket.
+var ErrRuns = errors.New("another kyozon media runs with this state directory")
+
+// Lock makes sure that there is one relay for the socket at path, until the file is closed or the process ends: two would have it
+// in turn, and share the packets of a prefix. Returns ErrRuns.
+func Lock(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, fmt.Errorf("lock media socket: %w", err)
+	}
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock media socket: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrRuns
+	}
+	return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+}
+
 // Serve serves clients until ctx is done, and closes l.
 func Serve(ctx context.Context, l *net.UnixListener, p Plane) error {
 	defer context.AfterFunc(ctx, func() { l.Close() })()
