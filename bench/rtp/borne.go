@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ type borne struct {
 	name  string
 	loss  *search
 	late  *search
+	turn  int
 	tries map[int][]result // by streams: those of one search are used by the other
 }
 
@@ -72,26 +74,46 @@ func mostStreams(name string) int {
 	return int(min((limit.Max-others)/each, maxStreams))
 }
 
+// wanted is a search that wants to know about a number of streams.
+type wanted struct {
+	search *search
+	lost   func(result) float64
+	n      int
+}
+
+// wants returns the searches of a program that are not over, beginning with the one whose turn it is.
+func (b *borne) wants() (all []wanted) {
+	for _, w := range []wanted{{search: b.loss, lost: result.loss}, {search: b.late, lost: result.lossInTime}} {
+		if n, ok := w.search.next(); ok {
+			w.n = n
+			all = append(all, w)
+		}
+	}
+	if b.turn++; b.turn%2 == 0 {
+		slices.Reverse(all)
+	}
+	return all
+}
+
 // try tries one number of streams; false: all is known.
 func (c *comparison) try(ctx context.Context, b *borne) (more bool, err error) {
-	s, lost := b.loss, result.loss
-	n, more := s.next()
-	if !more {
-		s, lost = b.late, result.lossInTime
-		n, more = s.next()
-	}
-	if !more {
+	all := b.wants()
+	if len(all) == 0 {
 		return false, nil
 	}
-	i := s.passed + s.failed
-	if i == len(b.tries[n]) {
-		r, err := c.once(ctx, b.name, n)
-		if err != nil {
-			return false, err
+	for _, w := range all {
+		if i := w.search.tried(); i < len(b.tries[w.n]) {
+			w.search.told(w.lost(b.tries[w.n][i]))
+			return true, nil
 		}
-		b.tries[n] = append(b.tries[n], r)
 	}
-	s.told(lost(b.tries[n][i]))
+	w := all[0]
+	r, err := c.carry(ctx, b.name, w.n, 2*settle/3, min(c.time, 2*time.Second))
+	if err != nil {
+		return false, err
+	}
+	b.tries[w.n] = append(b.tries[w.n], r)
+	w.search.told(w.lost(r))
 	return true, nil
 }
 

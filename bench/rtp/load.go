@@ -22,7 +22,7 @@ const (
 	maxBehind        = 100 * time.Millisecond // what is later than this is not sent, and lost: the machine can do no more
 	tooLate          = 100 * time.Millisecond // for speech
 	ahead            = 5 * time.Millisecond   // until all know of a measurement
-	stragglers       = 3 * time.Second        // how long at most it is waited for packets that are still on their way
+	stragglers       = 2 * time.Second        // how long at most it is waited for packets that are still on their way
 )
 
 // result is what came of a load.

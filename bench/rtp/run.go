@@ -96,7 +96,12 @@ func (c *comparison) fresh(ctx context.Context, name string) (*relayed, error) {
 }
 
 // once has a fresh relay carry n streams.
-func (c *comparison) once(ctx context.Context, name string, n int) (r result, err error) {
+func (c *comparison) once(ctx context.Context, name string, n int) (result, error) {
+	return c.carry(ctx, name, n, settle, c.time)
+}
+
+// carry is once for a time, after another until each stream goes as it will.
+func (c *comparison) carry(ctx context.Context, name string, n int, settle, d time.Duration) (r result, err error) {
 	relay, err := c.fresh(ctx, name)
 	if err != nil {
 		return r, err
@@ -106,7 +111,7 @@ func (c *comparison) once(ctx context.Context, name string, n int) (r result, er
 	if err != nil {
 		return r, err
 	}
-	l := load{flows: flows, settle: settle, d: c.time}
+	l := load{flows: flows, settle: settle, d: d}
 	if name == lanes {
 		l.settled = func(ctx context.Context) error { return relay.awaitLanes(ctx, uint64(2*n)) }
 	}

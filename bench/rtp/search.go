@@ -49,6 +49,9 @@ func (s *search) limit() int { return int(math.Log(s.most/s.least)/math.Log(fine
 // rising says whether nothing was too large yet.
 func (s *search) rising() bool { return s.bad > s.limit() }
 
+// tried returns how often the number that next returns was tried.
+func (s *search) tried() int { return s.passed + s.failed }
+
 // told takes what part was lost of the number that next has returned.
 func (s *search) told(loss float64) {
 	step := s.step()
