@@ -26,8 +26,9 @@ type wide struct {
 	out   *outgoing
 }
 
-// wideBuffer is how much a shared socket can hold: a tenth of a second of ten thousand streams.
-const wideBuffer = 16 << 20
+// wideBuffer is how much a shared socket can hold: half a second of five thousand streams, of which each takes some 800 bytes of the kernel, and it counts
+// twice what is asked for. A virtual machine may stand still for as long. A socket of one stream holds seconds by itself.
+const wideBuffer = 64 << 20
 
 // openWide opens the sockets of all loops at a port, unless they are open. The kernel gives each the packets to addresses
 // whose last byte is the loop's.
