@@ -110,7 +110,7 @@ func (j *Journal) open() error {
 // load makes the index of a file. What is not whole at its end is counted and never read again: a file that was there
 // when we came is not written to.
 func (j *Journal) load(f *file) error {
-	b, length, err := scan(f, func(h header, at int64) {
+	b, length, err := scan(f, func(h header, at int64, _ []byte) {
 		if h.kind == settled {
 			j.forget(h.id)
 		} else {
@@ -227,13 +227,14 @@ func (f *file) undo(unsynced bool) {
 	f.broken = err != nil
 }
 
-// release closes all files and gives the lock back.
+// release closes all files and gives the lock back. To close it is not enough while a process that we start just then, which gets
+// our descriptors until it runs its program, has it too: flock(2).
 func (j *Journal) release() (err error) {
 	for _, f := range j.files {
 		err = errors.Join(err, f.close())
 	}
 	if j.lock != nil {
-		err = errors.Join(err, j.lock.Close())
+		err = errors.Join(err, syscall.Flock(int(j.lock.Fd()), syscall.LOCK_UN), j.lock.Close())
 	}
 	return err
 }

@@ -30,10 +30,10 @@ func FuzzScan(f *testing.F) {
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, file []byte) {
 		var again []byte
-		b, length, err := scan(bytes.NewReader(file), func(h header, at int64) {
+		b, length, err := scan(bytes.NewReader(file), func(h header, at int64, data []byte) {
 			r, err := decode(file[at : at+h.size])
-			if err != nil {
-				t.Fatalf("at %d: %v", at, err)
+			if err != nil || !bytes.Equal(r.Data, data) {
+				t.Fatalf("at %d: %q, given as %q: %v", at, r.Data, data, err)
 			}
 			raw, err := encode(r.ID, r.Kind, [][]byte{r.Data})
 			if err != nil {

@@ -1,7 +1,7 @@
 // Copyright the kyozon authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package journal keeps what is written once and read after a crash: messages that were answered for, outcomes, records
+// Package journal keeps what is written once and read after a crash: messages that were answered for, outcomes, bindings, records
 // of calls. It is a row of files in one directory, to the last of which records are appended.
 //
 //	Append ─┐                                                  ┌─▶ done
@@ -30,6 +30,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -257,6 +258,27 @@ func (j *Journal) Each(fn func(Record) error) error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// Scan calls fn for all records of a kind that are written and live, in the order in which they stand on disk, until fn returns an
+// error, which it returns: a million small ones many times faster than Each, because it reads each file from its beginning to its
+// end. It is called before Run. data is good until fn returns; fn may call the journal.
+func (j *Journal) Scan(kind Kind, fn func(id ID, data []byte) error) error {
+	for _, f := range j.files {
+		var failed error
+		_, _, err := scan(io.NewSectionReader(f, 0, f.size), func(h header, at int64, data []byte) {
+			if failed == nil && h.kind == kind && j.at(h.id) == (place{f, at, h.size}) {
+				failed = fn(h.id, data)
+			}
+		})
+		if failed != nil {
+			return failed
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", f.path, err)
 		}
 	}
 	return nil

@@ -81,6 +81,64 @@ func all(t testing.TB, j *Journal) map[ID]string {
 	return found
 }
 
+// scanned returns what Scan finds in a journal that is opened for that.
+func scanned(t testing.TB, directory string, o Options) map[ID]string {
+	t.Helper()
+	j, err := Open(directory, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[ID]string)
+	for kind := range Kind(3) {
+		if err := j.Scan(kind, func(id ID, data []byte) error {
+			if _, ok := found[id]; ok {
+				t.Errorf("%d comes twice", id)
+			}
+			found[id] = fmt.Sprintf("%d %s", kind, data)
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	enough := errors.New("enough")
+	if err := j.Scan(2, func(ID, []byte) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("Scan does not return what it was told: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := j.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	return found
+}
+
+// TestScan: it finds what Each finds, also of what was settled and carried.
+func TestScan(t *testing.T) {
+	t.Parallel()
+	for _, unsynced := range []bool{false, true} {
+		directory, o := t.TempDir(), Options{Unsynced: unsynced, File: 4 << 10}
+		j, stop := run(t, directory, o)
+		var few []ID
+		for i := range 2000 {
+			id := j.Append(1, nil, fmt.Append(nil, i, " is a record of some length"))
+			if i%100 == 0 {
+				few = append(few, id)
+			} else {
+				j.Settle(id)
+			}
+		}
+		mustWrite(t, j, 2)
+		want := all(t, j)
+		if len(want) != len(few)+1 {
+			t.Errorf("%d live, want %d", len(want), len(few)+1)
+		}
+		stop()
+		if diff := cmp.Diff(want, scanned(t, directory, o)); diff != "" {
+			t.Errorf("unsynced %v: %s", unsynced, diff)
+		}
+	}
+}
+
 // TestLife: records are there when they were told, until they are settled, also after the journal is opened again.
 func TestLife(t *testing.T) {
 	t.Parallel()

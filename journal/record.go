@@ -108,9 +108,9 @@ func (b beginning) encode() []byte {
 	return binary.LittleEndian.AppendUint32(raw, crc32.Checksum(raw, castagnoli()))
 }
 
-// scan reads a file and calls fn for each record and where it is, up to the first that is not whole: length is where that
-// is. A file with a torn beginning has the length 0. err is one of reading.
-func scan(r io.Reader, fn func(h header, at int64)) (b beginning, length int64, err error) {
+// scan reads a file and calls fn for each record, where it is, and its data, which are good until fn returns, up to the first
+// that is not whole: length is where that is. A file with a torn beginning has the length 0. err is one of reading.
+func scan(r io.Reader, fn func(h header, at int64, data []byte)) (b beginning, length int64, err error) {
 	buffered := bufio.NewReaderSize(r, 256<<10)
 	raw := make([]byte, fileHeader, 64<<10)
 	if _, err := io.ReadFull(buffered, raw); err != nil {
@@ -140,7 +140,7 @@ func scan(r io.Reader, fn func(h header, at int64)) (b beginning, length int64, 
 		if crc32.Checksum(raw[4:], castagnoli()) != h.sum {
 			return b, length, nil
 		}
-		fn(h, length)
+		fn(h, length, raw[recHeader:])
 		length += h.size
 	}
 }

@@ -4,38 +4,30 @@
 package phone
 
 import (
-	"context"
-	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
+	"github.com/kyozon/kyozon/journal"
 	"github.com/kyozon/kyozon/protocol/phone/location"
-	"github.com/kyozon/kyozon/state"
 )
 
-// stored waits until the store has, or has not, the bindings of a subscriber.
+// stored waits until the journal has, or has not, the bindings of a subscriber.
 func (b *bench) stored(name string, want bool) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
-	defer cancel()
-	key := bindingKey + "sip:" + name + "@" + domain
-	if !want { // what is not there is not watched
-		b.core.homes.write(ctx)
-	}
-	there := false
-	err := b.core.homes.store.Each([]byte(key), func(state.Entry) error { there = true; return nil })
-	if err == nil && there != want {
-		err = b.core.homes.store.Watch(ctx, []byte(key), func(e state.Entry) {
-			if there = e.Value != nil; there == want {
-				cancel()
-			}
-		})
-	}
-	if there != want || err != nil && !errors.Is(err, context.Canceled) {
-		b.t.Fatalf("the store has %s: %v, want %v: %v", name, there, want, err)
-	}
+	b.until(func() bool {
+		b.core.homes.write()
+		return b.core.homes.record("sip:"+name+"@"+domain) != 0 == want
+	})
+}
+
+// record returns the record of an address of record, or 0.
+func (b *bindings) record(aor string) journal.ID {
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	return b.kept[aor]
 }
 
 // After a restart subscribers are reached without registering again, but over connections, which have ended.
@@ -71,24 +63,19 @@ func TestBindingsRefreshed(t *testing.T) {
 		b.t = t
 		d := b.registered("udp", f, "05010000001")
 		b.stored(d.name, true)
-		b.core.homes.write(t.Context())
-		revision := func() (n uint64) {
-			if err := b.core.homes.store.Each([]byte(bindingKey), func(e state.Entry) error { n = e.Revision; return nil }); err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-		was := revision()
+		b.core.homes.write()
+		record := func() journal.ID { return b.core.homes.record("sip:" + d.name + "@" + domain) }
+		was := record()
 		for range 3 {
 			d.register("Contact: " + d.contact())
 		}
-		b.core.homes.write(t.Context())
-		if now := revision(); now != was {
-			t.Errorf("revision %d became %d", was, now)
+		b.core.homes.write()
+		if now := record(); now != was {
+			t.Errorf("record %d became %d", was, now)
 		}
 		d.register("Contact: " + strings.Replace(d.contact(), ">", ">;q=0.5", 1))
-		b.core.homes.write(t.Context())
-		if now := revision(); now == was {
+		b.core.homes.write()
+		if now := record(); now == was {
 			t.Error("another q is not written")
 		}
 		d.unregister()
@@ -101,7 +88,7 @@ func TestBindingsLeave(t *testing.T) {
 	b := newBench(t, "")
 	d := b.registered("udp", ip.V6, "05010000001")
 	b.core.leave()
-	homes := bindings{table: location.New(), names: new(agents), directory: b.core.homes.directory, changed: make(map[string]bool)}
+	homes := newBindings(b.core.homes.directory, location.New(), new(agents), slog.New(slog.DiscardHandler))
 	if n, err := homes.read(now()); n != 1 || err != nil {
 		t.Errorf("%d are left: %v", n, err)
 	}
@@ -114,5 +101,5 @@ func TestBindingsLeave(t *testing.T) {
 func (b *bindings) isOpen() bool {
 	b.writing.Lock()
 	defer b.writing.Unlock()
-	return b.store != nil
+	return b.journal != nil
 }

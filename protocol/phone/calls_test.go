@@ -15,8 +15,8 @@ import (
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
 	"github.com/kyozon/kyozon/journal"
+	"github.com/kyozon/kyozon/protocol/phone/saved"
 	"github.com/kyozon/kyozon/relay"
-	"github.com/kyozon/kyozon/state"
 )
 
 // When another process takes the edge's place it finds the calls in the journal, and who still waits for an answer is told
@@ -125,15 +125,13 @@ func TestNewer(t *testing.T) {
 		if err := j.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
-		store, err := state.Open(filepath.Join(directory, "bindings.db"))
+		homes, err := journal.Open(filepath.Join(directory, "bindings"), journal.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		key := bindingKey + "sip:" + "05010000009" + "@" + domain
-		if err := store.Apply(t.Context(), state.Op{Key: []byte(key), Value: []byte("\xffwho knows"), Revision: state.Any}); err != nil {
-			t.Fatal(err)
-		}
-		if err := store.Close(); err != nil {
+		text := saved.AppendHome(nil, "sip:05010000009@"+domain, nil, 0)
+		homes.Append(bound, nil, text[:len(text)-1], []byte("\xffwho knows"))
+		if err := homes.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
 		b.start("")

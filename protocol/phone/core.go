@@ -43,7 +43,7 @@ type core struct {
 
 	calls  calls
 	begun  sync.Once
-	homes  bindings
+	homes  *bindings
 	tally  tally
 	names  agents // of devices
 	strays strays
@@ -110,8 +110,8 @@ func (m *memory) keep(all map[target.Target]bool) {
 	maps.DeleteFunc(m.down, func(t target.Target, _ bool) bool { return !all[t] })
 }
 
-// newCore makes the core of a service whose state is in a directory, and takes up the calls that are there. records is the
-// file that their records go to, media the socket of the relay, or "".
+// newCore makes the core of a service whose state is in a directory, and takes up the calls that are there, but not yet the
+// bindings: see readBindings. records is the file that their records go to, media the socket of the relay, or "".
 func newCore(log *slog.Logger, loops *relay.Loops, state, records, media string) *core {
 	c := &core{log: log, loops: loops, able: abilities(), limits: limits(), seed: maphash.MakeSeed(), places: location.New()}
 	c.dead.down, c.seats = make(map[target.Target]bool), newSeats()
@@ -127,15 +127,19 @@ func newCore(log *slog.Logger, loops *relay.Loops, state, records, media string)
 		c.openRelay(media)
 	}
 	c.restore(records)
-	c.homes = bindings{table: c.places, names: &c.names, directory: state, log: log, wake: make(chan struct{}, 1), changed: make(map[string]bool)}
+	c.homes = newBindings(state, c.places, &c.names, log)
 	c.places.Changed = c.homes.note
+	return c
+}
+
+// readBindings takes up the bindings that a process which is gone has left. It is called once, before a message can come.
+func (c *core) readBindings() {
 	switch count, err := c.homes.read(now()); {
 	case err != nil:
-		log.Error("bindings end with this process", "err", err)
+		c.log.Error("bindings end with this process", "err", err)
 	case count > 0:
-		log.Info("subscribers are still registered", "count", count)
+		c.log.Info("subscribers are still registered", "count", count)
 	}
-	return c
 }
 
 // open takes a socket and returns who receives at it.

@@ -76,6 +76,7 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 	var cores []*core
 	sets := make(map[*core]*settings)
 	for _, s := range services {
+		var reading sync.WaitGroup
 		c := service.Keep(env, s.Name, func() *core {
 			log, relay := env.Log.With("service", s.Name), ""
 			if len(s.Networks) > 0 {
@@ -83,10 +84,12 @@ func build(services []*service.Service, env service.Env) (service.Server, error)
 			}
 			c := newCore(log, env.Loops, filepath.Join(env.State, "phone", s.Name), string(s.Options.(*Options).CDR), relay)
 			c.name = s.Name
+			reading.Go(c.readBindings) // a million take as long as the subscribers, which are read meanwhile
 			return c
 		})
 		cores = append(cores, c)
 		set, err := c.read(s, env)
+		reading.Wait()
 		if err != nil {
 			return service.Server{}, err
 		}

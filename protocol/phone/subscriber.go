@@ -87,7 +87,10 @@ func addSubscriber(all map[string]*subscriber, line, domain string) error {
 	}
 	s := all[name]
 	if s == nil {
-		s = &subscriber{name: name, address: "sip:" + name + "@" + domain, secret: new(digest.Secret)}
+		const scheme = "sip:"
+		address := scheme + name + "@" + domain
+		name = address[len(scheme):][:len(name)] // so that the line, which is longer, is not kept
+		s = &subscriber{name: name, address: address, secret: new(digest.Secret)}
 		all[name] = s
 	}
 	algorithm := digest.MD5

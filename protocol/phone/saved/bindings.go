@@ -4,12 +4,36 @@
 package saved
 
 import (
+	"slices"
+
 	"github.com/kyozon/kyozon/protocol/phone/location"
 	"github.com/kyozon/kyozon/protocol/phone/sip"
 )
 
 // bindingsVersion is the first byte of the bindings of an address of record. It follows its own count.
 const bindingsVersion = 3
+
+// Lasts says whether of some bindings one outlives the process: those that need a connection end with it.
+func Lasts(all []location.Binding) bool {
+	return slices.ContainsFunc(all, func(b location.Binding) bool { return b.Way.Flow == 0 })
+}
+
+// AppendHome adds an address of record and its bindings.
+func AppendHome(dst []byte, aor string, all []location.Binding, now int64) []byte {
+	w := coder{b: dst, writes: true}
+	w.text(&aor)
+	return AppendBindings(w.b, all, now)
+}
+
+// ParseHome reads them as ParseBindings does. aor is what the record says that it is of, also after an error, unless it is "". The error is ErrForm or ErrNewer.
+func ParseHome(text []byte, last, now int64) (aor string, all []location.Binding, err error) {
+	r := coder{b: text}
+	if r.text(&aor); r.bad || aor == "" {
+		return "", nil, ErrForm
+	}
+	all, err = ParseBindings(r.b, last, now)
+	return aor, all, err
+}
 
 // AppendBindings adds the bindings of an address of record, but for those that need a connection: it ends with the process.
 // Of each it says until when it lasts, and how long it was given at now, since those that are refreshed are not saved again.

@@ -169,6 +169,43 @@ func TestBindings(t *testing.T) {
 	}
 }
 
+// An address of record stands before its bindings.
+func TestHome(t *testing.T) {
+	t.Parallel()
+	b := AppendHome(nil, "sip:a@example.jp", []location.Binding{home("sip:a@192.0.2.1", 1600)}, 1000)
+	aor, all, err := ParseHome(b, 0, 1000)
+	if aor != "sip:a@example.jp" || err != nil || len(all) != 1 || all[0].Expires != 1600 {
+		t.Errorf("got %q, %v, %v", aor, all, err)
+	}
+	for n := range b {
+		aor, all, err := ParseHome(b[:n], 0, 1000)
+		if whole := len("sip:a@example.jp") + 1; (err == nil) != (n == whole+1) || (aor == "") != (n < whole) || len(all) > 0 {
+			t.Errorf("cut at %d: %q, %v, %v", n, aor, all, err) // without a binding it is as good as any
+		}
+	}
+	if Lasts(all) != true || Lasts(nil) {
+		t.Error("what lasts")
+	}
+	all[0].Way.Flow = 1
+	if Lasts(all) {
+		t.Error("a connection lasts")
+	}
+}
+
+func FuzzHome(f *testing.F) {
+	f.Add(AppendHome(nil, "sip:a@example.jp", []location.Binding{home("sip:a@192.0.2.1", 1600)}, 1000))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		aor, all, err := ParseHome(b, 0, 0)
+		if err != nil {
+			return
+		}
+		name, again, err := ParseHome(AppendHome(nil, aor, all, 0), 0, 0)
+		if diff := cmp.Diff(all, again, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" || err != nil || name != aor {
+			t.Errorf("%q became %q: %v %s", aor, name, err, diff)
+		}
+	})
+}
+
 func FuzzBindings(f *testing.F) {
 	f.Add(AppendBindings(nil, []location.Binding{home("sip:a@example.jp", 1600)}, 1000))
 	f.Fuzz(func(t *testing.T, b []byte) {
