@@ -183,7 +183,7 @@ func TestHome(t *testing.T) {
 			t.Errorf("cut at %d: %q, %v, %v", n, aor, all, err) // without a binding it is as good as any
 		}
 	}
-	if Lasts(all) != true || Lasts(nil) {
+	if !Lasts(all) || Lasts(nil) {
 		t.Error("what lasts")
 	}
 	all[0].Way.Flow = 1
