@@ -5,7 +5,9 @@ package lab
 
 import (
 	"os"
+	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,8 +17,11 @@ import (
 	"github.com/kyozon/kyozon/ip"
 )
 
+// speech is how real telephones speak.
+type speech struct{ codec, encrypt string }
+
 // baresip starts a real telephone on the host of a kind, which must be one of a single family.
-func (l *Lab) baresip(t *testing.T, k families, n int, codec string, tone int) *servertest.Baresip {
+func (l *Lab) baresip(t *testing.T, k families, n int, s speech, tone int) *servertest.Baresip {
 	t.Helper()
 	server := edges()[0]
 	if k[0] == ip.V6 {
@@ -25,21 +30,22 @@ func (l *Lab) baresip(t *testing.T, k families, n int, codec string, tone int) *
 	name := map[int]string{1: callerNumber, 2: calledNumber}[n]
 	l.unregistered(t, k, n).Clear() // one that was ended has not said so
 	return servertest.NewBaresip(t, servertest.Telephone{Name: name, Domain: "voip.example.jp", Password: "secret", Server: server, Transport: "udp",
-		Codec: codec, Tone: tone, Addr: k.addrs(n)[0], Do: l.Host(k.host(n)).Do})
+		Codec: s.codec, Encrypt: s.encrypt, Tone: tone, Addr: k.addrs(n)[0], Do: l.Host(k.host(n)).Do})
 }
 
 // TestMediaBaresip has real telephones, one with IPv6 alone and one with IPv4 alone, hear each other's tones over the relay and lose nothing, in
-// G.711 and in Opus, and go on hearing when each has held and resumed; and has a real telephone that says what it hears repeat the tone of one
-// that changes its family in the middle of the call, to where the media are direct, and back. With KYOZON_SOAK=1 either calls, in each codec.
+// G.711 and in Opus, in clear and encrypted, and go on hearing when each has held and resumed; and has a real telephone that says what it
+// hears repeat the tone of one that changes its family in the middle of the call, to where the media are direct, and back. With
+// KYOZON_SOAK=1 either calls, in each way, by DTLS-SRTP too.
 func TestMediaBaresip(t *testing.T) {
 	l := upMedia(t)
 	soak := os.Getenv("KYOZON_SOAK") != ""
-	for i, codec := range []string{"g711", "opus"} {
+	for i, s := range []speech{{"g711", ""}, {"opus", ""}, {"g711", "srtp-mand"}, {"g711", "dtls_srtp"}} {
 		for j, caller := range kinds()[:2] {
-			if i != j && !soak {
+			if !soak && (i%2 != j || s.encrypt == "dtls_srtp") {
 				continue
 			}
-			t.Run(codec+"/"+caller.String(), func(t *testing.T) { speakReally(t, l, codec, caller) })
+			t.Run(strings.TrimSuffix(s.codec+"/"+s.encrypt, "/")+"/"+caller.String(), func(t *testing.T) { speakReally(t, l, s, caller) })
 		}
 	}
 	for i, called := range kinds()[:2] {
@@ -54,8 +60,8 @@ func TestMediaBaresip(t *testing.T) {
 func across(k families) families { return families{ip.V4 + ip.V6 - k[0]} }
 
 // speakReally is a call between real telephones of two families.
-func speakReally(t *testing.T, l *Lab, codec string, caller families) {
-	one, two := l.baresip(t, caller, 1, codec, callerTone), l.baresip(t, across(caller), 2, codec, calledTone)
+func speakReally(t *testing.T, l *Lab, s speech, caller families) {
+	one, two := l.baresip(t, caller, 1, s, callerTone), l.baresip(t, across(caller), 2, s, calledTone)
 	one.Do("dial", calledNumber)
 	two.Event("CALL_INCOMING")
 	two.Do("accept", "")
@@ -90,12 +96,46 @@ func speakReally(t *testing.T, l *Lab, codec string, caller families) {
 	one.Do("hangup", "")
 	two.Event("CALL_CLOSED")
 	idle(t, l)
+	if s.encrypt != "" {
+		encryptedAlike(t, one.Trace(), two.Trace())
+	}
+}
+
+// keys are what telephones say of encryption in their descriptions.
+var keys = regexp.MustCompile(`(?m)^(m=audio [0-9]+ ([A-Z/]+) |a=(?:crypto|fingerprint|setup):[^\r\n]+)`)
+
+// encryptedAlike says whether both ends of a call have seen the same of encryption, line by line, and that they want it.
+func encryptedAlike(t *testing.T, one, two string) {
+	t.Helper()
+	said := func(trace string) (all []string) {
+		for _, m := range keys.FindAllStringSubmatch(trace, -1) {
+			if m[2] != "" { // the port is another
+				m[1] = "m=audio " + m[2]
+			}
+			all = append(all, m[1])
+		}
+		slices.Sort(all)
+		return slices.Compact(all)
+	}
+	first, second := said(one), said(two)
+	if !slices.Equal(first, second) {
+		t.Errorf("the caller has seen\n%s\nand the called\n%s", strings.Join(first, "\n"), strings.Join(second, "\n"))
+	}
+	for _, line := range first {
+		if strings.HasPrefix(line, "m=") && !strings.Contains(line, "RTP/SAVP") {
+			t.Errorf("media are %q", line)
+		}
+	}
+	if len(first) < 3 {
+		t.Errorf("all that is said of encryption is %q", first)
+	}
+	t.Logf("both have seen\n%s", strings.Join(first, "\n"))
 }
 
 // moveReally is a call of a telephone with both families to a real one with one of them.
 func moveReally(t *testing.T, l *Lab, called families) {
 	both := kinds()[2]
-	two := l.baresip(t, called, 2, "g711", 0)
+	two := l.baresip(t, called, 2, speech{codec: "g711"}, 0)
 	one := l.telephone(t, both, 1)
 	e := &end{tone: callerTone}
 	e.Call = &phonetest.Call{Telephone: one}

@@ -30,6 +30,7 @@ type Telephone struct {
 	Transport              string         // "udp" or "tcp"
 	Codec                  string         // a module: g711 or opus
 	Tone                   int            // in Hz: all that it says; 0: it says what it hears
+	Encrypt                string         // how it wants media encrypted: srtp-mand or dtls_srtp; "" means not at all
 
 	Addr netip.Addr               // its own; zero: that of Server, on loopback
 	Port uint16                   // where it takes calls; 0: any, since it registers
@@ -52,6 +53,9 @@ type Baresip struct {
 	conn   net.Conn
 	reader *bufio.Reader
 	events []Event // that nobody has asked for yet
+
+	process *os.Process
+	waited  chan bool // closed when it has ended
 }
 
 // Event is something that has happened to a telephone, or the response to a command.
@@ -88,6 +92,14 @@ func (p *Telephone) says() string {
 	return fmt.Sprintf("module ausine.so\naudio_source ausine,%d\nausrc_srate 48000\nausrc_channels 2", p.Tone)
 }
 
+// encrypts are its module for that, and the parameter of its account.
+func (p *Telephone) encrypts() (module, param string) {
+	if p.Encrypt == "" {
+		return "", ""
+	}
+	return "module " + strings.TrimSuffix(p.Encrypt, "-mand") + ".so", ";mediaenc=" + p.Encrypt
+}
+
 // NewBaresip starts a telephone and has it register.
 func NewBaresip(t testing.TB, p Telephone) *Baresip {
 	t.Helper()
@@ -101,7 +113,8 @@ func NewBaresip(t testing.TB, p Telephone) *Baresip {
 	if p.Addr.IsValid() {
 		here = p.Addr
 	}
-	conf := fmt.Sprintf(baresipConf, netip.AddrPortFrom(here, p.Port), here, control, p.Codec, p.says(), b.folder)
+	encryption, wanted := p.encrypts()
+	conf := fmt.Sprintf(baresipConf, netip.AddrPortFrom(here, p.Port), here, control, p.Codec, p.says()+"\n"+encryption, b.folder)
 	for name, text := range map[string]string{"config": conf, "accounts": "", "contacts": ""} {
 		if err := os.WriteFile(filepath.Join(b.folder, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -113,8 +126,8 @@ func NewBaresip(t testing.TB, p Telephone) *Baresip {
 	if p.Password == "" {
 		interval = 0
 	}
-	b.Do("uanew", fmt.Sprintf(`<sip:%s@%s>;auth_pass=%s;outbound="sip:%v;transport=%s";regint=%d;answermode=manual`,
-		p.Name, p.Domain, p.Password, p.Server, p.Transport, interval))
+	b.Do("uanew", fmt.Sprintf(`<sip:%s@%s>;auth_pass=%s;outbound="sip:%v;transport=%s";regint=%d;answermode=manual%s`,
+		p.Name, p.Domain, p.Password, p.Server, p.Transport, interval, wanted))
 	if interval > 0 {
 		b.Event("REGISTER_OK")
 	}
@@ -136,6 +149,7 @@ func (b *Baresip) run(c *exec.Cmd, control netip.AddrPort) {
 		b.t.Fatal(err)
 	}
 	ended, waited := make(chan error, 1), make(chan bool)
+	b.process, b.waited = c.Process, waited
 	go func() {
 		ended <- c.Wait()
 		close(waited)
@@ -171,6 +185,22 @@ func (b *Baresip) run(c *exec.Cmd, control netip.AddrPort) {
 	}
 	b.t.Cleanup(func() { b.conn.Close() })
 	b.reader = bufio.NewReader(b.conn)
+}
+
+// Trace ends the telephone and returns all that it has sent and heard as SIP.
+func (b *Baresip) Trace() string {
+	b.t.Helper()
+	b.process.Signal(syscall.SIGTERM)
+	select {
+	case <-b.waited:
+	case <-time.After(patience):
+		b.t.Fatal("a telephone does not end")
+	}
+	text, err := os.ReadFile(filepath.Join(b.folder, "log"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return string(text)
 }
 
 // Do has the telephone do a command of its menu, such as dial, accept, hold, sndcode or hangup, and returns what it says to that.

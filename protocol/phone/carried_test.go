@@ -67,6 +67,7 @@ func TestRelayedInParts(t *testing.T) {
 			t.Errorf("%d direct calls", got)
 		}
 		b.start(options)
+		b.up() // or the next call is refused
 	})
 	b.t = t
 	all := b.records()
