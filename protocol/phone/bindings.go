@@ -263,10 +263,8 @@ func (b *bindings) appendLocked(some []string) error {
 	written.Wait()
 	for i, aor := range some {
 		switch {
-		case errs[i] != nil:
-			b.settleLocked(ids[i]) // nobody knows whether it is there
+		case errs[i] != nil: // should it be there nevertheless, the next one of the same address counts
 			b.note(aor)
-			continue
 		case ids[i] == 0:
 			b.settleLocked(b.kept[aor])
 			delete(b.kept, aor)
