@@ -202,16 +202,16 @@ func (s *slots) put(local netip.AddrPort, v *streamsLane) error {
 	if ok {
 		slot, ok = s.freeLocked(time.Now())
 	}
-	var err error
 	switch {
 	case !ok && replaces: // for a moment it has none
-		slot, replaces, err = was, false, s.writeLocked(at, 0)
+		if err := s.writeLocked(at, 0); err != nil {
+			return err
+		}
+		slot, replaces = was, false
 	case !ok:
 		return ErrLanes
 	}
-	if err == nil {
-		err = s.lanes.Put(slot, v)
-	}
+	err := s.lanes.Put(slot, v)
 	if err == nil {
 		err = s.writeLocked(at, uint64(p.mark)<<32|uint64(slot+1))
 	}

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -77,7 +78,7 @@ func talk(ctx context.Context, path string) error {
 		step()
 		select {
 		case err := <-answers:
-			if err != nil && err != ErrInvalid {
+			if err != nil && !errors.Is(err, ErrInvalid) {
 				return err
 			}
 		case <-ctx.Done():
