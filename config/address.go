@@ -5,6 +5,7 @@ package config
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/kyozon/kyozon/ip"
@@ -30,15 +31,29 @@ func (d *decoder) addrPort(n *node, into *netip.AddrPort) {
 	a, err := netip.ParseAddrPort(n.text)
 	switch bare, e := netip.ParseAddr(strings.Trim(n.text, "[]")); {
 	case err != nil && e == nil:
-		d.fail(n, "%q has no port; write, for example, %s", n.text, netip.AddrPortFrom(bare, 80))
+		d.fail(n, `%q has no port; write, for example, %s`, n.text, withPort(n.text, bare))
 	case err != nil:
-		d.fail(n, "%q is not an address with a port; write, for example, 192.0.2.1:80 or [2001:db8::1]:80", n.text)
+		d.fail(n, `%q is not an address with a port; write, for example, 192.0.2.1:80 or "[2001:db8::1]:80"`, n.text)
 	case !d.canonical(n, a.Addr()):
 	case a.Port() == 0:
 		d.fail(n, "port 0 cannot be reached; write a port from 1 to 65535")
 	default:
 		*into = a
 	}
+}
+
+// withPort writes an address that has no port, or whose port looks like a part of it, as it is to be written.
+func withPort(text string, bare netip.Addr) string {
+	if bare.Is4() {
+		return netip.AddrPortFrom(bare, 80).String()
+	}
+	if at := strings.LastIndexByte(text, ':'); at > 0 && len(text)-at > 3 {
+		port, err := strconv.ParseUint(text[at+1:], 10, 16) // 2001:db8::1:5060 is an address too, but hardly one that was meant
+		if host, bad := netip.ParseAddr(text[:at]); err == nil && bad == nil {
+			return strconv.Quote(netip.AddrPortFrom(host, uint16(port)).String())
+		}
+	}
+	return strconv.Quote(netip.AddrPortFrom(bare, 80).String())
 }
 
 // prefix decodes a network: an address and a length, with no bit set beyond it.

@@ -131,19 +131,6 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	t.Parallel()
-	known := []string{"listen", "pools", "protocol", "health"}
-	for text, want := range map[string]string{
-		"lisen": "listen", "listne": "listen", "Listen": "listen", "pool": "pools", "protocl": "protocol",
-		"x": "", "heath": "health", "clients": "", strings.Repeat("p", 100): "", "": "",
-	} {
-		if got := nearest(text, known); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", text, got, want)
-		}
-	}
-}
-
 // FuzzParse holds that no file makes the program fail, and that each mistake is at a place in the file.
 func FuzzParse(f *testing.F) {
 	for _, pattern := range []string{"testdata/bad/*.yaml", "testdata/good/*.txtar"} {

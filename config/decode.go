@@ -4,6 +4,7 @@
 package config
 
 import (
+	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
@@ -245,6 +246,20 @@ func (d *decoder) missing(n *node, key string) {
 	n.bad = true
 }
 
+// bareIPv6 returns the IPv6 address of which the library has taken a part for a key, if it has.
+func (d *decoder) bareIPv6(key *node) netip.Addr {
+	line := []rune(d.lines[min(key.line, len(d.lines))-1])
+	rest := string(line[min(key.column-1, len(line)):])
+	if end := strings.IndexFunc(rest, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF:.", r) }); end >= 0 {
+		rest = rest[:end]
+	}
+	a, err := netip.ParseAddr(rest)
+	if err != nil || a.Is4() {
+		return netip.Addr{}
+	}
+	return a
+}
+
 // unknown reports a key that no field has. It returns the key that was probably meant, or "".
 func (d *decoder) unknown(key *node, fields []field, others []string) string {
 	known := slices.Clone(others)
@@ -252,8 +267,10 @@ func (d *decoder) unknown(key *node, fields []field, others []string) string {
 		known = append(known, f.key)
 	}
 	slices.Sort(known)
-	like := nearest(key.text, known)
-	switch {
+	like := service.Nearest(key.text, known)
+	switch bare := d.bareIPv6(key); {
+	case bare.IsValid():
+		d.fail(key, "quote an IPv6 address with a port, as in %s", withPort(bare.String(), bare))
 	case like != "":
 		d.fail(key, "unknown key %q; did you mean %q?", key.text, like)
 	case len(known) == 0:

@@ -113,7 +113,7 @@ func ofServers() []string { return []string{"pools", "clients", "health"} }
 // needed reports the keys that are missing in n, but those that another was probably meant to be.
 func (d *decoder) needed(n *node, keys []string) {
 	for _, key := range keys {
-		meant := slices.ContainsFunc(n.pairs, func(p pair) bool { return nearest(p.key.text, keys) == key })
+		meant := slices.ContainsFunc(n.pairs, func(p pair) bool { return service.Nearest(p.key.text, keys) == key })
 		if !meant {
 			d.missing(n, key)
 		}
@@ -234,7 +234,7 @@ func (f *familyFile) shape(d *decoder, n *node) {
 // isRoute says whether a mapping is a route, perhaps with a mistake in its keys, and not names of listens.
 func isRoute(n *node) bool {
 	return slices.ContainsFunc(n.pairs, func(p pair) bool {
-		return nearest(p.key.text, []string{"share", "fallback"}) != ""
+		return service.Nearest(p.key.text, []string{"share", "fallback"}) != ""
 	})
 }
 

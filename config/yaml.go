@@ -96,6 +96,9 @@ func (n *node) place() *node {
 // unquoted finds an IPv6 address with a port that YAML takes for a list, the commonest mistake in a site file.
 var unquoted = regexp.MustCompile(`(?:^|[\s,:\[{])(\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]:[0-9]+)`)
 
+// unquotedNetwork is the same mistake with a network.
+var unquotedNetwork = regexp.MustCompile(`(?:^|[\s,:\[{])\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\](/[0-9]+)`)
+
 // readYAML returns the root of the file, or nil after reporting why there is none.
 func (r *report) readYAML(data []byte) *node {
 	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey()) // with our own error, naming both places
@@ -133,6 +136,10 @@ func (r *report) syntaxError(err error) {
 	at := place(syntax.Token)
 	if m := unquoted.FindStringSubmatch(r.at(at, nil).Text); m != nil {
 		r.fail(at, `syntax: quote an IPv6 address with a port, as in "%s"`, m[1])
+		return
+	}
+	if m := unquotedNetwork.FindStringSubmatch(r.at(at, nil).Text); m != nil {
+		r.fail(at, `syntax: write an IPv6 network without brackets and in quotes: "%s%s"`, m[1], m[2])
 		return
 	}
 	r.fail(at, "syntax: %s", syntax.Message)

@@ -5,12 +5,14 @@ package phone
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/protocol/phone/plan"
 	"github.com/kyozon/kyozon/protocol/phone/sip/target"
 	"github.com/kyozon/kyozon/service"
@@ -31,9 +33,9 @@ var (
 	errWord     = errors.New("this word means something else in routes; give the trunk another name")
 	errForm     = errors.New("want global or national")
 	errNone     = errors.New("want at least one gateway")
-	errTwice    = errors.New("another trunk of this network, or this one, has this gateway too")
+	errTwice    = errors.New("a trunk of this network has this gateway already")
 	errOnward   = errors.New("no trunk has this name")
-	errReach    = errors.New("the network has no listen of this family and, for TLS, of the port of TLS")
+	errReach    = errors.New("cannot be reached")
 	errClear    = errors.New(`reached in clear, and the trunk has tls; write, for example, "sips:10.0.5.11"`)
 	errName     = errors.New("not a name; at most 100 bytes without quotes and backslashes")
 	errWithout  = errors.New("want an extension, like 100rel, but for timer")
@@ -84,14 +86,14 @@ func (o *Options) checkRoute(errs []error, s *service.Service, i int) []error {
 		errs = append(errs, &service.Error{Path: []string{"phone", "routes", index(i), key}, Err: err})
 	}
 	if _, ok := o.Trunks[r.Via]; r.Via != "" && r.Via != viaSubscribers && !ok {
-		at(errVia, "via")
+		at(among(errVia, r.Via, append(slices.Sorted(maps.Keys(o.Trunks)), viaSubscribers)), "via")
 	}
 	_, out := o.Trunks[r.Apart]
 	switch {
 	case r.Apart != "" && r.Via != viaSubscribers:
 		at(errNotOurs, "apart")
 	case r.Apart != "" && r.Apart != plan.Relay && r.Apart != plan.Refuse && !out:
-		at(errApart, "apart")
+		at(among(errApart, r.Apart, append(slices.Sorted(maps.Keys(o.Trunks)), plan.Relay, plan.Refuse)), "apart")
 	}
 	switch {
 	case r.Family != "" && r.Via == "":
@@ -102,7 +104,7 @@ func (o *Options) checkRoute(errs []error, s *service.Service, i int) []error {
 	if _, ok := o.Announcements[r.Announce]; r.Announce != "" {
 		switch {
 		case !ok:
-			at(errAnnounce, "announce")
+			at(among(errAnnounce, r.Announce, slices.Sorted(maps.Keys(o.Announcements))), "announce")
 		case len(s.Networks) == 0:
 			at(errPlayer, "announce")
 		}
@@ -115,7 +117,7 @@ func (o *Options) checkRoute(errs []error, s *service.Service, i int) []error {
 
 // checkTrunks says what is wrong with the trunks.
 func (o *Options) checkTrunks(s *service.Service) (errs []error) {
-	seen, networks := make(map[string]bool), o.networks(s)
+	seen, networks := make(map[string]string), o.networks(s)
 	for _, name := range slices.Sorted(maps.Keys(o.Trunks)) {
 		t := o.Trunks[name]
 		at := func(err error, path ...string) {
@@ -139,29 +141,70 @@ func (o *Options) checkTrunks(s *service.Service) (errs []error) {
 			at(errNone, "gateways")
 		}
 		if !hasListen(s, t.Network) {
-			at(errNetwork, "network")
+			at(among(errNetwork, t.Network, listens(s)), "network")
 			continue
 		}
 		for i := range t.Gateways {
 			key := t.Network + " " + t.Gateways[i].At.where()
 			found, missing, err := target.Locate(&t.Gateways[i].At.uri, networks[t.Network].reach(), &target.Answers{})
 			switch {
-			case seen[key]:
-				at(errTwice, "gateways", index(i))
+			case seen[key] != "":
+				at(fmt.Errorf("%w: %s", errTwice, seen[key]), "gateways", index(i))
 			case err != nil, len(missing) == 0 && !networks[t.Network].local(found[0].Transport, found[0].Addr.Addr()).IsValid():
-				at(errReach, "gateways", index(i))
+				at(unreached(t.Network, &t.Gateways[i].At), "gateways", index(i))
 			case t.TLS != nil && !t.Gateways[i].At.isTLS():
 				at(errClear, "gateways", index(i))
 			}
-			seen[key] = true
+			if seen[key] == "" {
+				seen[key] = name
+			}
 		}
 		for i, other := range t.Onward {
 			if _, ok := o.Trunks[other]; !ok {
-				at(errOnward, "onward", index(i))
+				at(among(errOnward, other, slices.Sorted(maps.Keys(o.Trunks))), "onward", index(i))
 			}
 		}
 	}
 	return errs
+}
+
+// unreached says what a network does not have that a gateway needs.
+func unreached(network string, p *Place) error {
+	what := ""
+	if a := p.uri.Host.Addr; a.IsValid() {
+		what = ip.FamilyOf(a).String()
+	}
+	if p.isTLS() {
+		what = strings.TrimSpace(what + " TLS")
+	}
+	if what == "" {
+		return errReach
+	}
+	return fmt.Errorf("%w: the network %q has no %s listen", errReach, network, what)
+}
+
+// among returns err with the word that was probably meant, or with those that there are.
+func among(err error, word string, words []string) error {
+	if like := service.Nearest(word, words); like != "" {
+		return fmt.Errorf("%w; did you mean %q?", err, like)
+	}
+	if len(words) == 0 || len(words) > mostTold {
+		return err
+	}
+	return fmt.Errorf("%w; there is %s", err, strings.Join(words, ", "))
+}
+
+// mostTold bounds the words that among lists.
+const mostTold = 20
+
+// listens returns the names of the listens of a service.
+func listens(s *service.Service) (all []string) {
+	for _, l := range s.Listen {
+		if !slices.Contains(all, l.Name) {
+			all = append(all, l.Name)
+		}
+	}
+	return all
 }
 
 // isPhrase says whether a text can be what an answer says of itself. RFC 3261 §25.1: Reason-Phrase.

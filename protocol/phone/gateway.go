@@ -6,6 +6,7 @@ package phone
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -28,7 +29,38 @@ type Place struct {
 
 // UnmarshalText reads an address with its port, which is reached over UDP, or a URI.
 func (p *Place) UnmarshalText(text []byte) error {
-	p.text = string(text)
+	if p.text = string(text); p.read(text) != nil {
+		return placeError(p.text)
+	}
+	return nil
+}
+
+// placeError says what is to be written in the place of a text.
+func placeError(text string) error {
+	bare, err := netip.ParseAddr(strings.Trim(text, "[]"))
+	host, port, found := cutPort(text)
+	switch {
+	case found && err == nil && len(port) > 3: // 2001:db8::11:5060 is an address too, but hardly one that was meant
+		return fmt.Errorf(`write "%s"`, netip.AddrPortFrom(host, sip.UDP.Port()).String())
+	case err == nil:
+		return fmt.Errorf(`there is no port; write "%s"`, netip.AddrPortFrom(bare, sip.UDP.Port()))
+	case found:
+		return fmt.Errorf(`%s is no port; write one from 1 to 65535, like "%s"`, port, netip.AddrPortFrom(host, sip.UDP.Port()))
+	}
+	return errPlace
+}
+
+// cutPort takes a text apart that looks like an address and a number.
+func cutPort(text string) (netip.Addr, string, bool) {
+	at := strings.LastIndexByte(text, ':')
+	if at < 0 || strings.Trim(text[at+1:], "0123456789") != "" {
+		return netip.Addr{}, "", false
+	}
+	host, err := netip.ParseAddr(strings.Trim(text[:at], "[]"))
+	return host, text[at+1:], err == nil
+}
+
+func (p *Place) read(text []byte) error {
 	if at, err := netip.ParseAddrPort(p.text); err == nil {
 		at = netip.AddrPortFrom(ip.Canonical(at.Addr()), at.Port())
 		if at.Port() == 0 || at.Addr().Zone() != "" || at.Addr().IsUnspecified() {

@@ -257,7 +257,7 @@ func (o *Options) Check(s *service.Service) (errs []error) {
 	}
 	for i, name := range o.Subscribers.Networks {
 		if !hasListen(s, name) {
-			at(errNetwork, "subscribers", "networks", index(i))
+			at(among(errNetwork, name, listens(s)), "subscribers", "networks", index(i))
 		}
 	}
 	if o.TLS != nil && !slices.ContainsFunc(s.Listen, func(l service.Listen) bool { return o.isSecure(l.AddrPort) }) {

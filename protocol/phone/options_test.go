@@ -34,7 +34,7 @@ func TestCheck(t *testing.T) {
 	want := []string{
 		"phone.domain: not a domain; write, for example, voip.example.jp",
 		"phone.subscribers: say where subscribers are: from: FILE, or database: {url: …}",
-		"phone.subscribers.networks.1: no listen has this name",
+		"phone.subscribers.networks.1: no listen has this name; there is access",
 		"phone.registration.min: more than max",
 	}
 	if !slices.Equal(got, want) {
@@ -133,17 +133,17 @@ func TestCheckTrunks(t *testing.T) {
 	}
 	want := []string{
 		"phone.tls: no listen has this port",
-		"phone.trunks.a.gateways.1: the network has no listen of this family and, for TLS, of the port of TLS",
-		"phone.trunks.a.gateways.2: another trunk of this network, or this one, has this gateway too",
-		"phone.trunks.a.onward.1: no trunk has this name",
-		"phone.trunks.b.network: no listen has this name",
+		"phone.trunks.a.gateways.1: cannot be reached: the network \"core\" has no ipv6 listen",
+		"phone.trunks.a.gateways.2: a trunk of this network has this gateway already: a",
+		"phone.trunks.a.onward.1: no trunk has this name; there is a, b, c, d, subscribers",
+		"phone.trunks.b.network: no listen has this name; there is core",
 		"phone.trunks.c.numbers: want global or national",
 		"phone.trunks.c.without.1: want an extension, like 100rel, but for timer",
 		"phone.trunks.c.without.2: want an extension, like 100rel, but for timer",
 		"phone.trunks.c.login.name: not a name; at most 100 bytes without quotes and backslashes",
 		"phone.trunks.c.gateways: want at least one gateway",
 		"phone.trunks.d.gateways.0: reached in clear, and the trunk has tls; write, for example, \"sips:10.0.5.11\"",
-		"phone.trunks.d.gateways.1: the network has no listen of this family and, for TLS, of the port of TLS",
+		"phone.trunks.d.gateways.1: cannot be reached: the network \"core\" has no ipv4 TLS listen",
 		"phone.trunks.subscribers: this word means something else in routes; give the trunk another name",
 	}
 	if !slices.Equal(got, want) {
@@ -184,5 +184,25 @@ func TestSubscribers(t *testing.T) {
 	}
 	if _, errs := readSubscribers(name+"x", "x.jp"); len(errs) == 0 {
 		t.Error("there is no such file")
+	}
+}
+
+// TestPlaceError: what is said of a gateway that is written wrong can be written in its place.
+func TestPlaceError(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"10.0.5.11":                `there is no port; write "10.0.5.11:5060"`,
+		"2001:db8::11":             `there is no port; write "[2001:db8::11]:5060"`,
+		"[2001:db8::11]":           `there is no port; write "[2001:db8::11]:5060"`,
+		"2001:db8::11:5060":        `write "[2001:db8::11]:5060"`,
+		"10.0.5.11:506000":         `506000 is no port; write one from 1 to 65535, like "10.0.5.11:5060"`,
+		"[2001:db8::11]:0":         `0 is no port; write one from 1 to 65535, like "[2001:db8::11]:5060"`,
+		"sip:2001:db8::11":         errPlace.Error(),
+		"sip:a@carrier.example.jp": errPlace.Error(),
+		"":                         errPlace.Error(),
+	} {
+		if err := new(Place).UnmarshalText([]byte(text)); err == nil || err.Error() != want {
+			t.Errorf("%q: got %v, want %s", text, err, want)
+		}
 	}
 }

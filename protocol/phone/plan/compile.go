@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/kyozon/kyozon/service"
 )
 
 // maxRules bounds the patterns, and the routes, of a plan: the proof compares each with each.
@@ -106,7 +108,17 @@ func (c *compiler) fault(at place, format string, words ...any) {
 // add appends a rule for a pattern that the site wrote, and says whether it could.
 func (c *compiler) add(text, class string, at place) bool {
 	p, err := ParsePattern(text)
-	if err != nil {
+	plain := strings.NewReplacer("-", "", " ", "").Replace(text)
+	_, bad := ParsePattern(plain)
+	switch {
+	case err == nil:
+	case text != "" && text[0] == '+':
+		c.fault(at, "%q: numbers are written as they are dialled within the country%s", text, c.dialled(plain))
+		return false
+	case bad == nil:
+		c.fault(at, "%q: leave hyphens and blanks out: %s", text, plain)
+		return false
+	default:
 		c.fault(at, "%v", err)
 		return false
 	}
@@ -152,10 +164,25 @@ func (c *compiler) named(word string, at place) (owner uint16, ok bool) {
 		return c.owner(word), true
 	}
 	if word == "" || !isDigit(word[0]) && word[0] != '[' {
-		c.fault(at, "no class %q: want %s, or a pattern", word, c.classes())
+		switch like := service.Nearest(word, strings.Split(c.classes(), ", ")); {
+		case like != "":
+			c.fault(at, "no class %q; did you mean %q?", word, like)
+		case word != "" && word[0] == '+':
+			c.fault(at, "no class %q; numbers are written as they are dialled within the country%s", word, c.dialled(word))
+		default:
+			c.fault(at, "no class %q: want %s, or a pattern", word, c.classes())
+		}
 		return 0, false
 	}
 	return c.owner(word), c.add(word, "", at)
+}
+
+// dialled says how a pattern would be written that begins with the country code; "" if it is of no number here.
+func (c *compiler) dialled(pattern string) string {
+	if rest, ok := strings.CutPrefix(pattern, "+"+c.country.Code); ok {
+		return ": " + c.country.Trunk + rest
+	}
+	return ""
 }
 
 // classes lists the names there are.
