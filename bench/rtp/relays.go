@@ -98,20 +98,33 @@ func (p *place) kyozon(ctx context.Context, plane string) (*relayed, error) {
 	return r, <-up
 }
 
-// awaitLanes waits until the kernel plane has as many lanes, or gets no more: calls do not begin all at once.
+// awaitLanes waits until the kernel plane has as many lanes, or gets no more, and the process has done with what came to it before: calls do
+// not begin all at once.
 func (r *relayed) awaitLanes(ctx context.Context, want uint64) error {
-	const every, patience = 250 * time.Millisecond, 4
-	for last, idle := uint64(0), 0; idle < patience; {
-		n, err := r.lanes()
-		if err != nil || n >= want {
-			return err
-		}
-		if idle++; n > last {
-			last, idle = n, 0
-		}
+	const every, patience, most = 250 * time.Millisecond, 4, 20
+	spent, err := cpuOf(r.program)
+	if err != nil {
+		return err
+	}
+	for last, idle, turn := uint64(0), 0, 0; idle < patience && turn < most; turn++ {
 		if err := bench.Wait(ctx, every); err != nil {
 			return err
 		}
+		n, err := r.lanes()
+		if err != nil {
+			return err
+		}
+		now, err := cpuOf(r.program)
+		if err != nil {
+			return err
+		}
+		if n >= want && now-spent < every/10 {
+			return nil
+		}
+		if idle++; n > last || now-spent >= every/10 {
+			idle = 0
+		}
+		last, spent = n, now
 	}
 	return nil
 }
