@@ -225,6 +225,23 @@ func BenchmarkCall(b *testing.B) {
 	runtime.KeepAlive(p)
 }
 
+// mostCallAllocs is what a whole call takes, with some 70 of both ends, which are played here.
+const mostCallAllocs = 180
+
+// TestCallAllocs: a call is six messages that come and six that go, and takes no more memory than it must.
+func TestCallAllocs(t *testing.T) {
+	p := openCallPlace(t)
+	var got float64
+	p.run(func() {
+		p.call()
+		got = testing.AllocsPerRun(300, func() { p.call() })
+	})
+	t.Logf("%v allocations", got)
+	if got > mostCallAllocs {
+		t.Errorf("got %v allocations, want at most %d", got, mostCallAllocs)
+	}
+}
+
 // held is what is not garbage.
 func held() (m runtime.MemStats) {
 	runtime.GC()

@@ -56,7 +56,7 @@ func FuzzMessage(f *testing.F) {
 			}
 		}
 		if h, _ := m.Top(); err == nil && m.Request() && !folded(m.Get(Via)) {
-			if method, branch := Outline(data); !bytes.Equal(method, m.Method()) || !bytes.Equal(branch, h.Branch) {
+			if method, branch, err := Outline(data); err != nil || !bytes.Equal(method, m.Method()) || !bytes.Equal(branch, h.Branch) {
 				t.Fatalf("outline of %q: %q, %q", data, method, branch)
 			}
 		}

@@ -266,13 +266,26 @@ func TestOutline(t *testing.T) {
 		"BYE sip:x SIP/2.0\r\nTo: <sip:v;via:x>\r\nv : SIP/2.0/UDP [::1]:5060;x=y;Branch = b\r\nVia: z\r\n\r\n":  "BYE b",
 		"BYE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP a;x=\";branch=1\";branch=2, SIP/2.0/UDP b;branch=3\r\n\r\n":       "BYE 2",
 		"BYE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP a\r\n\r\n":                                                        "BYE ",
-		"BYE sip:x SIP/2.0\r\nTo: a\r\n\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1":                                   " ",
+		"BYE sip:x SIP/2.0\r\nTo: a\r\n\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1":                                   "BYE ",
 		"BYE sip:x SIP/2.0\r\nSubject: x\r\n Via: SIP/2.0/UDP a;branch=1\r\nVia: SIP/2.0/UDP a;branch=2\r\n\r\n": "BYE 2",
 		"": " ",
 	} {
-		method, branch := Outline([]byte(text))
+		method, branch, _ := Outline([]byte(text))
 		if got := string(method) + " " + string(branch); got != want {
 			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+	const begins = "BYE sip:x SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=1\r\n"
+	for text, want := range map[string]*Error{
+		begins + strings.Repeat("X: y\r\n", 127) + "\r\n":           nil,
+		begins + strings.Repeat("X: y\r\n", 128) + "\r\n":           ErrFields,
+		begins + "X: " + strings.Repeat("y\r\n ", 200) + "\r\n\r\n": nil,
+		begins + "X: " + strings.Repeat("y", 16<<10) + "\r\n\r\n":   ErrLongHead,
+		begins + "X: y\r\n\r\n" + strings.Repeat("y", 16<<10):       nil,
+		begins: ErrShort,
+	} {
+		if _, _, err := Outline([]byte(text)); err != want || (new(Message).Parse([]byte(text), nil) == nil) != (want == nil) {
+			t.Errorf("%.60q, %d bytes: got %v, want %v", text, len(text), err, want)
 		}
 	}
 }

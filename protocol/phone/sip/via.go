@@ -104,26 +104,36 @@ func (h *Hop) param(p []byte) bool {
 	return true
 }
 
-// Outline reads what a request of ours is known by, without the rest: its method, and the branch of its first Via. Both are nil
-// if it has none.
-func Outline(request []byte) (method, branch []byte) {
+// Outline reads what a request of ours is known by, without the rest: its method, and the branch of its first Via, or nil. It
+// returns the error of one that is larger than Parse takes by itself.
+func Outline(request []byte) (method, branch []byte, err *Error) {
 	line, rest, _ := bytes.Cut(request, []byte("\r\n"))
 	method, _, _ = bytes.Cut(line, []byte{' '})
-	for len(rest) > 0 {
-		line, rest, _ = bytes.Cut(rest, []byte("\r\n"))
-		if len(line) == 0 {
-			break
-		}
-		name, value, _ := bytes.Cut(line, []byte{':'})
-		if isSpace(line[0]) || kindOf(trim(name)) != Via { // of a line that goes on, nothing is a name
+	fields, found := 0, false
+	for {
+		var ended bool
+		line, rest, ended = bytes.Cut(rest, []byte("\r\n"))
+		switch {
+		case !ended:
+			return nil, nil, ErrShort
+		case len(line) == 0 && len(request)-len(rest) > defaultHead:
+			return nil, nil, ErrLongHead
+		case len(line) == 0:
+			return method, branch, nil
+		case isSpace(line[0]): // of a line that goes on, nothing is a name
 			continue
 		}
-		value, _, _ = cut(value, ',')
-		_, params, _ := cut(value, ';')
-		branch, _ = Param(params, "branch")
-		return method, branch
+		if fields++; fields > defaultMany {
+			return nil, nil, ErrFields
+		}
+		name, value, _ := bytes.Cut(line, []byte{':'})
+		if !found && kindOf(trim(name)) == Via {
+			found = true
+			value, _, _ = cut(value, ',')
+			_, params, _ := cut(value, ';')
+			branch, _ = Param(params, "branch")
+		}
 	}
-	return nil, nil
 }
 
 // top is the first value of the first Via.

@@ -182,7 +182,10 @@ func (t *Table[U]) Ask(request []byte, w sip.Way, user U, now int64) (*Transacti
 	if n := t.clients.count; n >= most(t.Limits.Clients) && (t.scratch.Parse(request, nil) != nil || !t.room(n, most(t.Limits.Clients), &t.scratch)) {
 		return nil, ErrFull
 	}
-	method, branch := sip.Outline(request)
+	method, branch, err := sip.Outline(request)
+	if err != nil {
+		return nil, err
+	}
 	key := appendClientKey(t.out[:0], method, branch)
 	t.out = key[:0]
 	same, hash := t.clients.find(key)
