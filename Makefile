@@ -9,7 +9,7 @@
 
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 20s
-TESTTIME ?= 10m
+TESTTIME ?= 20m
 
 # A name that is taken from the environment can be set by it: as root nothing may be skipped, unless one says so.
 ifeq ($(shell id -u),0)
