@@ -47,22 +47,30 @@ func (m *media) note(from control.Side, path sdp.Path, refused refusedBy) {
 // explain returns why a call under way, named by its ID or by a Call-ID of either leg, goes as it does. Returns
 // service.ErrNoCall.
 func (c *core) explain(key string) (*service.Explanation, error) {
-	found := make(chan *service.Explanation, len(c.agents))
+	type explained struct {
+		*service.Explanation
+		relayed control.ID
+	}
+	found := make(chan explained, len(c.agents))
 	c.loops.Do(func(l *relay.Loop) {
-		if x := c.agents[l.ID()].explain(key); x != nil {
-			found <- x
+		if x, relayed := c.agents[l.ID()].explain(key); x != nil {
+			found <- explained{x, relayed}
 		}
 	})
 	if len(found) == 0 {
 		return nil, service.ErrNoCall
 	}
 	x := <-found
-	x.Number = c.settings.Load().whyThere(x)
-	return x, nil
+	x.Number = c.settings.Load().whyThere(x.Explanation)
+	if x.relayed != 0 {
+		b := &x.Branches[0]
+		b.Steps = append(b.Steps, c.howHeard(x.relayed)...)
+	}
+	return x.Explanation, nil
 }
 
-// explain looks for a call of this loop.
-func (a *agent) explain(key string) *service.Explanation {
+// explain looks for a call of this loop, and for what the relay has of it if it was answered.
+func (a *agent) explain(key string) (_ *service.Explanation, relayed control.ID) {
 	named := func(r *cdr.Record) bool {
 		return r.ID == key || r.Caller.CallID == key || r.Called != nil && r.Called.CallID == key
 	}
@@ -78,7 +86,7 @@ func (a *agent) explain(key string) *service.Explanation {
 		for _, b := range c.branches {
 			x.Branches = append(x.Branches, b.explain())
 		}
-		return x
+		return x, 0
 	}
 	for _, l := range a.legs {
 		if r := l.record; l.near && r != nil && named(r) {
@@ -89,10 +97,13 @@ func (a *agent) explain(key string) *service.Explanation {
 				b.Steps = append(a.core.whyWell(r.Called), b.Steps...)
 			}
 			x.Branches = append(x.Branches, b)
-			return x
+			if l.media != nil {
+				relayed = l.media.id
+			}
+			return x, relayed
 		}
 	}
-	return nil
+	return nil, 0
 }
 
 // explain says what becomes of a branch.
