@@ -20,7 +20,7 @@ import (
 // and their room is used again. The process after this one has the same.
 func TestLaneSlots(t *testing.T) {
 	iptest.EachCrossing(t, func(t *testing.T, c ip.Crossing) {
-		const most = 3000
+		const most = 800
 		pin := filepath.Join(bpffs(t), "media")
 		r := newStreamRig(t, StreamsOptions{Lanes: most, Pin: pin})
 		nth := func(i int) *stream.Lane {
