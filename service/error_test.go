@@ -53,7 +53,7 @@ func TestOf(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	first, _ := errors.AsType[*Error](joined.Unwrap()[0])
-	if first.Service != "shop" || strings.Join(first.Path, ".") != "pools.new.tls.ca" || first.Err != errURL {
+	if first.Service != "shop" || strings.Join(first.Path, ".") != "pools.new.tls.ca" || !errors.Is(first.Err, errURL) {
 		t.Errorf("got %+v", first)
 	}
 	if got := joined.Unwrap()[1].Error(); got != "service shop: "+errUpdate.Error() {
