@@ -37,7 +37,8 @@ import (
 type program struct {
 	*bench
 	path, control string
-	text          string // of the site file
+	text          string    // of the site file
+	media, edge   *exec.Cmd // `kyozon media` if media are relayed, and `kyozon run`
 }
 
 // run puts `kyozon run` in the place of the edge of a bench, beside `kyozon media` if relayed. Somebody else has a stream through
@@ -56,15 +57,12 @@ func (b *bench) run(options string, relayed bool) *program {
 	other := fmt.Sprintf("services:\n  other: {protocol: tcp, plane: user, listen: [%q], pools: {all: [%q]}, clients: {ipv4: all}}\n", at, servertest.Echo(b.t, ip.V4))
 	p.text = strings.NewReplacer("services:\n", other, "drain: 1s", "drain: 1h").Replace(b.site(options))
 	p.write("site.yaml", p.text)
-	site := filepath.Join(b.dir, "site.yaml")
 	if relayed {
-		servertest.Run(b.t, exec.Command(p.path, "media", site), "media are relayed")
+		p.relay()
 	}
-	servertest.Run(b.t, exec.Command(p.path, "run", site, "--control", p.control), "generation in service")
+	p.serve()
 	if relayed {
-		p.await("the relay is there", func() bool {
-			return slices.ContainsFunc(p.status().Counts, func(c edge.CountStatus) bool { return c.Metric == "kyozon_media_up" && c.Value == 1 })
-		})
+		p.linked()
 	}
 	stream, err := net.Dial("tcp4", at.String())
 	if err != nil {
@@ -78,6 +76,37 @@ func (b *bench) run(options string, relayed bool) *program {
 		b.t.Fatal(err)
 	}
 	return p
+}
+
+// relay starts `kyozon media`.
+func (p *program) relay() {
+	p.t.Helper()
+	p.media = exec.Command(p.path, "media", filepath.Join(p.dir, "site.yaml"))
+	servertest.Run(p.t, p.media, "media are relayed")
+}
+
+// serve starts `kyozon run`.
+func (p *program) serve() {
+	p.t.Helper()
+	p.edge = exec.Command(p.path, "run", filepath.Join(p.dir, "site.yaml"), "--control", p.control)
+	servertest.Run(p.t, p.edge, "generation in service")
+}
+
+// linked waits until the two have found each other.
+func (p *program) linked() {
+	p.t.Helper()
+	p.await("the relay is there", func() bool { return p.sum("kyozon_media_up") == 1 })
+}
+
+// sum returns what the series of a metric come to.
+func (p *program) sum(metric string) (n int64) {
+	p.t.Helper()
+	for _, c := range p.status().Counts {
+		if c.Metric == metric {
+			n += c.Value
+		}
+	}
+	return n
 }
 
 // tell runs a command.
@@ -140,6 +169,19 @@ type conversation struct {
 	sockets        [2]*net.UDPConn
 	to             [2]netip.AddrPort
 	said           uint16
+	asked          uint32
+}
+
+// next returns a number for a request of either end.
+func (c *conversation) next() uint32 {
+	c.asked++
+	return 100 + c.asked
+}
+
+// leave has both ends leave.
+func (c *conversation) leave() {
+	c.caller.unregister()
+	c.callee.unregister()
 }
 
 // converse has the subscriber with number n call the next one.
@@ -302,8 +344,8 @@ func upgradeUnderCalls(t *testing.T) {
 	}
 }
 
-// recorded stops the program and compares the records with the calls that there were.
-func (p *program) recorded(want []*conversation, relayed bool) {
+// records stops the program and returns the records by the Call-ID of the caller.
+func (p *program) records() map[string]*cdr.Record {
 	p.t.Helper()
 	path := filepath.Join(p.dir, "calls.jsonl")
 	last := p.status().PID
@@ -324,6 +366,13 @@ func (p *program) recorded(want []*conversation, relayed bool) {
 		}
 		got[r.Caller.CallID] = r
 	}
+	return got
+}
+
+// recorded stops the program and compares the records with the calls that there were.
+func (p *program) recorded(want []*conversation, relayed bool) {
+	p.t.Helper()
+	got := p.records()
 	if len(got) != len(want) {
 		p.t.Errorf("%d calls have a record, want %d", len(got), len(want))
 	}
