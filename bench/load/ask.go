@@ -89,8 +89,19 @@ func Ask(p Plan, ready func() error) (r Report, err error) {
 	return report(time.Since(a.began), a.latencies), nil
 }
 
-// open connects and asks once over each connection.
+// open connects and asks once over each connection. Who is told to come again does: a program may wait for a disk before it knows
+// a client.
 func (a *asker) open() error {
+	for end := time.Now().Add(patience); ; {
+		err := a.openAll()
+		if !errors.Is(err, errLater) || time.Now().After(end) {
+			return err
+		}
+		a.closeAll()
+	}
+}
+
+func (a *asker) openAll() error {
 	for i := range a.conns {
 		fd, err := connect(a.plan.source(i), a.plan.To)
 		if err != nil {
@@ -245,12 +256,17 @@ func (a *asker) finish() error {
 	}
 }
 
-func (a *asker) close() {
-	for _, c := range a.conns {
-		if c.fd > 0 {
+func (a *asker) closeAll() {
+	for i := range a.conns {
+		if c := &a.conns[i]; c.fd > 0 {
 			unix.Close(c.fd)
+			*c = conn{}
 		}
 	}
+}
+
+func (a *asker) close() {
+	a.closeAll()
 	if a.timer > 0 {
 		unix.Close(a.timer)
 	}
@@ -259,7 +275,10 @@ func (a *asker) close() {
 
 // whole says whether data is a whole answer. Returns ErrWrong if it is none that the plan allows.
 func (p Plan) whole(data []byte) (bool, error) {
-	const good = "HTTP/1.1 200 "
+	const good, later = "HTTP/1.1 200 ", "HTTP/1.1 503 "
+	if bytes.HasPrefix(data, []byte(later)) {
+		return false, errLater
+	}
 	if n := min(len(data), len(good)); string(data[:n]) != good[:n] {
 		line, _, _ := bytes.Cut(data, []byte("\r\n"))
 		return false, fmt.Errorf("%w: %q", ErrWrong, line)

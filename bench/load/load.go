@@ -56,6 +56,8 @@ var (
 	ErrEnded = errors.New("load: a connection was closed instead of an answer")
 	ErrLate  = errors.New("load: answers did not come in time")
 	ErrSuite = errors.New("load: not the handshake that all are measured by")
+
+	errLater = fmt.Errorf("%w: come again", ErrWrong) // 503
 )
 
 // argument is the first one of a process that is such a client. It calls Main.

@@ -154,6 +154,34 @@ func TestNothingOmitted(t *testing.T) {
 	}
 }
 
+// Who is told to come again before the count begins does; afterwards that is a wrong answer.
+func TestAskLater(t *testing.T) {
+	t.Parallel()
+	iptest.EachFamily(t, func(t *testing.T, f ip.Family) {
+		var n atomic.Int64
+		refuse := atomic.Int64{}
+		refuse.Store(6)
+		s := newServer(t, f, func(w http.ResponseWriter, r *http.Request) {
+			if n.Add(1) <= refuse.Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			io.WriteString(w, body)
+		})
+		s.Start()
+		if r, err := Ask(s.plan(), func() error { return nil }); err != nil || r.Requests < 4 {
+			t.Errorf("Ask = %+v, %v", r, err)
+		}
+		_, err := Ask(s.plan(), func() error {
+			refuse.Store(1 << 40)
+			return nil
+		})
+		if !errors.Is(err, ErrWrong) {
+			t.Errorf("Ask = %v, want %v", err, ErrWrong)
+		}
+	})
+}
+
 func TestAskFails(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -144,9 +145,11 @@ func (p *place) drive(ctx context.Context, r *running, to netip.AddrPort, plan l
 		cpu, err = used()
 		return err
 	}
-	answers, err := load.Drive(ctx, p.client.Command(ctx, args...), begin, end)
+	client, complaint := p.client.Command(ctx, args...), new(bytes.Buffer)
+	client.Stderr = complaint
+	answers, err := load.Drive(ctx, client, begin, end)
 	if err != nil {
-		return bench.Sample{}, fmt.Errorf("run client: %w", err)
+		return bench.Sample{}, fmt.Errorf("run client: %w: %s", err, bytes.TrimSpace(complaint.Bytes()))
 	}
 	return bench.Sample{Rate: answers.Rate(), CPU: bench.Micros(cpu) / float64(answers.Requests), P99: bench.Micros(answers.P99)}, nil
 }
