@@ -6,6 +6,7 @@ package phone
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kyozon/kyozon/ip"
 	"github.com/kyozon/kyozon/ip/iptest"
@@ -365,6 +366,8 @@ func TestCallRefused(t *testing.T) {
 		r = caller.invite("05010000002")
 		caller.send(reply(r, caller.want("403"), "ACK"))
 
+		b.each(func(a *agent) { a.table.Timers = transaction.Timers{T1: 50 * time.Millisecond} }) // what is lost with a connection is a 408
+		defer b.each(func(a *agent) { a.table.Timers = unhurried() })
 		gone := b.registered("tcp", f, "05010000004")
 		gone.conn.Close()
 		caller.name = "05010000001"
